@@ -1,0 +1,185 @@
+"""What a run's journal records: one class per kind of line, and nothing else is ever written there.
+
+A line is ``{"e": <kind>, "t": <seconds since the epoch>, ...fields}``; ``None`` and default values are left out.
+The state of a run is the fold of these events (``lineage/replay``); the live keeper goes through the same fold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from scalable_hpc.model.tasks import Payload, RetryPolicy
+from scalable_hpc.model.resources import Needs
+
+
+@dataclass(frozen=True, slots=True)
+class RunOpened:
+    at: float
+    run_id: str
+    target: str
+    pid: int
+    host: str
+    version: str
+    argv: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunClosed:
+    at: float
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSubmitted:
+    at: float
+    task_id: str
+    name: str
+    key: str
+    store: str
+    function: Payload
+    arguments: Payload
+    ancestors: tuple[tuple[str, str], ...] = ()
+    """``(task_id, key)`` of each."""
+    needs: Needs = field(default_factory=Needs)
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    timeout_s: float | None = None
+    expected_runtime_s: float | None = None
+    priority: int = 0
+    tag: str | None = None
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TasksHit:
+    """Calls answered from the cache; counted, not listed, so that a million hits are a few lines."""
+
+    at: float
+    name: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptPlaced:
+    at: float
+    task_id: str
+    attempt: int
+    worker: str
+    allocation: str
+    time_left_s: float | None = None
+    need_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptTaken:
+    at: float
+    task_id: str
+    attempt: int
+    digest: str
+    size: int
+    started_at: float
+    ended_at: float
+    peak_memory: int
+    node: str
+    allocation: str
+    reused: bool = False
+    late: bool = False
+    """The attempt had been given up, or another one had delivered before: kept for the record, changes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed:
+    """An attempt ended without a receipt: evidence in short, verdict, decision."""
+
+    at: float
+    task_id: str
+    attempt: int
+    ending: str
+    verdict: str
+    charged: bool
+    decision: str
+    """``again``, ``wait`` or ``give_up``."""
+    because: str
+    retry_at: float | None = None
+    worker: str | None = None
+    allocation: str | None = None
+    node: str | None = None
+    error_type: str | None = None
+    error: str | None = None
+    traceback: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    ran_s: float | None = None
+    peak_memory: int | None = None
+    allocation_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptExplained:
+    """The batch system said later why the allocation under an attempt ended."""
+
+    at: float
+    task_id: str
+    attempt: int
+    allocation: str
+    allocation_reason: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskGivenUp:
+    at: float
+    task_id: str
+    error_type: str
+    error: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCancelled:
+    at: float
+    task_id: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class AllocationChanged:
+    """An allocation was asked for, or moved on in its life."""
+
+    at: float
+    name: str
+    state: str
+    """``AllocationState`` value."""
+    because: str
+    worker_type: str | None = None
+    job_id: str | None = None
+    nodes: tuple[str, ...] = ()
+    walltime_s: int | None = None
+    ends_at: float | None = None
+    reason: str | None = None
+    """``ExitReason`` value when it ended."""
+    raw: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FleetNote:
+    """A planner decision that is not about one allocation: pause, submission refused or deferred, sweep."""
+
+    at: float
+    kind: str
+    because: str
+
+
+Event = (
+    RunOpened
+    | RunClosed
+    | TaskSubmitted
+    | TasksHit
+    | AttemptPlaced
+    | ReceiptTaken
+    | AttemptFailed
+    | AttemptExplained
+    | TaskGivenUp
+    | TaskCancelled
+    | AllocationChanged
+    | FleetNote
+)

@@ -1,0 +1,129 @@
+"""What the fleet planner is told and what it answers; plain data, so that a year of cluster life is a unit test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from scalable_hpc.model.allocations import AllocationState
+
+
+@dataclass(frozen=True, slots=True)
+class AllocationView:
+    """One allocation as the planner sees it."""
+
+    name: str
+    worker_type: str
+    state: AllocationState
+    slots: int
+    """All nodes together."""
+    walltime_s: int
+    submitted_at: float
+    job_id: str | None = None
+    started_at: float | None = None
+    ends_at: float | None = None
+    live_slots: int = 0
+    """Slots of workers that are registered now."""
+    busy: int = 0
+    """Attempts assigned to its workers."""
+    pending_because: str = ""
+    drain_asked: str = ""
+    """Set when a worker asked to be drained; its words."""
+    reached_live: bool = False
+    """A worker of it registered at least once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What the keeper wants run, per worker type."""
+
+    worker_type: str
+    waiting: int
+    """Ready or about to be ready, not assigned."""
+    assigned: int
+    need_s: float | None = None
+    """How long the longest waiting task is thought to run; None: not known."""
+    mean_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the manifest and the site allow for one worker type on one target."""
+
+    worker_type: str
+    minimum: int = 0
+    """Allocations kept while there is any work at all."""
+    maximum: int = 1
+    """Allocations that may exist (pending or running) in steady state; a successor may overlap its predecessor."""
+    nodes: int = 1
+    slots_per_node: int = 1
+    walltime_s: int = 3600
+    margin_s: float = 5.0
+    """Kept free at the end of an allocation: no attempt is placed that might reach into it."""
+    lead_s: float = 120.0
+    """How long before its end an allocation is replaced at the latest, queue wait aside."""
+    start_failures: int = 3
+    """Allocations in a row that end before any worker registers, then the fleet pauses with an error."""
+    max_pending: int = 100
+    idle_s: float = 15.0
+    """How long a worker may have nothing to do before its allocation is given back."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetView:
+    """Everything the planner may look at."""
+
+    allocations: tuple[AllocationView, ...]
+    queue_wait_p90_s: float = 0.0
+    """Observed from submission to first worker; 0 until something was observed."""
+    start_failures_in_a_row: int = 0
+    paused_until: float | None = None
+    last_busy_at: dict[str, float] = field(default_factory=dict)
+    """Allocation name to the last time it had anything assigned."""
+    closing: bool = False
+    """The session is ending: nothing new."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Ask for one more allocation."""
+
+    worker_type: str
+    nodes: int
+    walltime_s: int
+    because: str
+    replaces: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Give an allocation nothing new."""
+
+    name: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """Close an allocation whose workers have nothing left to do, or no time."""
+
+    name: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Take back an allocation that has not started."""
+
+    name: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Open nothing before ``until`` (seconds since the epoch)."""
+
+    until: float
+    because: str
+
+
+Action = Submit | Drain | Retire | Cancel | Pause

@@ -1,0 +1,105 @@
+"""What driver and workers say to each other, as data.
+
+Downward: a Bundle of Envelopes is the one argument of the one Dask task that carries it.
+Upward: workers report on the Dask event topic ``TOPIC``; each message is ``{"kind": ..., "body": bytes}`` where
+body is a pickle of one of the classes below, made and opened only by our own code over the run's TLS link.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from scalable_hpc.model.tasks import AttemptId, Evidence, Locator, Receipt
+
+TOPIC = "scalable-hpc"
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """One attempt on its way to a slot; the courier hands ``function`` and ``arguments`` on unopened."""
+
+    attempt: AttemptId
+    name: str
+    key: str
+    """Where the result is published in ``store`` (64 hex digits)."""
+    store: str
+    function_digest: str
+    function: bytes
+    arguments: bytes
+    inputs: Mapping[str, Locator] = field(default_factory=dict)
+    """Results that the arguments refer to, by lineage key."""
+    timeout_s: float | None = None
+    cpus: int = 1
+    memory: int | None = None
+    gpus: int = 0
+    result_type: bytes | None = None
+    """Cacheable calls: pickled declared return type to check before publishing; None: unchecked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What one Dask task carries: one envelope, or several short ones that share a round trip."""
+
+    key: str
+    """The Dask key: unique, never reused."""
+    envelopes: tuple[Envelope, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHello:
+    """A worker is ready for attempts."""
+
+    address: str
+    name: str
+    allocation: str
+    job_id: str
+    node: str
+    pid: int
+    worker_type: str
+    slots: int
+    cpus: int
+    memory: int | None
+    gpus: int
+    deadline: float | None
+    """When the allocation will be ended by walltime; None: not known."""
+    started_at: float
+    recorder: str
+    """Path of this worker's flight recorder."""
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDraining:
+    """A worker asks to be given nothing new (warning signal, its own deadline, an operator)."""
+
+    address: str
+    because: str
+    deadline: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerGone:
+    """A worker left the Dask scheduler; said by the scheduler's side, not by the worker."""
+
+    address: str
+    at: float
+    expected: bool
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptDone:
+    """An attempt ended with a receipt."""
+
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded:
+    """An attempt ended without a receipt while its worker lived to tell."""
+
+    evidence: Evidence
+
+
+Upward = WorkerHello | WorkerDraining | WorkerGone | AttemptDone | AttemptEnded

@@ -1,0 +1,45 @@
+"""What tasks need and what workers offer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What one task takes of a worker while it runs."""
+
+    cpus: int = 1
+    memory: int | None = None
+    """Bytes; None: whatever a slot's fair share is."""
+    gpus: int = 0
+    worker_type: str | None = None
+    """A worker type by name (the task's component); None: any that is large enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerType:
+    """A named shape of worker from the manifest (a component): what one node of an allocation offers."""
+
+    name: str
+    cpus: int = 1
+    memory: int | None = None
+    """Bytes per node; None: what the batch system gives by default."""
+    gpus: int = 0
+    slots: int = 1
+    """How many attempts run at a time on one node, each in a process of its own."""
+    image: str | None = None
+    runtime: str | None = None
+    mounts: tuple[tuple[str, str], ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    preload_script: str | None = None
+    tags: tuple[str, ...] = field(default=())
+
+    def fits(self, needs: Needs) -> bool:
+        """Whether an idle worker of this type could run such a task at all."""
+        return (
+            needs.worker_type in (None, self.name)
+            and needs.cpus <= self.cpus
+            and needs.gpus <= self.gpus
+            and (needs.memory is None or self.memory is None or needs.memory <= self.memory)
+        )

@@ -1,0 +1,185 @@
+"""Tasks, attempts, receipts and the evidence of attempts that ended without one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from scalable_hpc.model.resources import Needs
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptId:
+    """The n-th try of a task, counted from 1; unique, and so is the Dask key made from it."""
+
+    task_id: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.task_id}.{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRef:
+    """Stands in a task's arguments for the result of another task."""
+
+    task_id: str
+    key: str
+    """The lineage key of that task (64 hex digits)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Locator:
+    """Where a durable result lies."""
+
+    store: str
+    """Absolute path of the store's root."""
+    key: str
+    """The key it is stored under (64 hex digits)."""
+    digest: str
+    """BLAKE3 of the stored bytes (64 hex digits)."""
+    size: int
+    inline: bytes | None = None
+    """The stored bytes themselves when they are small, so that nobody needs to open the store for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Says that an attempt's result is durable."""
+
+    attempt: AttemptId
+    result: Locator
+    started_at: float
+    ended_at: float
+    peak_memory: int
+    """Bytes: the highest resident set of the slot while it ran this attempt."""
+    node: str
+    worker: str
+    allocation: str
+    reused: bool = False
+    """The result was found in the store; nothing was computed."""
+
+
+class Ending(Enum):
+    """How an attempt ended when it ended without a receipt."""
+
+    EXCEPTION = "exception"
+    SLOT_DIED = "slot_died"
+    TIMEOUT = "timeout"
+    WORKER_LOST = "worker_lost"
+    NEVER_STARTED = "never_started"
+    """Was assigned to a worker (or waited in a bundle) and had not begun."""
+    CANCELLED = "cancelled"
+    REFUSED = "refused"
+    """The worker could not take it: drained in the meantime, payload unreadable, store unwritable."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExceptionFacts:
+    """A raised exception as data: judged by type and errno, never by its text."""
+
+    type_name: str
+    """``module.QualName`` of the class."""
+    bases: tuple[str, ...]
+    """``module.QualName`` of every class in its MRO, most derived first."""
+    message: str
+    errno: int | None = None
+    http_status: int | None = None
+    traceback: str = ""
+    pickled: bytes | None = None
+    """The exception itself (cloudpickle), opened only where its owner asks for the result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Facts about one attempt that ended without a receipt; what is not known is None."""
+
+    attempt: AttemptId
+    ending: Ending
+    at: float
+    worker: str | None = None
+    allocation: str | None = None
+    node: str | None = None
+    exception: ExceptionFacts | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    ran_s: float | None = None
+    """How long the attempt had been executing; None when it is not known to have started."""
+    peak_memory: int | None = None
+    time_left_s: float | None = None
+    allocation_reason: str | None = None
+    """``ExitReason`` value of the allocation, when the batch system has said."""
+    allocation_raw: str | None = None
+    expected: bool = False
+    """We asked for it: our own drain, retire or cancel."""
+    log_tail: str = ""
+
+
+class Verdict(Enum):
+    """What the evidence means."""
+
+    EXPECTED = "expected"
+    INFRASTRUCTURE = "infrastructure"
+    RESOURCE = "resource"
+    TRANSIENT = "transient"
+    PERMANENT = "permanent"
+    KILLER = "killer"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how soon a task is tried again.
+
+    The wait before attempt n+1 (n counted failures so far) is uniform in
+    ``[0, min(cap_s, base_s * factor ** (n - 1))]`` with full jitter, that bound itself without.
+    """
+
+    retries: int = 0
+    """Extra attempts after charged failures; uncharged endings never count."""
+    base_s: float = 1.0
+    factor: float = 2.0
+    cap_s: float = 60.0
+    jitter: bool = True
+    max_elapsed_s: float | None = None
+    infrastructure_limit: int = 20
+    """Uncharged endings after which a task is given up, to bound a livelock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """Pickled bytes, in hand or in the run's payload pack."""
+
+    digest: str
+    """BLAKE3 of the bytes (64 hex digits)."""
+    size: int
+    inline: bytes | None = None
+    offset: int | None = None
+    """Where the bytes start in ``payloads.pack``."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """One submitted call: what the keeper keeps of it."""
+
+    task_id: str
+    """Unique in the run, readable: ``run_simulation-00042``."""
+    name: str
+    """The task name of the manifest, or the function's name; what is learned is learned per name."""
+    key: str
+    """Lineage key (64 hex digits): function, code, bound arguments, ancestors; for a cacheable call its cache key."""
+    function: Payload
+    arguments: Payload
+    """cloudpickle of ``(args, kwargs)`` with every future replaced by its ResultRef."""
+    store: str
+    """Root of the store that the result is published to: the shared cache for cacheable calls, else the run's own."""
+    ancestors: tuple[ResultRef, ...] = ()
+    needs: Needs = field(default_factory=Needs)
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    timeout_s: float | None = None
+    expected_runtime_s: float | None = None
+    priority: int = 0
+    tag: str | None = None
+    submitted_at: float = 0.0
+    label: str = ""
+    """The call as a person would write it, shortened: ``run_simulation(scenario_id=47)``."""
