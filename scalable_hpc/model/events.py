@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from scalable_hpc.model.tasks import Payload, RetryPolicy
 from scalable_hpc.model.resources import Needs
+from scalable_hpc.model.tasks import Payload, RetryPolicy
 
 
 @dataclass(frozen=True, slots=True)

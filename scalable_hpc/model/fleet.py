@@ -30,6 +30,12 @@ class AllocationView:
     """Set when a worker asked to be drained; its words."""
     reached_live: bool = False
     """A worker of it registered at least once."""
+    alone_since: float | None = None
+    """Since when its job runs without any worker of it being registered; None: has one, or does not run."""
+    closing_since: float | None = None
+    ended_at: float | None = None
+    because: str = ""
+    """Why it is in its state, in words."""
 
 
 @dataclass(frozen=True, slots=True)

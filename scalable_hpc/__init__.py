@@ -1,0 +1,54 @@
+"""Ensembles of thousands of scenarios that finish on Slurm and PBS, whatever happens to jobs, nodes and drivers.
+
+Importing this package is quick and has no side effects: Dask is imported when a session first needs a worker.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scalable_hpc.cache.decorator import cacheable as cacheable
+    from scalable_hpc.client import ScalableClient as ScalableClient
+    from scalable_hpc.errors import ScalableError as ScalableError
+    from scalable_hpc.future import ScalableFuture as ScalableFuture
+    from scalable_hpc.gathering import Batch as Batch
+    from scalable_hpc.model.tasks import RetryPolicy as RetryPolicy
+    from scalable_hpc.session import ScalableSession as ScalableSession
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Batch": "scalable_hpc.gathering",
+    "RetryPolicy": "scalable_hpc.model.tasks",
+    "ScalableClient": "scalable_hpc.client",
+    "ScalableError": "scalable_hpc.errors",
+    "ScalableFuture": "scalable_hpc.future",
+    "ScalableSession": "scalable_hpc.session",
+    "cacheable": "scalable_hpc.cache.decorator",
+}
+
+__all__ = [
+    "Batch",
+    "RetryPolicy",
+    "ScalableClient",
+    "ScalableError",
+    "ScalableFuture",
+    "ScalableSession",
+    "__version__",
+    "cacheable",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

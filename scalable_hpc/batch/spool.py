@@ -1,0 +1,129 @@
+"""The spool of local jobs on disk: one directory per job, small JSON files, and who is alive.
+
+    <spool>/local-7/
+      request.json   what was asked for, and by which driver; written once, before the job has an id
+      script         the script as it was when submitted
+      claim/by.json  who decides over the job: its shepherd, or whoever cancelled it before it had one
+      state.json     what the shepherd, then whoever finds the shepherd dead, says about the job
+      output.txt     the job's output, where the script names no other file
+
+Rule 1: imports nothing that takes time: the shepherd of every job starts with this module.
+Rule 2: files appear whole (written aside, renamed); a file that cannot be read counts as not there.
+Only the last state is fsynced: after a power cut no job is left running, and the boot id tells.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import suppress
+
+REQUEST = "request.json"
+SCRIPT = "script"
+CLAIM = "claim"
+STATE = "state.json"
+OUTPUT = "output.txt"
+SHEPHERD_LOG = "shepherd.log"
+
+ALIVE, DEAD, ELSEWHERE = "alive", "dead", "elsewhere"
+
+HEARTBEAT_S = 30.0
+"""How often a shepherd touches its claim, for drivers on other hosts that share the file system."""
+SILENT_S = 180.0
+"""A shepherd elsewhere that has not done so for this long (six beats: NFS caches, clocks apart) is dead."""
+
+
+def write_json(path: str, value: object, *, durable: bool = False) -> None:
+    """Replace a file by the JSON of ``value``; readers see the old one or the new one, whole."""
+    aside = f"{path}.{os.getpid()}.new"
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, json.dumps(value).encode())
+        if durable:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(aside, path)
+
+
+def read_json(path: str) -> dict[str, object] | None:
+    """Return a file's JSON object; None when it is missing, torn or something else."""
+    try:
+        with open(path, "rb") as file:
+            value = json.loads(file.read())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def claim(directory: str, identity: dict[str, object]) -> bool:
+    """Become the one who decides over the job; False when somebody else is already.
+
+    A directory with a file in it is renamed into place: that is atomic with its content on every file system, and
+    fails when the place is taken.
+    """
+    aside = os.path.join(directory, f"{CLAIM}.{os.getpid()}.{time.monotonic_ns()}")
+    os.mkdir(aside, 0o700)
+    write_json(os.path.join(aside, "by.json"), identity)
+    try:
+        os.rename(aside, os.path.join(directory, CLAIM))
+    except OSError:
+        os.unlink(os.path.join(aside, "by.json"))
+        os.rmdir(aside)
+        return False
+    return True
+
+
+def claimed_by(directory: str) -> dict[str, object] | None:
+    """Return the identity that decides over the job, or None while nobody does."""
+    return read_json(os.path.join(directory, CLAIM, "by.json"))
+
+
+def beat(directory: str) -> None:
+    """Say that the shepherd is alive, to those who cannot look at its process."""
+    with suppress(OSError):
+        os.utime(os.path.join(directory, CLAIM, "by.json"))
+
+
+def identity_of(pid: int) -> dict[str, object]:
+    """Return what makes a process one and only: host, boot, pid and start time (process ids are reused)."""
+    return {"host": os.uname().nodename, "boot": _boot_id(), "pid": pid, "start": _start_ticks(pid)}
+
+
+def life_of(identity: dict[str, object], directory: str | None = None) -> str:
+    """Return ALIVE, DEAD or ELSEWHERE (on another host, and not known to be dead).
+
+    Args:
+        identity: from ``identity_of``.
+        directory: the job's, to look for a heartbeat when the process is on another host.
+    """
+    if identity.get("host") != os.uname().nodename:
+        if directory is not None:
+            with suppress(OSError):
+                beaten = os.stat(os.path.join(directory, CLAIM, "by.json")).st_mtime
+                return DEAD if time.time() - beaten > SILENT_S else ELSEWHERE
+        return ELSEWHERE
+    pid, start = identity.get("pid"), identity.get("start")
+    if identity.get("boot") != _boot_id() or not isinstance(pid, int) or start is None:
+        return DEAD
+    return ALIVE if _start_ticks(pid) == start else DEAD
+
+
+def _start_ticks(pid: int) -> int | None:
+    """Return when a process started, in clock ticks since boot; None for one that is gone or a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The command name, in parentheses, may hold spaces and parentheses itself.
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in b"ZX" else int(fields[19])
+
+
+def _boot_id() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

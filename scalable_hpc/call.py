@@ -1,0 +1,163 @@
+"""One submitted call on its way to becoming a task: options checked, arguments pickled, key computed."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cloudpickle
+from blake3 import blake3
+
+from scalable_hpc.cache.encode import Unencodable
+from scalable_hpc.model.tasks import Payload, ResultRef, RetryPolicy
+from scalable_hpc.model.units import parse_memory, parse_walltime
+
+_LABEL_LENGTH = 120
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 40
+_REPR.maxlevel = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The keyword arguments of ``submit`` and ``map`` that are ours; None: as the manifest says."""
+
+    task: str | None = None
+    tag: str | None = None
+    retries: int | None = None
+    retry: RetryPolicy | None = None
+    timeout: float | str | None = None
+    expected_runtime: float | str | None = None
+    cpus: int | None = None
+    memory: int | str | None = None
+    gpus: int | None = None
+    priority: int = 0
+    key: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("task", "tag", "key"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, str) and value):
+                raise TypeError(f"{name} must be a non-empty string: {value!r}")
+        lowest = {"retries": 0, "cpus": 1, "gpus": 0}
+        for name, least in lowest.items():
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise ValueError(f"{name} must be a whole number of at least {least}: {value!r}")
+        if self.retry is not None and not isinstance(self.retry, RetryPolicy):
+            raise TypeError(f"retry must be a RetryPolicy: {self.retry!r}")
+        if isinstance(self.priority, bool) or not isinstance(self.priority, int):
+            raise TypeError(f"priority must be a whole number: {self.priority!r}")
+
+    @property
+    def timeout_s(self) -> float | None:
+        """``timeout`` in seconds."""
+        return _seconds("timeout", self.timeout)
+
+    @property
+    def expected_runtime_s(self) -> float | None:
+        """``expected_runtime`` in seconds."""
+        return _seconds("expected_runtime", self.expected_runtime)
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """``memory`` in bytes."""
+        if isinstance(self.memory, str):
+            return parse_memory(self.memory)
+        if self.memory is not None and (isinstance(self.memory, bool) or self.memory <= 0):
+            raise ValueError(f"memory must be more than zero bytes: {self.memory!r}")
+        return self.memory
+
+
+def _seconds(name: str, value: float | str | None) -> float | None:
+    if isinstance(value, str):
+        return float(parse_walltime(value))
+    if value is not None and (isinstance(value, bool) or not value > 0):
+        raise ValueError(f"{name} must be more than zero seconds: {value!r}")
+    return value
+
+
+@dataclass(slots=True)
+class Call:
+    """A call with everything that can be said of it before the run names it."""
+
+    name: str
+    function: Payload
+    arguments: Payload
+    options: Options
+    label: str
+    cache_key: str | None = None
+    """The key of a cacheable call (64 hex digits)."""
+    refresh: bool = False
+    warning: str = ""
+    """Why a cacheable call runs uncached."""
+    ancestors: tuple[ResultRef, ...] = ()
+
+    @property
+    def may_be_known(self) -> bool:
+        """Whether an equal call may have been made before: it has a name of its own."""
+        return self.cache_key is not None or self.options.key is not None
+
+
+def pickle_function(fn: Callable[..., Any]) -> Payload:
+    """Pickle a function: by name where workers can import it, else by value.
+
+    Raises:
+        TypeError: it is not callable, or holds what cannot be pickled.
+    """
+    if not callable(fn):
+        raise TypeError(f"not callable: {fn!r}")
+    return _payload(fn, f"the function {_name(fn)!r}")
+
+
+def make_call(
+    fn: Callable[..., Any], function: Payload, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
+) -> Call:
+    """Return the Call for ``fn(*args, **kwargs)``, futures already replaced by their ResultRefs.
+
+    Raises:
+        TypeError: the arguments cannot be pickled, or do not fit a cacheable function's signature or types.
+    """
+    label = _label(_name(fn), args, kwargs)
+    call = Call(_name(fn), function, _payload((args, kwargs), f"the arguments of {label}"), options, label)
+    declared = getattr(fn, "__scalable_cache__", None)
+    if declared is not None and options.key is None:
+        call.refresh = declared.refresh
+        try:
+            call.cache_key = declared.call_key(args, kwargs).hex if declared.store else None
+        except Unencodable as why:
+            call.warning = f"{call.name} runs uncached: {why}"
+    return call
+
+
+def _payload(value: Any, what: str) -> Payload:
+    try:
+        data = cloudpickle.dumps(value)
+    except Exception as err:
+        raise TypeError(f"{what} cannot be sent to a worker: {err}") from err
+    return Payload(digest=blake3(data).hexdigest(), size=len(data), inline=data)
+
+
+def _name(fn: Callable[..., Any]) -> str:
+    inner = fn
+    while hasattr(inner, "func"):  # functools.partial and the like
+        inner = inner.func
+    name = getattr(inner, "__name__", type(inner).__name__)
+    return "lambda" if name == "<lambda>" else name
+
+
+def _label(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    shown = [_show(value) for value in args] + [f"{key}={_show(value)}" for key, value in kwargs.items()]
+    text = f"{name}({', '.join(shown)})"
+    return text if len(text) <= _LABEL_LENGTH else f"{text[: _LABEL_LENGTH - 4]}...)"
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, ResultRef):
+        return f"<{value.task_id}>"
+    try:
+        return _REPR.repr(value)
+    except Exception:  # noqa: BLE001 - a user's __repr__ may raise anything; a label is not worth a task
+        return f"<{type(value).__name__}>"

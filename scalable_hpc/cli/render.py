@@ -1,0 +1,31 @@
+"""``scalable-hpc render``: the exact job script that would be submitted."""
+
+from __future__ import annotations
+
+import argparse
+
+from scalable_hpc.cli.manifest_arguments import add_manifest_arguments
+
+
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb's arguments."""
+    parser = verbs.add_parser("render", help="print the exact job script of an allocation")
+    add_manifest_arguments(parser)
+    parser.add_argument("--worker-type", help="a component of the manifest (default: all that are used)")
+    parser.set_defaults(act=act)
+
+
+def act(arguments: argparse.Namespace) -> int:
+    """Print the script of each worker type."""
+    from scalable_hpc.session import ScalableSession
+
+    scripts = ScalableSession.from_yaml(arguments.manifest, target=arguments.target).plan().scripts
+    wanted = arguments.worker_type
+    if wanted is not None and wanted not in scripts:
+        from scalable_hpc.errors import ManifestError
+
+        raise ManifestError(f"no such worker type: {wanted!r}; there is {', '.join(sorted(scripts))}")
+    for name, text in scripts.items():
+        if wanted in (None, name):
+            print(text, end="" if text.endswith("\n") else "\n")
+    return 0

@@ -1,0 +1,211 @@
+"""The client: calls in, futures out.
+
+Rule 1: a call whose key is known to the store is answered here, before anything is journalled or requested.
+Rule 2: nothing here blocks on the cluster; all that is done is handed to the run through a port.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+from scalable_hpc.call import Call, Options, make_call, pickle_function
+from scalable_hpc.future import Owner, ScalableFuture, Stored
+from scalable_hpc.gathering import Batch, Errors, collect, gather, replace_futures
+from scalable_hpc.model.tasks import Locator, Payload, TaskSpec
+
+_OURS = frozenset(Options.__dataclass_fields__)
+
+
+class Run(Owner, Protocol):
+    """What the client asks of the run that it submits to."""
+
+    def specify(self, call: Call) -> TaskSpec:
+        """Name the task and fill in what the manifest says about it."""
+
+    def known(self, spec: TaskSpec, *, fresh: bool) -> Locator | None:
+        """Where the result lies, when it is known already."""
+
+    def load(self, spec: TaskSpec, locator: Locator) -> Any:
+        """Read a result, or have it made again when it is damaged."""
+
+    def accept(self, pairs: Sequence[tuple[TaskSpec, ScalableFuture]]) -> None:
+        """Take over calls that must be run."""
+
+    def count_hits(self, name: str, count: int) -> None:
+        """Note calls that were answered from the store."""
+
+    def dask_client(self) -> Any:
+        """A plain ``distributed.Client`` connected to the run's scheduler."""
+
+    def finish(self, *, wait: bool, cancel: bool) -> None:
+        """Cancel what has not begun if asked to, and wait for the rest if asked to."""
+
+    def close(self) -> None:
+        """End the run."""
+
+
+class ScalableClient(concurrent.futures.Executor):
+    """Submits calls and returns futures; a ``concurrent.futures.Executor``.
+
+    ``map`` differs from the standard library's: it returns a list of futures at once, as Dask's does, so that
+    one failure does not hide the results behind it; ``gather`` turns them into values.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._closed = False
+        self._warned: set[str] = set()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> ScalableFuture:
+        """Submit one call and return its future.
+
+        Futures among the arguments, nested in lists, tuples and dicts too, are replaced by their results where
+        the call runs.
+
+        Keyword arguments that are ours and do not reach ``fn``:
+
+        Args:
+            fn: what to call; functions of ``__main__`` and lambdas travel by value, others by name.
+            *args: for ``fn``.
+            **kwargs: for ``fn``, except for these:
+                task: the task of the manifest whose component, needs and retry policy hold (default: the
+                function's name, when the manifest has a task of that name).
+                tag: a worker type (component) by name.
+                retries: extra attempts after failures that are charged (int).
+                retry: a RetryPolicy, for all of it.
+                timeout: seconds after which an attempt is killed and fails.
+                expected_runtime: seconds; an attempt starts only where that much time is left.
+                cpus, memory, gpus: what one attempt needs (memory as ``"4G"`` or bytes).
+                priority: higher goes first (int).
+                key: names the call; in one run, calls with the same key are one task.
+        """
+        ours, theirs = self._split(kwargs)
+        return self._submit_all(fn, [(args, theirs)], ours)[0]
+
+    def map(  # type: ignore[override]
+        self, fn: Callable[..., Any], /, *iterables: Iterable[Any], **kwargs: Any
+    ) -> list[ScalableFuture]:
+        """Submit ``fn`` for each tuple of the zipped iterables; return the futures in that order.
+
+        Keyword arguments as for ``submit``; those that are not ours go to every call. ``key`` may be a list of
+        keys, one a call.
+        """
+        ours, theirs = self._split(kwargs)
+        calls = [(args, theirs) for args in zip(*iterables, strict=False)]
+        return self._submit_all(fn, calls, ours)
+
+    def gather(self, futures: Any, *, errors: Errors = "raise") -> Any:
+        """Return the values of futures, keeping the shape of the lists, tuples and dicts around them.
+
+        ``errors="raise"`` re-raises the first failure, ``"skip"`` leaves failed calls out, ``"return"`` puts the
+        exception in the value's place.
+        """
+        return gather(futures, errors=errors)
+
+    def collect(self, futures: Iterable[ScalableFuture]) -> Batch:
+        """Wait for all futures and sort them into ``ok``, ``failed`` and ``cancelled``; never raises for a task."""
+        return collect(futures, self._submit_again)
+
+    def as_completed(
+        self, futures: Iterable[ScalableFuture], *, timeout: float | None = None
+    ) -> Iterator[ScalableFuture]:
+        """Yield futures as they end, in whichever way; ``timeout`` (seconds) bounds the whole iteration."""
+        for future in concurrent.futures.as_completed(futures, timeout=timeout):
+            assert isinstance(future, ScalableFuture)
+            yield future
+
+    def cancel(self, futures: ScalableFuture | Iterable[ScalableFuture]) -> int:
+        """Cancel futures, running ones too; return how many were not over yet."""
+        several = [futures] if isinstance(futures, ScalableFuture) else futures
+        return sum([future.cancel() for future in several])
+
+    @property
+    def dask(self) -> Any:
+        """A plain ``distributed.Client`` on the same scheduler; what is submitted to it is Dask's to look after."""
+        return self._run.dask_client()
+
+    def close(self) -> None:
+        """End the run: journal flushed, allocations given back."""
+        self._closed = True
+        self._run.close()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - stdlib's
+        """Do what ``Executor.shutdown`` promises, then end the run."""
+        self._run.finish(wait=wait, cancel=cancel_futures)
+        self.close()
+
+    def __enter__(self) -> ScalableClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown(wait=True)
+
+    @staticmethod
+    def _split(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        ours = {name: value for name, value in kwargs.items() if name in _OURS}
+        theirs = {name: value for name, value in kwargs.items() if name not in _OURS}
+        return ours, theirs
+
+    def _submit_again(self, future: ScalableFuture) -> ScalableFuture:
+        if future.call is None:
+            raise ValueError(f"this future was not submitted by a client: {future.label!r}")
+        fn, args, kwargs, ours = future.call
+        return self._submit_all(fn, [(args, kwargs)], ours)[0]
+
+    def _submit_all(
+        self, fn: Callable[..., Any], calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]], ours: dict[str, Any]
+    ) -> list[ScalableFuture]:
+        if self._closed:
+            raise RuntimeError("cannot submit after close(); start a new session")
+        function = pickle_function(fn)
+        keys = ours.get("key")
+        several = isinstance(keys, (list, tuple))
+        if several and len(keys) != len(calls):
+            raise ValueError(f"map got {len(keys)} keys for {len(calls)} calls")
+        futures: list[ScalableFuture] = []
+        misses: list[tuple[TaskSpec, ScalableFuture]] = []
+        hits: dict[str, int] = {}
+        for number, (args, kwargs) in enumerate(calls):
+            options = {**ours, "key": keys[number]} if several else ours
+            future, spec = self._one(fn, function, args, kwargs, options, fresh=not misses)
+            futures.append(future)
+            if spec is not None:
+                misses.append((spec, future))
+            else:
+                name = future.task_id.rpartition("-")[0]
+                hits[name] = hits.get(name, 0) + 1
+        for name, count in hits.items():
+            self._run.count_hits(name, count)
+        if misses:
+            self._run.accept(misses)
+        return futures
+
+    def _one(
+        self,
+        fn: Callable[..., Any],
+        function: Payload,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        ours: dict[str, Any],
+        *,
+        fresh: bool,
+    ) -> tuple[ScalableFuture, TaskSpec | None]:
+        """Return the future, and the task's spec when the call must be run."""
+        found: list[ScalableFuture] = []
+        call = make_call(fn, function, replace_futures(args, found), replace_futures(kwargs, found), Options(**ours))
+        if call.warning and call.warning not in self._warned:
+            self._warned.add(call.warning)
+            warnings.warn(call.warning, stacklevel=4)
+        call.ancestors = tuple({future.task_id: future.ref for future in found}.values())
+        spec = self._run.specify(call)
+        future = ScalableFuture(task_id=spec.task_id, key=spec.key, label=spec.label, owner=self._run)
+        future.call = (fn, args, kwargs, ours)
+        locator = None if call.refresh or not call.may_be_known else self._run.known(spec, fresh=fresh)
+        if locator is None:
+            return future, spec
+        future.set_result(Stored(lambda: self._run.load(spec, locator)))
+        return future, None
+

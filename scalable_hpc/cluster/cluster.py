@@ -1,0 +1,108 @@
+"""The set of open allocations, as a dask-jobqueue cluster that only does what it is told.
+
+SpecCluster likes to resubmit what it believes lost and to hard-kill what it believes superfluous, under names it
+uses again. The fleet supervisor decides all that, so those paths are closed here.
+
+Rule 1: an allocation is opened by ``open_job`` and closed by ``close_jobs``; never ``scale`` up, never ``adapt``.
+Rule 2: a name is used once in a cluster's life.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, NoReturn
+
+from scalable_hpc.batch.backend import BatchBackend
+from scalable_hpc.cluster.dask_settings import CONFIG_NAME
+from scalable_hpc.cluster.job import Render, ScalableJob
+from scalable_hpc.cluster.quiet_import import Cluster, JobQueueCluster
+from scalable_hpc.cluster.scheduler import PatientScheduler
+from scalable_hpc.model.allocations import AllocationRequest
+
+_PREVIEW = AllocationRequest(name="preview", worker_type="", nodes=1, walltime_s=1, because="never submitted")
+"""dask-jobqueue builds one Job that it never starts, to see that its arguments are sound."""
+
+
+class ScalableCluster(JobQueueCluster):  # type: ignore[misc]
+    """A scheduler in this process and the batch jobs whose workers it expects."""
+
+    job_cls = ScalableJob
+    config_name = CONFIG_NAME
+
+    def __init__(
+        self,
+        *,
+        backend: BatchBackend,
+        render: Render,
+        scripts_dir: Path,
+        security: Any = None,
+        scheduler_options: dict[str, Any] | None = None,
+    ) -> None:
+        self._job_parts = {"backend": backend, "render": render, "scripts_dir": scripts_dir}
+        self._names: set[str] = set()
+        super().__init__(
+            asynchronous=True,
+            security=security,
+            scheduler_cls=PatientScheduler,
+            scheduler_options=scheduler_options or {},
+            request=_PREVIEW,
+            **self._job_parts,
+        )
+        # Dask's exit hook would close us from a thread that is not ours, with the engine's loop gone.
+        self.shutdown_on_close = False
+
+    async def open_job(self, request: AllocationRequest) -> ScalableJob:
+        """Submit one allocation and return its Job, whose ``submit_error`` says whether that went wrong.
+
+        Raises:
+            ValueError: the name was used before.
+        """
+        if request.name in self._names:
+            raise ValueError(f"allocation names are never used twice: {request.name!r}")
+        self._names.add(request.name)
+        options = {"request": request, **self._job_parts}
+        self.worker_spec[request.name] = {"cls": ScalableJob, "options": options}
+        await self
+        job: ScalableJob = self.workers[request.name]
+        return job
+
+    async def close_jobs(self, names: Collection[str]) -> None:
+        """Forget allocations and cancel their batch jobs; names that are not open are no error."""
+        if any(name in self.worker_spec for name in names):
+            await self.scale_down(names)
+
+    def open_jobs(self) -> dict[str, ScalableJob]:
+        """Return what is open now, by allocation name."""
+        return dict(self.workers)
+
+    def scale(self, n: int = 0, memory: Any = None, cores: Any = None, jobs: int = 0) -> Any:
+        """Close everything (Dask calls this with 0 when a cluster ends); anything else is refused."""
+        if n or memory or cores or jobs:
+            self._refuse("scale")
+        return super(JobQueueCluster, self).scale(0)
+
+    def adapt(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Refuse: the fleet supervisor is the only one who opens and closes allocations."""
+        self._refuse("adapt")
+
+    def _refuse(self, verb: str) -> NoReturn:
+        raise TypeError(f"a ScalableCluster has no {verb!r}: its size is the fleet supervisor's business")
+
+    def _update_worker_status(self, op: str, msg: Any) -> None:
+        """Keep Dask's list of workers, and skip SpecCluster's own idea of what follows when one is lost."""
+        Cluster._update_worker_status(self, op, msg)  # noqa: SLF001  (the grandparent's, on purpose)
+
+    def ask_workers_to_close(self, addresses: Collection[str]) -> None:
+        """Send workers home; they say what they have to say, then leave the scheduler.
+
+        Dask's ``retire_workers`` would first move what they hold in memory, and give up when there is nowhere to move
+        it to. Nothing of ours lives there.
+        """
+        for address in addresses:
+            self.scheduler.close_worker(address)
+
+    def hang_up_on_workers(self) -> None:
+        """Break the connections to all workers, as a dying driver would; a closing scheduler tells them to close."""
+        for comm in list(self.scheduler.stream_comms.values()):
+            comm.abort()

@@ -1,0 +1,26 @@
+"""The few functions of a courier that the driver calls over there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class CourierVerbs:
+    """Functions by reference; each must be importable on the node."""
+
+    run_bundle: Callable[..., Any]
+    """``(bundle: Bundle) -> None``, as a Dask task, in a thread of the courier."""
+    cancel_attempts: Callable[..., Any]
+    """``(attempts: tuple[AttemptId, ...]) -> None``, on the courier's loop."""
+    drain: Callable[..., Any]
+    """``(because: str) -> None``, on the courier's loop."""
+
+
+def courier_verbs() -> CourierVerbs:
+    """Return the real courier's."""
+    from scalable_hpc.worker import courier
+
+    return CourierVerbs(courier.run_bundle, courier.cancel_attempts, courier.drain)

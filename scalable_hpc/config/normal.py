@@ -1,0 +1,62 @@
+"""Makes a section's keys the ones the schema knows: other spellings are renamed, keys without effect are told.
+
+Rule 1: nothing is dropped without a warning that says what is done instead.
+"""
+
+from __future__ import annotations
+
+from scalable_hpc.config.issues import Mark, ValidationIssue
+from scalable_hpc.config.yaml_lines import Section
+
+_OTHER_SPELLINGS = {"queue": "partition"}
+
+_WITHOUT_EFFECT = {
+    "name": "allocations are named scalable-<run>-<allocation>, so that a lost driver's are found again",
+    "comm_port": "batch commands are called directly, there is no communicator to reach",
+    "threads_per_worker": "each slot is a process; set the component's slots",
+    "processes": "tasks always run in processes of their own",
+    "dashboard_address": "a session starts no dashboard; progress is shown where the driver runs",
+    "logs_location": "job logs lie in the run directory, under logs/",
+    "suppress_logs": "logs of allocations that ended cleanly are removed anyway, unless keep_logs is set",
+}
+"""Keys of a target that manifests of Scalable carry, and what is done instead."""
+
+ONLY_FOR = {
+    "partition": "slurm", "account": "slurm", "qos": "slurm", "constraint": "slurm", "gres": "slurm",
+    "reservation": "slurm", "exclusive": "slurm", "extra_directives": "slurm", "submit_timeout": "slurm",
+    "commands": "slurm", "capacity": "local", "max_workers": "local", "queue_wait": "local", "kill_wait": "local",
+}  # fmt: skip
+"""Settings that one provider alone understands."""
+
+
+def normalise(section: Section, where: tuple[str, ...], provider: str | None = None) -> list[ValidationIssue]:
+    """Rename and drop keys of a target or a site in place, and return what to say about it.
+
+    Args:
+        section: the target or site.
+        where: its path in the file.
+        provider: the target's; None for a site, which may hold settings of any.
+    """
+    said: list[ValidationIssue] = []
+    for other, ours in _OTHER_SPELLINGS.items():
+        if other not in section:
+            continue
+        mark = section.key_marks[other]
+        if section.get(ours) is not None:
+            text = f'"{other}" and "{ours}" mean the same: write one of them'
+            section.issues.append(_issue((*where, other), text, "E_DUPLICATE_KEY", mark))
+        section.put(ours, section.drop(other), mark)
+    for key in list(section):
+        reason = None
+        if key in _WITHOUT_EFFECT and where:
+            reason = _WITHOUT_EFFECT[key]
+        elif provider is not None and ONLY_FOR.get(key, provider) != provider:
+            reason = f"only targets of provider {ONLY_FOR[key]} use it"
+        if reason is not None:
+            said.append(_issue((*where, key), f'"{key}" has no effect here: {reason}', "W_NO_EFFECT", section.key_marks[key]))
+            section.drop(key)
+    return said
+
+
+def _issue(where: tuple[str, ...], message: str, code: str, mark: Mark) -> ValidationIssue:
+    return ValidationIssue(".".join(where), message, code, mark.line, mark.file)

@@ -1,0 +1,114 @@
+"""What a manifest, its site and its target come to: frozen, complete, nothing left to look up.
+
+Rule 1: no YAML, no pydantic, no environment: other rooms import this freely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scalable_hpc.config.issues import ValidationIssue
+from scalable_hpc.model.resources import Needs, WorkerType
+from scalable_hpc.model.tasks import RetryPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedTarget:
+    """One way to run, every setting decided; seconds and bytes throughout."""
+
+    name: str
+    provider: str
+    """``local`` or ``slurm``: the batch backend and the template folder."""
+    site: str
+    work_dir: Path
+    """Where tasks start; absolute."""
+    walltime_s: int = 3600
+    """Of one allocation."""
+    nodes: int = 1
+    """Of one allocation."""
+    allocations_min: int = 0
+    allocations_max: Mapping[str, int] = field(default_factory=dict)
+    """Per worker type."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    gres: str | None = None
+    reservation: str | None = None
+    exclusive: bool = False
+    extra_directives: tuple[str, ...] = ()
+    """Whole options, such as ``--mail-type=END``."""
+
+    interface: str | None = None
+    """Network interface of scheduler and workers; None: found by the host's name."""
+    scheduler_port: int = 0
+    """Of the driver's scheduler; 0: any free one."""
+
+    env: tuple[tuple[str, str], ...] = ()
+    modules: tuple[str, ...] = ()
+    setup: tuple[str, ...] = ()
+    """Shell code, run on the node before the worker starts."""
+    python: tuple[str, ...] = ()
+    """Command of the workers' interpreter; empty: the driver's own (in a container, ``python3``)."""
+    launch_prefix: tuple[str, ...] = ()
+    """Words put before the worker's command (``numactl --interleave=all``)."""
+    use_containers: bool = True
+    """Whether a component's image is used."""
+    template_dirs: tuple[Path, ...] = ()
+    """Searched, in this order, before the built-in templates."""
+
+    margin_s: float = 5.0
+    lead_s: float = 120.0
+    idle_s: float = 15.0
+    signal_lead_s: int | None = None
+    """How long before its end an allocation is sent a warning signal; None: no signal, workers know their deadline."""
+    orphan_grace_s: float = 60.0
+    poll_s: float = 15.0
+    submit_timeout_s: float = 60.0
+    commands: Mapping[str, str] = field(default_factory=dict)
+    """Name of a batch command to what is called instead of it."""
+    keep_logs: bool = False
+
+    capacity_cpus: int = 1
+    """Local only: what allocations may use of this machine together."""
+    capacity_memory: int | None = None
+    """Local only; None: not counted."""
+    queue_wait_s: float = 0.0
+    """Local only: how long an allocation is kept waiting before it starts."""
+    kill_wait_s: float = 5.0
+    """Local only: how long after SIGTERM comes SIGKILL, at the end of the walltime."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDefaults:
+    """What the manifest says of a task name; None: not said."""
+
+    name: str
+    needs: Needs = field(default_factory=Needs)
+    """With the task's component as ``worker_type``."""
+    policy: RetryPolicy | None = None
+    timeout_s: float | None = None
+    expected_runtime_s: float | None = None
+    cache: bool | None = None
+    """True: results go to the shared cache even of functions that are not ``@cacheable``; False: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedManifest:
+    """Everything a session needs to know before it starts."""
+
+    path: Path
+    base_dir: Path
+    """The manifest's directory; relative paths in it start here."""
+    project_name: str
+    target: ResolvedTarget
+    worker_types: Mapping[str, WorkerType]
+    tasks: Mapping[str, TaskDefaults]
+    cache_root: Path
+    runs_root: Path
+    sources: Mapping[str, str]
+    """Dotted setting to who set it: ``target.walltime`` to ``scalable.yaml:12`` or ``default``."""
+    warnings: tuple[ValidationIssue, ...] = ()

@@ -1,0 +1,222 @@
+"""One ordered table from evidence to verdict: the first row that applies has the word.
+
+Rule 1: a row says in its ``because`` what it saw; it is printed unchanged in logs, journal and report.
+Rule 2: nothing above the row "ran into its timeout" is ever charged: walltime, nodes, batch systems and
+neighbours are not the task's fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from scalable_hpc.faults import raised
+from scalable_hpc.faults.evidence import describe
+from scalable_hpc.model.allocations import ExitReason
+from scalable_hpc.model.tasks import Ending, Evidence, ExceptionFacts, RetryPolicy, Verdict
+
+INFRASTRUCTURE_REASONS = frozenset(
+    reason.value
+    for reason in (
+        ExitReason.TIMEOUT,
+        ExitReason.NODE_FAIL,
+        ExitReason.BOOT_FAIL,
+        ExitReason.PREEMPTED,
+        ExitReason.REQUEUED,
+        ExitReason.CANCELLED,
+        ExitReason.DEADLINE,
+        ExitReason.LAUNCH_FAILED,
+    )
+)
+ASKED_TO_END = frozenset({1, 2, 15, 18})
+"""SIGHUP, SIGINT, SIGTERM, SIGCONT: what batch systems and shutting-down nodes send to every process, never a crash."""
+ENDING_SOON_S = 5.0
+"""With less than this left of its allocation a slot's death is taken for the allocation's end, which kills slots
+before it kills the worker that reports them."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskHistory:
+    """What went before the ending that is being judged; that ending itself is not counted."""
+
+    charged: int = 0
+    uncharged: int = 0
+    """Endings that were neither charged nor EXPECTED."""
+    deaths: int = 0
+    """Times that a slot died while it ran this task and nothing else was to blame."""
+    first_placed_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the evidence means, and whether it costs the task one of its ``retries``."""
+
+    verdict: Verdict
+    charged: bool
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    applies: Callable[[Evidence, TaskHistory], bool]
+    verdict: Verdict
+    charged: bool
+    because: str
+    """Follows the description of the ending."""
+
+
+def _is(*endings: Ending) -> Callable[[Evidence, TaskHistory], bool]:
+    return lambda evidence, _: evidence.ending in endings
+
+
+def _raised(claim: Callable[[ExceptionFacts], bool]) -> Callable[[Evidence, TaskHistory], bool]:
+    return lambda evidence, _: (
+        evidence.ending is Ending.EXCEPTION and evidence.exception is not None and claim(evidence.exception)
+    )
+
+
+def _allocation_reason(evidence: Evidence) -> str | None:
+    """Only an ending that the allocation's own end can explain asks for its reason."""
+    return evidence.allocation_reason if evidence.ending in (Ending.WORKER_LOST, Ending.SLOT_DIED) else None
+
+
+def _slot_was_ended(evidence: Evidence, _: TaskHistory) -> bool:
+    ending_soon = evidence.time_left_s is not None and evidence.time_left_s < ENDING_SOON_S
+    return evidence.ending is Ending.SLOT_DIED and (ending_soon or evidence.signal in ASKED_TO_END)
+
+
+def _batch_silent(evidence: Evidence, _: TaskHistory) -> bool:
+    return evidence.ending is Ending.WORKER_LOST and evidence.allocation_reason in (None, ExitReason.UNKNOWN.value)
+
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        "asked for by us",
+        lambda evidence, _: evidence.expected or evidence.ending is Ending.CANCELLED,
+        Verdict.EXPECTED,
+        charged=False,
+        because="we asked for it",
+    ),
+    Row(
+        "handed back by the task",
+        _raised(raised.is_rescheduled),
+        Verdict.EXPECTED,
+        charged=False,
+        because="the task handed itself back",
+    ),
+    Row(
+        "never started",
+        _is(Ending.NEVER_STARTED),
+        Verdict.INFRASTRUCTURE,
+        charged=False,
+        because="it cannot be to blame",
+    ),
+    Row(
+        "refused",
+        _is(Ending.REFUSED),
+        Verdict.INFRASTRUCTURE,
+        charged=False,
+        because="the worker could not take it",
+    ),
+    Row(
+        "allocation out of memory",
+        lambda evidence, _: _allocation_reason(evidence) == ExitReason.OUT_OF_MEMORY.value,
+        Verdict.RESOURCE,
+        charged=False,
+        because="the whole allocation ran out of memory, which of its tasks did it is not known",
+    ),
+    Row(
+        "allocation ended",
+        lambda evidence, _: _allocation_reason(evidence) in INFRASTRUCTURE_REASONS,
+        Verdict.INFRASTRUCTURE,
+        charged=False,
+        because="the allocation ended under it",
+    ),
+    Row(
+        "slot ended from outside",
+        _slot_was_ended,
+        Verdict.INFRASTRUCTURE,
+        charged=False,
+        because="its processes were being ended from outside",
+    ),
+    Row(
+        "batch system silent",
+        _batch_silent,
+        Verdict.UNKNOWN,
+        charged=False,
+        because="why is not known",
+    ),
+    Row(
+        "worker lost",
+        _is(Ending.WORKER_LOST),
+        Verdict.INFRASTRUCTURE,
+        charged=False,
+        because="the worker went away under it",
+    ),
+    Row(
+        "slot died before it began",
+        lambda evidence, _: evidence.ending is Ending.SLOT_DIED and evidence.ran_s is None,
+        Verdict.INFRASTRUCTURE,
+        charged=False,
+        because="the task had not begun",
+    ),
+    Row(
+        "ran into its timeout",
+        _is(Ending.TIMEOUT),
+        Verdict.RESOURCE,
+        charged=True,
+        because="it needed more time than its timeout",
+    ),
+    Row(
+        "second death",
+        lambda evidence, history: evidence.ending is Ending.SLOT_DIED and history.deaths > 0,
+        Verdict.KILLER,
+        charged=True,
+        because="the second slot that died running it: convicted",
+    ),
+    Row(
+        "first death",
+        _is(Ending.SLOT_DIED),
+        Verdict.KILLER,
+        charged=False,
+        because="suspected: once more elsewhere will tell",
+    ),
+    Row(
+        "MemoryError",
+        _raised(raised.is_out_of_memory),
+        Verdict.RESOURCE,
+        charged=True,
+        because="it needed more memory than there was",
+    ),
+    Row(
+        "transient exception",
+        _raised(raised.is_transient),
+        Verdict.TRANSIENT,
+        charged=True,
+        because="the network, a file system or a service was at fault",
+    ),
+    Row(
+        "permanent exception",
+        _raised(raised.is_permanent),
+        Verdict.PERMANENT,
+        charged=True,
+        because="the same call would raise it again",
+    ),
+    Row(
+        "other exception",
+        _is(Ending.EXCEPTION),
+        Verdict.TRANSIENT,
+        charged=True,
+        because="worth as many tries as its retries say",
+    ),
+)
+
+
+def judge(evidence: Evidence, history: TaskHistory, policy: RetryPolicy) -> Judgement:
+    """Return the verdict of the first row of ``ROWS`` that applies; the last rows leave no ending without one."""
+    row = next(row for row in ROWS if row.applies(evidence, history))
+    cost = f" (failure {history.charged + 1}, {policy.retries} retries allowed)" if row.charged else ""
+    return Judgement(row.verdict, row.charged, f"{describe(evidence)}: {row.because}{cost}")

@@ -1,0 +1,93 @@
+"""What follows from a verdict: again at once, again after a wait, or never.
+
+The wait before the next try (n charged failures so far, this one counted) is uniform in
+``[0, min(cap_s, base_s * factor ** (n - 1))]`` with full jitter, and that bound itself without.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from enum import Enum
+
+from scalable_hpc.faults.judge import Judgement, TaskHistory
+from scalable_hpc.model.tasks import RetryPolicy, Verdict
+
+UNCHARGED_AT_ONCE = 3
+"""Uncharged endings that are tried again at once. After that they wait: a worker that refuses whatever it is given
+would else use up the whole ``infrastructure_limit`` within a second."""
+UNCHARGED_BASE_S = 1.0
+UNCHARGED_CAP_S = 60.0
+
+
+class Action(Enum):
+    """What is done about a task whose attempt ended without a receipt; the values are the journal's words."""
+
+    AGAIN = "again"
+    WAIT = "wait"
+    GIVE_UP = "give_up"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What follows, and why."""
+
+    action: Action
+    because: str
+    retry_at: float | None = None
+    """Seconds since the epoch; set when and only when the action is WAIT."""
+
+
+def decide(judgement: Judgement, history: TaskHistory, policy: RetryPolicy, now: float, rng: random.Random) -> Decision:
+    """Decide what follows; ``history`` is what went before this ending.
+
+    EXPECTED endings are tried again at once and without bound: each of them was our own wish.
+    """
+    if judgement.verdict is Verdict.EXPECTED:
+        return Decision(Action.AGAIN, "again at once, at no cost to the task")
+    if judgement.verdict is Verdict.PERMANENT:
+        return Decision(Action.GIVE_UP, "trying again cannot help")
+    if judgement.verdict is Verdict.KILLER and judgement.charged:
+        return Decision(Action.GIVE_UP, "quarantined: it would go on killing slots")
+    if not judgement.charged:
+        return _uncharged(history, policy, now, rng)
+    return _charged(history, policy, now, rng)
+
+
+def _charged(history: TaskHistory, policy: RetryPolicy, now: float, rng: random.Random) -> Decision:
+    failures = history.charged + 1
+    if failures > policy.retries:
+        return Decision(Action.GIVE_UP, f"{failures} failures, {policy.retries} retries allowed")
+    wait_s = _jittered(backoff_bound_s(policy, failures), rng, jitter=policy.jitter)
+    since = now if history.first_placed_at is None else history.first_placed_at
+    if policy.max_elapsed_s is not None and now + wait_s - since > policy.max_elapsed_s:
+        return Decision(Action.GIVE_UP, f"another try would end later than max_elapsed {policy.max_elapsed_s:g} s")
+    return Decision(Action.WAIT, f"retry {failures} of {policy.retries} in {wait_s:.1f} s", now + wait_s)
+
+
+def _uncharged(history: TaskHistory, policy: RetryPolicy, now: float, rng: random.Random) -> Decision:
+    endings = history.uncharged + 1
+    if endings >= policy.infrastructure_limit:
+        limit = policy.infrastructure_limit
+        return Decision(Action.GIVE_UP, f"{endings} endings that were not its fault, the bound is {limit}")
+    if endings <= UNCHARGED_AT_ONCE:
+        return Decision(Action.AGAIN, "again at once, at no cost to the task")
+    bound_s = _power(UNCHARGED_BASE_S, 2.0, endings - UNCHARGED_AT_ONCE - 1, UNCHARGED_CAP_S)
+    wait_s = _jittered(bound_s, rng, jitter=True)
+    return Decision(Action.WAIT, f"again in {wait_s:.1f} s, at no cost to the task ({endings} so far)", now + wait_s)
+
+
+def backoff_bound_s(policy: RetryPolicy, failures: int) -> float:
+    """Return the longest wait after that many charged failures (seconds, from 1 on)."""
+    return _power(policy.base_s, policy.factor, failures - 1, policy.cap_s)
+
+
+def _power(base_s: float, factor: float, exponent: int, cap_s: float) -> float:
+    try:
+        return min(cap_s, base_s * factor**exponent)
+    except OverflowError:  # a float power too large for a float is larger than any cap
+        return cap_s
+
+
+def _jittered(bound_s: float, rng: random.Random, *, jitter: bool) -> float:
+    return rng.uniform(0.0, bound_s) if jitter else bound_s

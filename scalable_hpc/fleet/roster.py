@@ -1,0 +1,236 @@
+"""All allocations of a run and what was learned from them: names, streaks of failed starts, queue waits; pure.
+
+The supervisor tells the roster what it heard and did; the roster answers with the change of the one allocation
+that was meant, and draws the planner's view of each worker type. Worker types are planned one by one, so a broken
+container image pauses its own type and no other.
+
+Rule 1: names are handed out once and never again.
+Rule 2: no I/O, no clock; ``now`` comes in.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from scalable_hpc.fleet import view
+from scalable_hpc.fleet.pace import p90
+from scalable_hpc.fleet.view import Known
+from scalable_hpc.model.allocations import (
+    AllocationRequest,
+    AllocationState,
+    ExitReason,
+    JobEnding,
+    JobObservation,
+)
+from scalable_hpc.model.fleet import AllocationView, FleetView, Limits, Submit
+from scalable_hpc.model.messages import WorkerDraining, WorkerHello
+
+WAITS_REMEMBERED = 20
+"""Queue waits that the p90 is drawn from: queues change within hours, so old waits tell little."""
+START_PATIENCE_S = 600.0
+"""A job that runs this long without a worker has failed to start one: importing Python from a busy parallel file
+system takes minutes, not more."""
+NOT_THE_SCRIPTS_FAULT = (ExitReason.PREEMPTED, ExitReason.NODE_FAIL, ExitReason.BOOT_FAIL, ExitReason.REQUEUED)
+"""Ends before the first worker that say nothing of whether the next allocation would start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One allocation before (None: it is new) and after something was heard or done."""
+
+    before: Known | None
+    after: Known
+
+    @property
+    def is_new_state(self) -> bool:
+        """Whether its state changed, or it was requeued within its state."""
+        return (
+            self.before is None
+            or self.before.view.state is not self.after.view.state
+            or self.before.view.submitted_at != self.after.view.submitted_at
+        )
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether this is the moment that it ended."""
+        return self.after.ending is not None and (self.before is None or self.before.ending is None)
+
+
+@dataclass(slots=True)
+class Standing:
+    """What was learned of one worker type."""
+
+    failures: tuple[str, ...] = ()
+    """Allocations in a row that ended before any worker registered, oldest first."""
+    paused_until: float | None = None
+    waits: deque[float] = field(default_factory=lambda: deque(maxlen=WAITS_REMEMBERED))
+
+
+class Roster:
+    """Every allocation of a run by name."""
+
+    def __init__(self, run_id: str, first_number: int = 1) -> None:
+        self._job_name = f"scalable-{run_id}-"
+        self._next = first_number
+        self._all: dict[str, Known] = {}
+        self._open: dict[str, Known] = {}
+        self._by_address: dict[str, str] = {}
+        self._last_busy: dict[str, float] = {}
+        self._standings: dict[str, Standing] = {}
+
+    def __getitem__(self, name: str) -> Known:
+        return self._all[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._all
+
+    def open(self) -> list[Known]:
+        """Every allocation that has not ended, oldest first."""
+        return list(self._open.values())
+
+    def standing(self, worker_type: str) -> Standing:
+        """What was learned of a worker type."""
+        return self._standings.setdefault(worker_type, Standing())
+
+    def worker_types(self) -> set[str]:
+        """The worker types of allocations that have not ended."""
+        return {known.view.worker_type for known in self._open.values()}
+
+    def draw_view(
+        self, worker_type: str, *, busy: Mapping[str, int], now: float, closing: bool, paused_until: float | None
+    ) -> FleetView:
+        """Draw what the planner may see of one worker type.
+
+        Args:
+            worker_type: the type to plan for.
+            busy: attempts assigned, by allocation.
+            now: seconds since the epoch.
+            closing: the session is ending.
+            paused_until: a pause of the whole fleet, on top of the type's own.
+        """
+        standing = self.standing(worker_type)
+        seen: list[AllocationView] = []
+        for name, known in self._open.items():
+            if known.view.worker_type == worker_type:
+                assigned = busy.get(name, 0)
+                seen.append(known.view if assigned == 0 else replace(known.view, busy=assigned))
+                if assigned:
+                    self._last_busy[name] = now
+        pauses = [until for until in (standing.paused_until, paused_until) if until is not None]
+        return FleetView(
+            allocations=tuple(seen),
+            queue_wait_p90_s=p90(standing.waits),
+            start_failures_in_a_row=len(standing.failures),
+            paused_until=max(pauses, default=None),
+            last_busy_at=self._last_busy,
+            closing=closing,
+        )
+
+    def enrol(self, asked: Submit, limits: Limits, now: float, excluded_nodes: tuple[str, ...] = ()) -> AllocationRequest:
+        """Give a new allocation its name and enter it as SUBMITTING."""
+        name = self._new_name()
+        self._put(name, _fresh(name, asked.worker_type, limits, asked.because, now))
+        return AllocationRequest(name, asked.worker_type, asked.nodes, asked.walltime_s, asked.because, excluded_nodes)
+
+    def adopt(self, hello: WorkerHello, limits: Limits, now: float) -> Change:
+        """Enter an allocation that somebody else opened (a driver before us) and whose worker has joined."""
+        self._put(hello.allocation, _fresh(hello.allocation, hello.worker_type, limits, "not opened by us", now))
+        change = self.worker_came(hello, now)
+        return Change(None, change.after)
+
+    def tell(self, name: str, fold: Callable[[Known], Known], now: float) -> Change:
+        """Fold something into one allocation (the functions of ``fleet/view``) and keep the books of its type."""
+        before = self._all[name]
+        after = fold(before)
+        self._put(name, after)
+        change = Change(before, after)
+        if change.has_ended:
+            self._keep_books_of_end(after, now)
+        return change
+
+    def observe(self, seen: JobObservation, name: str, now: float) -> Change:
+        """Fold in the batch system's word on one allocation, unless the word is on somebody else's job."""
+        if self._is_another(seen.name, name):
+            return self.tell(name, lambda known: view.disowned(known, seen, now), now)
+        return self.tell(name, lambda known: view.observed(known, seen, now), now)
+
+    def worker_came(self, hello: WorkerHello, now: float) -> Change:
+        """Fold in a hello; the allocation must be known."""
+        was_live = self._all[hello.allocation].view.reached_live
+        change = self.tell(hello.allocation, lambda known: view.worker_came(known, hello, now), now)
+        if change.after.ending is None:
+            self._by_address[hello.address] = hello.allocation
+            standing = self.standing(change.after.view.worker_type)
+            standing.failures, standing.paused_until = (), None
+            if not was_live:
+                standing.waits.append(now - change.after.view.submitted_at)
+        return change
+
+    def worker_left(self, address: str, now: float) -> Change | None:
+        """Fold in that a worker is gone; None when it is nobody's."""
+        name = self._by_address.pop(address, None)
+        return None if name is None else self.tell(name, lambda known: view.worker_left(known, address, now), now)
+
+    def worker_drains(self, message: WorkerDraining, now: float) -> Change | None:
+        """Fold in a worker's wish to be drained; None when it is nobody's."""
+        name = self._by_address.get(message.address)
+        return None if name is None else self.tell(name, lambda known: view.worker_drains(known, message, now), now)
+
+    def by_job_name(self, job_name: str) -> str | None:
+        """The allocation that a batch job's name belongs to, if it is one of ours."""
+        name = job_name.removeprefix(self._job_name)
+        return name if name != job_name and name in self._all else None
+
+    def _new_name(self) -> str:
+        name = f"a{self._next:04d}"
+        while name in self._all:
+            self._next += 1
+            name = f"a{self._next:04d}"
+        self._next += 1
+        return name
+
+    def _is_another(self, job_name: str, name: str) -> bool:
+        """Whether a job of that name cannot be this allocation; a batch system may cut names short or leave them out."""
+        return job_name.startswith("scalable-") and not (self._job_name + name).startswith(job_name)
+
+    def _put(self, name: str, known: Known) -> None:
+        self._all[name] = known
+        if known.ending is None:
+            self._open[name] = known
+        else:
+            self._open.pop(name, None)
+            self._last_busy.pop(name, None)
+
+    def _keep_books_of_end(self, known: Known, now: float) -> None:
+        if _is_start_failure(known, now):
+            standing = self.standing(known.view.worker_type)
+            standing.failures, standing.paused_until = (*standing.failures, known.view.name), None
+
+
+def _fresh(name: str, worker_type: str, limits: Limits, because: str, now: float) -> Known:
+    return Known(
+        AllocationView(
+            name=name,
+            worker_type=worker_type,
+            state=AllocationState.SUBMITTING,
+            slots=limits.nodes * limits.slots_per_node,
+            walltime_s=limits.walltime_s,
+            submitted_at=now,
+            because=because,
+        )
+    )
+
+
+def _is_start_failure(known: Known, now: float) -> bool:
+    """Whether an ended allocation speaks against the next one: had a job, never a worker, and not by our own will."""
+    ending: JobEnding | None = known.ending
+    if ending is None or known.view.reached_live or known.view.job_id is None:
+        return False
+    if ending.reason in NOT_THE_SCRIPTS_FAULT or ending.reason is ExitReason.UNKNOWN:
+        return False
+    if not known.close_because:
+        return True
+    started = known.view.started_at
+    return known.closed_from is AllocationState.STARTING and started is not None and now - started >= START_PATIENCE_S

@@ -1,0 +1,296 @@
+"""What is known of one allocation: the batch system's word and Dask's, reconciled by one table; pure.
+
+An allocation's life is told twice: the batch system says what its job does, Dask says which workers are here. The two
+come at different speeds and contradict each other for seconds (a worker registers before ``squeue`` says RUNNING)
+or for minutes (a partitioned node). ``RECONCILED`` says for every pair what it means and why it can happen.
+
+Rule 1: ENDED is final, and only the batch system's word (or a submission that never was) makes it so.
+Rule 2: a job that the batch system does not know is not over for that; only after ``UNKNOWN_PATIENCE_S`` of answers
+    that do not know it, without a worker, is it given up.
+Rule 3: silence (``BatchSilent``) is no observation and never reaches this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from scalable_hpc.model.allocations import AllocationState, ExitReason, JobEnding, JobObservation, JobState
+from scalable_hpc.model.fleet import AllocationView
+from scalable_hpc.model.messages import WorkerDraining, WorkerHello
+
+UNKNOWN_PATIENCE_S = 900.0
+"""Accounting can lag by minutes, and a controller that was restored from a backup learns of its jobs late."""
+UNKNOWN_AFTER_CLOSE_S = 60.0
+"""A job that we cancelled and nobody knows any more: nothing of it is wanted, so less patience."""
+
+
+class Word(Enum):
+    """What the batch system has said of an allocation's job, history included."""
+
+    UNSUBMITTED = "has not answered the submission"
+    SUBMITTED = "took the job and has not been asked since"
+    WAITING = "waits"
+    WAITING_AGAIN = "waits again after it ran: requeued"
+    RUNNING = "runs"
+    SUSPENDED = "suspended"
+    ENDING = "is being torn down"
+    ENDED = "is over"
+    UNKNOWN = "does not know the job, or says something we cannot read"
+
+
+class Link(Enum):
+    """What Dask knows of an allocation's workers."""
+
+    NEVER = "none came"
+    HERE = "one is registered now"
+    GONE = "came and left"
+
+
+_NEVER, _HERE, _GONE = Link.NEVER, Link.HERE, Link.GONE
+_S = AllocationState
+
+RECONCILED: Mapping[tuple[Word, Link], tuple[AllocationState | None, str]] = {
+    (Word.UNSUBMITTED, _NEVER): (_S.SUBMITTING, "asked of the batch system"),
+    (Word.UNSUBMITTED, _HERE): (_S.LIVE, "its worker is here before the answer to its submission"),
+    (Word.UNSUBMITTED, _GONE): (_S.STARTING, "its worker came and left before the answer to its submission"),
+    (Word.SUBMITTED, _NEVER): (_S.PENDING, "submitted"),
+    (Word.SUBMITTED, _HERE): (_S.LIVE, "a worker registered before the batch system was asked"),
+    (Word.SUBMITTED, _GONE): (_S.STARTING, "its worker came and left before the batch system was asked"),
+    (Word.WAITING, _NEVER): (_S.PENDING, "waits in the queue"),
+    (Word.WAITING, _HERE): (_S.LIVE, "a worker registered: the batch system's answer is older"),
+    (Word.WAITING, _GONE): (_S.PENDING, "its worker came and left, and the job waits in the queue"),
+    (Word.WAITING_AGAIN, _NEVER): (_S.PENDING, "requeued by the batch system: waits again"),
+    (Word.WAITING_AGAIN, _HERE): (_S.LIVE, "a worker registered after the requeue: the batch system's answer is older"),
+    (Word.WAITING_AGAIN, _GONE): (_S.PENDING, "requeued by the batch system: waits again"),
+    (Word.RUNNING, _NEVER): (_S.STARTING, "its job runs, no worker has registered yet"),
+    (Word.RUNNING, _HERE): (_S.LIVE, "a worker registered"),
+    (Word.RUNNING, _GONE): (_S.STARTING, "its last worker left, its job still runs"),
+    (Word.SUSPENDED, _NEVER): (_S.STARTING, "suspended by the batch system before a worker registered"),
+    (Word.SUSPENDED, _HERE): (_S.LIVE, "suspended by the batch system"),
+    (Word.SUSPENDED, _GONE): (_S.STARTING, "suspended by the batch system, its last worker left"),
+    (Word.ENDING, _NEVER): (_S.CLOSING, "being torn down by the batch system"),
+    (Word.ENDING, _HERE): (_S.CLOSING, "being torn down by the batch system, its worker is still connected"),
+    (Word.ENDING, _GONE): (_S.CLOSING, "being torn down by the batch system"),
+    (Word.ENDED, _NEVER): (_S.ENDED, "ended before any worker registered"),
+    (Word.ENDED, _HERE): (_S.ENDED, "ended, its worker's connection is not closed yet"),
+    (Word.ENDED, _GONE): (_S.ENDED, "ended"),
+    (Word.UNKNOWN, _NEVER): (None, "the batch system does not know the job"),
+    (Word.UNKNOWN, _HERE): (_S.LIVE, "a worker is registered, though the batch system does not know the job"),
+    (Word.UNKNOWN, _GONE): (_S.STARTING, "its last worker left, and the batch system does not know the job"),
+}
+"""(batch word, Dask word) to state and reason; None: whatever it was before."""
+
+_WORDS: Mapping[JobState, Word] = {
+    JobState.PENDING: Word.WAITING,
+    JobState.HELD: Word.WAITING,
+    JobState.RUNNING: Word.RUNNING,
+    JobState.SUSPENDED: Word.SUSPENDED,
+    JobState.ENDING: Word.ENDING,
+    JobState.ENDED: Word.ENDED,
+    JobState.UNKNOWN: Word.UNKNOWN,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Everything known of one allocation; ``view`` is what the planner gets to see of it."""
+
+    view: AllocationView
+    word: Word = Word.UNSUBMITTED
+    raw: str = ""
+    """The batch system's last words, unchanged."""
+    workers: tuple[tuple[str, int], ...] = ()
+    """Address and slots of each worker that is registered now."""
+    nodes: tuple[str, ...] = ()
+    ran: bool = False
+    """The batch system has said that it runs, since it last waited."""
+    restarts: int = 0
+    unknown_since: float | None = None
+    answer_lost_at: float | None = None
+    """When its submission ended without an answer: it may exist, under its name."""
+    close_because: str = ""
+    closed_from: AllocationState | None = None
+    """The state it was in when we decided to close it."""
+    drain_because: str = ""
+    interrupted: JobEnding | None = None
+    """The requeue that took its last workers; None once a new worker is here."""
+    ending: JobEnding | None = None
+    is_disowned: bool = False
+    """Its job id belongs to another job by now: nothing may be cancelled by that id."""
+
+    @property
+    def link(self) -> Link:
+        """What Dask knows of its workers."""
+        if self.workers:
+            return Link.HERE
+        return Link.GONE if self.view.reached_live else Link.NEVER
+
+
+def submitted(known: Known, job_id: str, now: float) -> Known:
+    """Fold in that the batch system took the job."""
+    word = Word.SUBMITTED if known.word is Word.UNSUBMITTED else known.word
+    changed = replace(known, word=word, answer_lost_at=None, view=replace(known.view, job_id=job_id))
+    return _settled(changed, now)
+
+
+def not_submitted(known: Known, ending: JobEnding, now: float) -> Known:
+    """Fold in that there is no such job and never was: refused, deferred, or lost on the way."""
+    return _settled(replace(known, word=Word.ENDED, ending=ending, answer_lost_at=None), now)
+
+
+def answer_lost(known: Known, now: float) -> Known:
+    """Fold in that the submission brought no answer: the job may exist or not."""
+    return replace(known, answer_lost_at=now) if known.ending is None and known.view.job_id is None else known
+
+
+def close_decided(known: Known, because: str, now: float) -> Known:
+    """Fold in our own decision to give it back."""
+    if known.ending is not None or known.close_because:
+        return known
+    return _settled(replace(known, close_because=because, closed_from=known.view.state), now)
+
+
+def drain_decided(known: Known, because: str, now: float) -> Known:
+    """Fold in our own decision to give it nothing new."""
+    return _settled(replace(known, drain_because=because), now) if known.ending is None else known
+
+
+def worker_came(known: Known, hello: WorkerHello, now: float) -> Known:
+    """Fold in a worker's hello."""
+    if known.ending is not None:
+        return known
+    others = tuple(worker for worker in known.workers if worker[0] != hello.address)
+    view = replace(
+        known.view,
+        reached_live=True,
+        job_id=known.view.job_id or hello.job_id or None,
+        ends_at=hello.deadline if known.view.ends_at is None else known.view.ends_at,
+    )
+    workers = (*others, (hello.address, hello.slots))
+    nodes = known.nodes if hello.node in known.nodes else (*known.nodes, hello.node)
+    changed = replace(known, view=view, workers=workers, nodes=nodes, interrupted=None, answer_lost_at=None)
+    return _settled(changed, now)
+
+
+def worker_drains(known: Known, message: WorkerDraining, now: float) -> Known:
+    """Fold in a worker's wish to be given nothing new."""
+    if known.ending is not None:
+        return known
+    ends = [end for end in (known.view.ends_at, message.deadline) if end is not None]
+    return _settled(
+        replace(known, view=replace(known.view, drain_asked=message.because, ends_at=min(ends, default=None))), now
+    )
+
+
+def worker_left(known: Known, address: str, now: float) -> Known:
+    """Fold in that a worker is no longer registered."""
+    workers = tuple(worker for worker in known.workers if worker[0] != address)
+    return _settled(replace(known, workers=workers), now) if known.ending is None else known
+
+
+def observed(known: Known, seen: JobObservation, now: float) -> Known:
+    """Fold in what the batch system says of the job."""
+    if known.ending is not None:
+        return known
+    said = _WORDS[seen.state]
+    if said is Word.WAITING and (known.ran or seen.restarts > known.restarts):
+        known, said = _requeued(known, seen, now), Word.WAITING_AGAIN
+    elif said is Word.WAITING and known.word is Word.WAITING_AGAIN:
+        said = Word.WAITING_AGAIN
+    unknown_since = None if said is not Word.UNKNOWN else now if known.unknown_since is None else known.unknown_since
+    changed = replace(
+        known,
+        word=said,
+        raw=_raw(seen),
+        nodes=seen.nodes or known.nodes,
+        ran=known.ran or said in (Word.RUNNING, Word.SUSPENDED, Word.ENDING),
+        restarts=max(known.restarts, seen.restarts),
+        unknown_since=unknown_since,
+        view=_with_times(known.view, seen, said),
+        ending=(seen.ending or JobEnding(ExitReason.UNKNOWN, seen.raw)) if said is Word.ENDED else None,
+    )
+    return _settled(_given_up(changed, now), now, seen.because if said is Word.WAITING else "")
+
+
+def disowned(known: Known, seen: JobObservation, now: float) -> Known:
+    """Fold in that the job id belongs to another job: the batch system lost ours (a controller crash does that)."""
+    if known.ending is not None or known.workers:
+        return known
+    words = f"job id {seen.job_id} now belongs to {seen.name!r}: the batch system lost this job"
+    ending = JobEnding(ExitReason.UNKNOWN, words)
+    return _settled(replace(known, word=Word.ENDED, ending=ending, is_disowned=True), now)
+
+
+def _requeued(known: Known, seen: JobObservation, now: float) -> Known:
+    """Forget the incarnation that was taken away; its workers count no more, connected or not."""
+    view = replace(known.view, started_at=None, ends_at=None, submitted_at=now, drain_asked="", live_slots=0)
+    taken = JobEnding(ExitReason.REQUEUED, _raw(seen), ended_at=now, nodes=known.nodes)
+    return replace(known, view=view, workers=(), nodes=(), ran=False, drain_because="", interrupted=taken)
+
+
+def _given_up(known: Known, now: float) -> Known:
+    """End what nobody has known for long and no worker speaks for (Rule 2)."""
+    patience = UNKNOWN_AFTER_CLOSE_S if known.close_because else UNKNOWN_PATIENCE_S
+    if known.workers or known.unknown_since is None or now - known.unknown_since < patience:
+        return known
+    words = f"the batch system has not known the job for {now - known.unknown_since:.0f} s: {known.raw}"
+    return replace(known, word=Word.ENDED, ending=JobEnding(ExitReason.UNKNOWN, words))
+
+
+def _with_times(view: AllocationView, seen: JobObservation, said: Word) -> AllocationView:
+    """Take start and end as the batch system tells them; admins extend walltimes, so its newest word wins."""
+    started = seen.started_at if seen.started_at is not None else view.started_at
+    if said is Word.RUNNING and seen.ends_at is not None:
+        ends: float | None = seen.ends_at
+    elif view.ends_at is None and said is Word.RUNNING and started is not None:
+        ends = started + view.walltime_s
+    else:
+        ends = view.ends_at
+    if said in (Word.WAITING, Word.WAITING_AGAIN):
+        return replace(view, pending_because=seen.because)
+    asked = "the batch system suspended its job" if said is Word.SUSPENDED else ""
+    return replace(
+        view, started_at=started, ends_at=ends, pending_because="", drain_asked=view.drain_asked or asked
+    )
+
+
+def _raw(seen: JobObservation) -> str:
+    return f"{seen.raw} ({seen.because})" if seen.because and seen.because not in seen.raw else seen.raw
+
+
+def _settled(known: Known, now: float, because: str = "") -> Known:
+    """Draw the state from the table and from what we decided ourselves, and stamp it with its reason."""
+    table_state, words = RECONCILED[known.word, known.link]
+    state = table_state or known.view.state
+    if known.ending is not None:
+        words, because = words if known.view.job_id else "never became a job", known.ending.raw
+    elif known.close_because:
+        state, words = AllocationState.CLOSING, known.close_because
+    elif known.drain_because and state is AllocationState.LIVE:
+        state, words = AllocationState.DRAINING, known.drain_because
+    before = known.view
+    alone = state is AllocationState.STARTING
+    view = replace(
+        before,
+        state=state,
+        live_slots=sum(slots for _, slots in known.workers),
+        alone_since=(now if before.alone_since is None else before.alone_since) if alone else None,
+        closing_since=_since(before.closing_since, now, holds=state is AllocationState.CLOSING),
+        ended_at=_ended_at(known, now),
+        because=f"{words}: {because}" if because else words,
+    )
+    return replace(known, view=view)
+
+
+def _since(before: float | None, now: float, *, holds: bool) -> float | None:
+    if not holds:
+        return None
+    return now if before is None else before
+
+
+def _ended_at(known: Known, now: float) -> float | None:
+    if known.ending is None:
+        return None
+    return now if known.ending.ended_at is None else known.ending.ended_at

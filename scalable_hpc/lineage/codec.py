@@ -1,0 +1,127 @@
+"""Events to JSON and back, generic over the dataclasses of ``model.events``.
+
+Rule 1: pure. Values that equal their field's default are left out, and come back as that default; fields that this
+release does not know are ignored, kinds that it does not know are not.
+Rule 2: bytes travel as base64 (no event of ours holds any large ones: payloads lie in their pack).
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from typing import Any
+
+from scalable_hpc.model.events import Event
+
+Coder = Callable[[Any], Any]
+
+
+def kind_of(cls: type) -> str:
+    """Return the journal's word for an event class: ``task_submitted`` for TaskSubmitted."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+
+KINDS: dict[str, type[Event]] = {kind_of(cls): cls for cls in typing.get_args(Event)}
+_KIND_OF = {cls: kind for kind, cls in KINDS.items()}
+
+
+def encode_event(event: Event) -> dict[str, Any]:
+    """Return the event as ``{"e": kind, "t": time, ...}``, ready for JSON."""
+    cls = type(event)
+    return {"e": _KIND_OF[cls], "t": event.at, **_record_encoder(cls)(event)}
+
+
+def decode_event(line: dict[str, Any]) -> Event:
+    """Return the event of a journal line.
+
+    Raises:
+        ValueError: its kind is unknown, or a field is missing or of another type.
+    """
+    kind = line.get("e")
+    cls = KINDS.get(kind) if isinstance(kind, str) else None
+    if cls is None:
+        raise ValueError(f"unknown kind of event: {kind!r}")
+    try:
+        event: Event = _record_decoder(cls)({**line, "at": line["t"]})
+    except (KeyError, TypeError, AttributeError) as err:
+        raise ValueError(f"not a {kind} event: {err!r}") from err
+    return event
+
+
+@cache
+def _record_encoder(cls: type) -> Coder:
+    hints = typing.get_type_hints(cls)
+    plan = []
+    for field in fields(cls):
+        if field.name == "at":
+            continue
+        encode = _encoder(hints[field.name])
+        default = field.default_factory() if field.default_factory is not MISSING else field.default
+        plan.append((field.name, default, encode))
+
+    def encode_record(record: Any) -> dict[str, Any]:
+        found = {}
+        for name, default, encode in plan:
+            value = getattr(record, name)
+            if value is not default and value != default:
+                found[name] = value if encode is None else encode(value)
+        return found
+
+    return encode_record
+
+
+@cache
+def _record_decoder(cls: type) -> Coder:
+    hints = typing.get_type_hints(cls)
+    plan = {field.name: _decoder(hints[field.name]) for field in fields(cls)}
+    plain = frozenset(name for name, decode in plan.items() if decode is None)
+    converted = [(name, decode) for name, decode in plan.items() if decode is not None]
+
+    def decode_record(line: dict[str, Any]) -> Any:
+        found = {name: value for name, value in line.items() if name in plain}
+        for name, decode in converted:
+            if name in line:
+                found[name] = decode(line[name])
+        return cls(**found)
+
+    return decode_record
+
+
+def _encoder(hint: Any) -> Coder | None:
+    """Return what turns a value of that type into JSON; None: it is JSON already."""
+    hint = _required(hint)
+    if is_dataclass(hint):
+        return _record_encoder(typing.cast("type", hint))
+    if hint is bytes:
+        return lambda value: base64.b64encode(value).decode("ascii")
+    return None  # tuples of JSON values become lists by themselves
+
+
+def _decoder(hint: Any) -> Coder | None:
+    """Return what turns JSON into a value of that type; None: it is one already."""
+    optional, hint = hint, _required(hint)
+    decode: Coder | None = None
+    if is_dataclass(hint):
+        decode = _record_decoder(typing.cast("type", hint))
+    elif hint is bytes:
+        decode = base64.b64decode
+    elif typing.get_origin(hint) is tuple:
+        inner = _decoder(typing.get_args(hint)[0])
+        decode = tuple if inner is None else (lambda values: tuple(inner(value) for value in values))
+    if decode is None or optional is hint:
+        return decode
+    present = decode
+    return lambda value: None if value is None else present(value)
+
+
+def _required(hint: Any) -> Any:
+    """Return ``X`` of ``X | None``."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        given = [part for part in typing.get_args(hint) if part is not type(None)]
+        return given[0] if len(given) == 1 else hint
+    return hint

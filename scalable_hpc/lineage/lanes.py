@@ -1,0 +1,138 @@
+"""Ready tasks in lanes: those that ask for the same share one queue, so that placement looks at lanes, not at tasks.
+
+Rule 1: pure. A lane is a heap by priority (highest first), then order of submission.
+Rule 2: a record that left the state READY by another way than ``take`` leaves a stale entry, told by its ticket and
+dropped when it comes up or when stale ones outnumber the live.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from scalable_hpc.lineage.learned import time_class
+from scalable_hpc.model.resources import Needs
+
+_COMPACT_FROM = 1_000
+"""Stale entries below this are not worth a sweep."""
+
+
+class Queued(Protocol):
+    """What a lane needs of a task's record."""
+
+    name: str
+    needs: Needs
+    priority: int
+    order: int
+    ticket: int
+    expected_runtime_s: float | None
+    bound_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LaneKey:
+    """What the tasks of a lane have in common; run times to within 5 %, memory to the same class."""
+
+    name: str
+    worker_type: str | None
+    cpus: int
+    gpus: int
+    memory_class: int | None
+    expected_class: int | None
+    bound_class: int | None
+
+
+def lane_key(record: Queued) -> LaneKey:
+    """Return the key of the lane that a record belongs to."""
+    needs = record.needs
+    return LaneKey(
+        record.name,
+        needs.worker_type,
+        needs.cpus,
+        needs.gpus,
+        None if needs.memory is None else time_class(needs.memory),
+        None if record.expected_runtime_s is None else time_class(record.expected_runtime_s),
+        time_class(record.bound_s) if record.bound_s else None,
+    )
+
+
+@dataclass(slots=True)
+class Lane:
+    """One queue of ready tasks, and how many of its kind wait for a retry."""
+
+    key: LaneKey
+    heap: list[tuple[int, int, int, Any]] = field(default_factory=list)
+    live: int = 0
+    """Ready tasks."""
+    delayed: int = 0
+    """Tasks in backoff."""
+
+    def head(self) -> Any | None:
+        """Return the record that is next, without taking it."""
+        heap = self.heap
+        while heap:
+            record = heap[0][3]
+            if record.ticket == heap[0][2]:
+                return record
+            heapq.heappop(heap)
+        return None
+
+    def compact(self) -> None:
+        """Drop stale entries once they outnumber the live ones."""
+        if len(self.heap) > 2 * self.live + _COMPACT_FROM:
+            self.heap = [entry for entry in self.heap if entry[3].ticket == entry[2]]
+            heapq.heapify(self.heap)
+
+
+class ReadyQueue:
+    """All lanes of a run."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[LaneKey, Lane] = {}
+        self._lane_of: dict[int, Lane] = {}
+        """By ticket."""
+        self._tickets = itertools.count(1)
+        self.size = 0
+
+    def add(self, record: Queued) -> None:
+        """Queue a record."""
+        lane = self._lane(record)
+        record.ticket = next(self._tickets)
+        self._lane_of[record.ticket] = lane
+        heapq.heappush(lane.heap, (-record.priority, record.order, record.ticket, record))
+        lane.live += 1
+        self.size += 1
+
+    def discard(self, record: Queued) -> None:
+        """Take a record out, wherever it stands; one that is not queued is no error."""
+        lane = self._lane_of.pop(record.ticket, None)
+        record.ticket = 0
+        if lane is not None:
+            lane.live -= 1
+            self.size -= 1
+            lane.compact()
+            self._forget_if_empty(lane)
+
+    def delay(self, record: Queued, change: int) -> None:
+        """Count a record that waits for its retry (+1), or no longer does (-1)."""
+        lane = self._lane(record)
+        lane.delayed += change
+        self._forget_if_empty(lane)
+
+    def lanes(self) -> Iterator[Lane]:
+        """Yield the lanes that have anything."""
+        return iter(list(self._lanes.values()))
+
+    def _lane(self, record: Queued) -> Lane:
+        key = lane_key(record)
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = Lane(key)
+        return lane
+
+    def _forget_if_empty(self, lane: Lane) -> None:
+        if lane.live == 0 and lane.delayed == 0 and self._lanes.get(lane.key) is lane:
+            del self._lanes[lane.key]

@@ -1,0 +1,199 @@
+"""What a session would ask the batch system for: scripts, node-hours, and where every setting comes from.
+
+Rule 1: no side effects; the plan shows the very scripts that are submitted, but for the run's name.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import scalable_hpc
+from scalable_hpc.config.limits import allocation_limits
+from scalable_hpc.config.resolved import ResolvedManifest
+from scalable_hpc.model.allocations import AllocationRequest
+from scalable_hpc.model.fleet import Limits
+from scalable_hpc.model.resources import WorkerType
+from scalable_hpc.model.units import format_walltime
+from scalable_hpc.runs import RunDirectory
+from scalable_hpc.scripts.context import ScriptContext
+from scalable_hpc.scripts.render import render_worker
+
+_PREVIEW_RUN = "RUN"
+"""Stands for the run's name in a plan, which has none yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What starting a session may lead to; ``print`` it."""
+
+    target: str
+    provider: str
+    limits: Mapping[str, Limits]
+    """By worker type."""
+    scripts: Mapping[str, str]
+    """The job script of an allocation, by worker type."""
+    sources: Mapping[str, str]
+    """Dotted setting to the layer that set it."""
+    cache_root: Path
+    runs_root: Path
+
+    @property
+    def node_hours(self) -> dict[str, float]:
+        """The most node-hours that all allocations of a worker type can use at a time, to the end of their walltime."""
+        return {
+            name: limit.maximum * limit.nodes * limit.walltime_s / 3600 for name, limit in self.limits.items()
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as plain data, for JSON."""
+        return {
+            "version": 1,
+            "target": self.target,
+            "provider": self.provider,
+            "worker_types": {
+                name: {
+                    "allocations": {"min": limit.minimum, "max": limit.maximum},
+                    "nodes": limit.nodes,
+                    "slots_per_node": limit.slots_per_node,
+                    "walltime": format_walltime(limit.walltime_s),
+                    "node_hours_at_most": self.node_hours[name],
+                    "script": self.scripts[name],
+                }
+                for name, limit in self.limits.items()
+            },
+            "cache": str(self.cache_root),
+            "runs": str(self.runs_root),
+            "sources": dict(self.sources),
+        }
+
+    def __str__(self) -> str:
+        lines = [f"target {self.target!r} ({self.provider}); results in {self.cache_root}, runs in {self.runs_root}"]
+        for name, limit in self.limits.items():
+            lines.append(
+                f"worker type {name!r}: {limit.minimum} to {limit.maximum} allocations of {limit.nodes} node(s) x"
+                f" {limit.slots_per_node} slots for {format_walltime(limit.walltime_s)},"
+                f" at most {self.node_hours[name]:.2f} node-hours at a time"
+            )
+        lines.append("settings and who set them:")
+        width = max((len(name) for name in self.sources), default=0)
+        lines += [f"  {name:<{width}}  {source}" for name, source in sorted(self.sources.items())]
+        for name, text in self.scripts.items():
+            lines += [f"script of {name!r}:", *(f"  {line}" for line in text.splitlines())]
+        return "\n".join(lines)
+
+
+def make_plan(manifest: ResolvedManifest) -> Plan:
+    """Return the plan of a session on this manifest's target."""
+    limits = allocation_limits(manifest)
+    run = RunDirectory(manifest.runs_root / _PREVIEW_RUN)
+    scripts = {}
+    for name, limit in limits.items():
+        request = AllocationRequest("a0001", name, limit.nodes, limit.walltime_s, "plan")
+        scripts[name] = render_script(manifest, run, request)
+    target = manifest.target
+    return Plan(
+        target.name, target.provider, limits, scripts, manifest.sources, manifest.cache_root, manifest.runs_root
+    )
+
+
+def render_script(manifest: ResolvedManifest, run: RunDirectory, request: AllocationRequest) -> str:
+    """Return the job script of one allocation.
+
+    Raises:
+        TemplateError: a template is wrong, or a value is unsafe in it.
+    """
+    context = script_context(manifest, run, request)
+    return render_worker(context, system=manifest.target.provider, template_dirs=manifest.target.template_dirs)
+
+
+def script_context(manifest: ResolvedManifest, run: RunDirectory, request: AllocationRequest) -> ScriptContext:
+    """Return everything that a template may use."""
+    target, kind = manifest.target, manifest.worker_types[request.worker_type]
+    return ScriptContext(
+        run_id=run.run_id,
+        allocation=request.name,
+        job_name=f"scalable-{run.run_id}-{request.name}",
+        comment=f"scalable_hpc {run.run_id}",
+        worker_type=kind.name,
+        nodes=request.nodes,
+        slots=kind.slots,
+        cpus=kind.cpus,
+        memory=kind.memory,
+        gpus=kind.gpus,
+        walltime_s=request.walltime_s,
+        output=run.log_of(request.name),
+        run_dir=run.path,
+        work_dir=target.work_dir,
+        python=target.python or (sys.executable,),
+        launcher=launcher_arguments(manifest, run, request),
+        launch_prefix=target.launch_prefix,
+        env=_environment(manifest, kind),
+        modules=target.modules,
+        setup=target.setup,
+        preload_script=kind.preload_script,
+        partition=target.partition,
+        account=target.account,
+        qos=target.qos,
+        constraint=target.constraint,
+        gres=target.gres,
+        reservation=target.reservation,
+        exclusive=target.exclusive,
+        extra_directives=target.extra_directives,
+        excluded_nodes=request.excluded_nodes,
+        signal_lead_s=target.signal_lead_s,
+        image=kind.image if target.use_containers else None,
+        runtime=kind.runtime,
+        mounts=kind.mounts,
+    )
+
+
+def launcher_arguments(manifest: ResolvedManifest, run: RunDirectory, request: AllocationRequest) -> tuple[str, ...]:
+    """Return what the worker launcher is told on its command line; no secret is among it."""
+    target, kind = manifest.target, manifest.worker_types[request.worker_type]
+    told = {
+        "--run-dir": str(run.path),
+        "--allocation": request.name,
+        "--worker-type": kind.name,
+        "--slots": kind.slots,
+        "--cpus": kind.cpus,
+        "--memory": kind.memory,
+        "--gpus": kind.gpus or None,
+        "--walltime": request.walltime_s,
+        "--margin": target.margin_s,
+        "--interface": target.interface,
+        "--orphan-grace": target.orphan_grace_s,
+    }
+    return tuple(word for name, value in told.items() if value is not None for word in (name, str(value)))
+
+
+def _environment(manifest: ResolvedManifest, kind: WorkerType) -> tuple[tuple[str, str], ...]:
+    """Return the variables that every process of an allocation gets; the user's own come last and win."""
+    ours = {
+        "SCALABLE_HPC_CACHE_DIR": str(manifest.cache_root),
+        "SCALABLE_HPC_PYTHONPATH": os.pathsep.join(user_paths()),
+    }
+    package_parent = Path(scalable_hpc.__file__).resolve().parent.parent
+    if not _is_installed(package_parent):  # a checkout that runs without being installed
+        ours["PYTHONPATH"] = os.pathsep.join(filter(None, [str(package_parent), os.environ.get("PYTHONPATH", "")]))
+    return tuple({**ours, **dict(manifest.target.env), **dict(kind.env)}.items())
+
+
+def user_paths() -> list[str]:
+    """Return the directories of ``sys.path`` that are the user's own: slots must find the driver's modules too."""
+    return [
+        str(path)
+        for path in dict.fromkeys(Path(entry or ".").resolve() for entry in sys.path)
+        if path.is_dir() and not _is_installed(path)
+    ]
+
+
+def _is_installed(path: Path) -> bool:
+    """Whether a directory belongs to the interpreter or its environment, so that workers have it anyway."""
+    homes = {Path(place).resolve() for place in (*sysconfig.get_paths().values(), sys.base_prefix) if place}
+    return any(path == home or home in path.parents for home in homes if home != Path("/"))

@@ -1,0 +1,133 @@
+"""Run directories: one session's life on disk, 0700, made before anything else and found again afterwards.
+
+    <runs_root>/<run_id>/
+        manifest.yaml  plan.json      as resolved
+        journal.jsonl  payloads.pack  the only truth, and what its tasks were called with
+        scheduler.json security/      where the workers find the driver; gone when the session ends
+        scripts/  logs/  recorders/   each rendered job script, job output, flight recorders
+        results/                      the store of calls that are not cacheable
+        batch/                        the Local batch system's spool
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from scalable_hpc.errors import RunDirectoryError
+
+_RUN_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
+_FOLDERS = ("scripts", "logs", "recorders")
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """The paths of one run."""
+
+    path: Path
+
+    @property
+    def run_id(self) -> str:
+        """The run's name: when it began (UTC) and six random digits."""
+        return self.path.name
+
+    @property
+    def journal(self) -> Path:
+        """The run's journal."""
+        return self.path / "journal.jsonl"
+
+    @property
+    def payloads(self) -> Path:
+        """What the tasks were called with."""
+        return self.path / "payloads.pack"
+
+    @property
+    def results(self) -> Path:
+        """Root of the store for calls that are not cacheable."""
+        return self.path / "results"
+
+    @property
+    def spool(self) -> Path:
+        """Where the Local batch system keeps its jobs."""
+        return self.path / "batch"
+
+    @property
+    def scripts(self) -> Path:
+        """Every job script as it was submitted."""
+        return self.path / "scripts"
+
+    @property
+    def logs(self) -> Path:
+        """What the jobs printed."""
+        return self.path / "logs"
+
+    def log_of(self, allocation: str) -> Path:
+        """Where an allocation's job prints to."""
+        return self.logs / f"{allocation}.log"
+
+    def log_tail(self, allocation: str, size: int = 4096) -> str:
+        """Return the last bytes that an allocation printed; empty when there is no log."""
+        try:
+            with self.log_of(allocation).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+                return file.read().decode(errors="replace")
+        except OSError:
+            return ""
+
+
+def create_run(runs_root: Path, now: float | None = None) -> RunDirectory:
+    """Make a new run directory.
+
+    Raises:
+        RunDirectoryError: it cannot be made or written, or its parent belongs to another user.
+    """
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+    run = RunDirectory(runs_root / f"{stamp}-{secrets.token_hex(3)}")
+    try:
+        runs_root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        run.path.mkdir(mode=0o700)
+        for folder in _FOLDERS:
+            (run.path / folder).mkdir(mode=0o700)
+    except OSError as err:
+        raise RunDirectoryError(
+            f"the run directory cannot be made: {str(run.path)!r}: {err.strerror or err}",
+            hint="set SCALABLE_HPC_RUNS_DIR to a directory that you can write and that all nodes see",
+        ) from err
+    return run
+
+
+def list_runs(runs_root: Path) -> list[RunDirectory]:
+    """Return the runs under a root, the newest last."""
+    return sorted(_find(runs_root), key=lambda run: run.run_id)
+
+
+def find_run(runs_root: Path, name: str | None = None) -> RunDirectory:
+    """Return a run by its id or the start of it, or the newest.
+
+    Raises:
+        RunDirectoryError: there is none, or several begin like that.
+    """
+    runs = list_runs(runs_root)
+    matching = runs if name is None else [run for run in runs if run.run_id.startswith(name)]
+    if name is None and matching:
+        return matching[-1]
+    if len(matching) == 1:
+        return matching[0]
+    what = "no run" if not matching else f"{len(matching)} runs"
+    named = "" if name is None else f" named {name!r}"
+    raise RunDirectoryError(f"{what}{named} in {str(runs_root)!r}", hint=f"ls {runs_root}")
+
+
+def _find(runs_root: Path) -> Iterator[RunDirectory]:
+    try:
+        entries = list(os.scandir(runs_root))
+    except OSError:
+        return
+    for entry in entries:
+        if _RUN_ID.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False) and entry.stat().st_uid == os.getuid():
+            yield RunDirectory(Path(entry.path))

@@ -1,0 +1,108 @@
+"""The session: a manifest and a target, validated, planned, started and closed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scalable_hpc.client import ScalableClient
+    from scalable_hpc.config.manifest import ValidationReport
+    from scalable_hpc.config.resolved import ResolvedManifest
+    from scalable_hpc.model.messages import WorkerHello
+    from scalable_hpc.planning import Plan
+    from scalable_hpc.runs import RunDirectory
+    from scalable_hpc.wiring import Engine
+
+
+class ScalableSession:
+    """One target of one manifest, and the run that is started on it.
+
+    As a context manager it starts the run and gives the client; on the way out it waits for what was submitted
+    (after an exception: cancels it) and gives every allocation back::
+
+        with ScalableSession.from_yaml("scalable.yaml", target="slurm") as client:
+            futures = client.map(run_simulation, range(1000))
+            batch = client.collect(futures)
+    """
+
+    def __init__(self, manifest: ResolvedManifest) -> None:
+        self.manifest = manifest
+        self._engine: Engine | None = None
+
+    @classmethod
+    def from_yaml(cls, path: str | Path | None = None, *, target: str | None = None) -> ScalableSession:
+        """Read a manifest.
+
+        Args:
+            path: the manifest (default: ``$SCALABLE_MANIFEST`` or ``./scalable.yaml``).
+            target: a target of it (default: ``$SCALABLE_TARGET``, or the only one). ``$SCALABLE_HPC_TARGET``,
+                which ``scalable-hpc run --target`` sets, is stronger than either.
+
+        Raises:
+            ManifestError: something in it is wrong; names file, line, value and the nearest allowed name.
+            WalltimeError: a walltime cannot be read.
+            UnknownTargetError: it has no such target.
+        """
+        from scalable_hpc.config.manifest import load_manifest
+
+        return cls(load_manifest(path, target=os.environ.get("SCALABLE_HPC_TARGET") or target))
+
+    @property
+    def target_name(self) -> str:
+        """The target's name in the manifest."""
+        return self.manifest.target.name
+
+    def validate(self) -> ValidationReport:
+        """Check the whole manifest, all targets included, and return every finding."""
+        from scalable_hpc.config.manifest import validate_manifest
+
+        return validate_manifest(self.manifest.path)
+
+    def plan(self) -> Plan:
+        """Say what would be asked of the batch system: scripts, node-hours, the source of every setting. No side effects.
+
+        Raises:
+            TemplateError: a script cannot be rendered, or a value is unsafe in one.
+        """
+        from scalable_hpc.planning import make_plan
+
+        return make_plan(self.manifest)
+
+    def start(self, plan: Plan | None = None) -> ScalableClient:
+        """Start a run and return its client; no node is requested before the first call that needs one.
+
+        Raises:
+            MissingCommandError: a command of the batch system is not on PATH.
+            RunDirectoryError: the run directory cannot be made.
+        """
+        from scalable_hpc.client import ScalableClient
+        from scalable_hpc.wiring import Engine
+
+        if self._engine is None or self._engine.is_closed:
+            self._engine = Engine(self.manifest, plan or self.plan())
+            self._engine.start()
+        return ScalableClient(self._engine)
+
+    def close(self) -> None:
+        """End the run: unfinished calls are cancelled, the journal is flushed, allocations are given back."""
+        if self._engine is not None:
+            self._engine.close()
+
+    @property
+    def run_directory(self) -> RunDirectory | None:
+        """Where the run is on disk; None before the first start."""
+        return None if self._engine is None else self._engine.run
+
+    def workers(self) -> list[WorkerHello]:
+        """Return what each worker that is connected now said of itself."""
+        return [] if self._engine is None else self._engine.workers()
+
+    def __enter__(self) -> ScalableClient:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        if self._engine is not None:
+            self._engine.finish(wait=kind is None, cancel=kind is not None)
+        self.close()

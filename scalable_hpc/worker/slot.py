@@ -1,0 +1,226 @@
+"""The child process that runs user code: one attempt at a time, for as long as its courier wants it.
+
+Rule 1: whatever user code does (raise, exit, change directory, fork, close files), the courier gets one reply
+per envelope or sees this process die; nothing is swallowed.
+Rule 2: nothing of one attempt reaches the next through us: scratch directory, working directory and arguments are
+fresh. (What user code keeps in its own modules is its own.)
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import resource
+import shutil
+import signal
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import cloudpickle
+
+from scalable_hpc.cache.serial import dumps, loads
+from scalable_hpc.cache.store import Store
+from scalable_hpc.model.messages import Envelope
+from scalable_hpc.model.tasks import Ending, ResultRef
+from scalable_hpc.worker import wire
+from scalable_hpc.worker.raised import pack
+from scalable_hpc.worker.linux import die_with_parent
+from scalable_hpc.worker.references import resolve
+
+FUNCTIONS_KEPT = 64
+"""A run has few functions; one that makes them by the thousand must not fill the slot."""
+_UNHEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+"""A batch system sends these to every process of a job that is about to end; what runs may use its grace time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """What a slot is born with."""
+
+    token: str
+    environment: dict[str, str]
+    scratch: str
+    """Its own directory, emptied after every attempt."""
+    search_path: list[str]
+    """Where modules of the user's are found, before anything else."""
+
+
+def take_no_notice(number: int, frame: FrameType | None) -> None:
+    """Handle a signal by doing nothing; unlike SIG_IGN this does not pass on to programs that user code starts."""
+
+
+def _heed_nothing() -> None:
+    for number in _UNHEEDED:
+        if signal.getsignal(number) is not take_no_notice:
+            signal.signal(number, take_no_notice)
+            signal.siginterrupt(number, False)
+
+
+def _heed_again() -> None:
+    """Give a forked child the usual handlers back: ``multiprocessing`` ends its workers with SIGTERM."""
+    for number in _UNHEEDED:
+        if signal.getsignal(number) is take_no_notice:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+def live(birth: Birth, pipe: int, voice: int, parent: int) -> None:
+    """Be a slot until the courier hangs up; called in a freshly forked child of the nursery."""
+    with suppress(OSError):
+        os.setpgid(0, 0)
+    die_with_parent(parent)
+    _heed_nothing()
+    os.register_at_fork(after_in_child=_heed_again)
+    os.dup2(voice, 2)
+    os.close(voice)
+    os.set_inheritable(pipe, False)
+    os.environ.update(birth.environment)
+    sys.path[:0] = [entry for entry in birth.search_path if entry not in sys.path]
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(line_buffering=True)
+    faulthandler.enable()
+    Slot(Connection(pipe), birth).serve()
+
+
+class _Refusal(Exception):  # noqa: N818  not an error of the user's code
+    """Carries an exception that is not the fault of user code: an input or the store could not be had."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+class _MemoryMeter:
+    """The highest resident set since ``start``, of this process and of children that have ended since."""
+
+    def start(self) -> None:
+        with suppress(OSError):  # some containers forbid it: then the peak is that of the slot's whole life
+            descriptor = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(descriptor, b"5")
+            finally:
+                os.close(descriptor)
+        self._children_before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+
+    def peak(self) -> int:
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        return 1024 * max(own, children if children > self._children_before else 0)
+
+
+class Slot:
+    """Carries out orders that come through a pipe."""
+
+    def __init__(self, pipe: Connection, birth: Birth) -> None:
+        self._pipe = pipe
+        self._scratch = birth.scratch
+        self._home = os.getcwd()  # noqa: PTH109  a str for chdir
+        self._pid = os.getpid()
+        self._cores = os.sched_getaffinity(0)
+        self._functions: OrderedDict[str, Callable[..., Any]] = OrderedDict()
+        self._stores: dict[str, Store] = {}
+        self._memory = _MemoryMeter()
+
+    def serve(self) -> None:
+        """Carry out orders until the courier hangs up."""
+        with suppress(EOFError, OSError):
+            while True:
+                order = wire.receive(self._pipe)
+                if isinstance(order, wire.Order):
+                    wire.send(self._pipe, wire.Finished(self._carry_out(order)))
+
+    def _carry_out(self, order: wire.Order) -> int:
+        os.environ.update(order.environment)
+        with suppress(OSError):
+            os.sched_setaffinity(0, order.cpus or self._cores)
+        for number, envelope in enumerate(order.envelopes):
+            if number and self._pipe.poll():
+                wire.receive(self._pipe)
+                return number
+            wire.send(self._pipe, self._run(number, envelope))
+            self._tidy()
+        return len(order.envelopes)
+
+    def _run(self, number: int, envelope: Envelope) -> wire.Reply:
+        self._memory.start()
+        started_at = time.time()
+
+        def span() -> wire.Span:
+            return wire.Span(started_at, time.time(), self._memory.peak())
+
+        try:
+            data = self._compute(envelope)
+            self._leave_if_forked(0)
+            if len(data) <= wire.INLINE_LIMIT:
+                return wire.Computed(number, span(), data)
+            return wire.Published(number, span(), self._publish(envelope, data))
+        except _Refusal as refusal:
+            return wire.Raised(number, span(), Ending.REFUSED, pack(refusal.cause))
+        except BaseException as error:  # noqa: BLE001  SystemExit and KeyboardInterrupt of user code are its endings
+            self._leave_if_forked(error.code if isinstance(error, SystemExit) else 1)
+            return wire.Raised(number, span(), Ending.EXCEPTION, pack(error, skip_frames=2))
+
+    def _leave_if_forked(self, code: object) -> None:
+        """End a child that user code forked and let return: it must not answer in our place."""
+        if os.getpid() != self._pid:
+            os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+
+    def _compute(self, envelope: Envelope) -> bytes:
+        function = self._function(envelope)
+        args, kwargs = cloudpickle.loads(envelope.arguments)
+        if envelope.inputs:
+            args, kwargs = resolve((args, kwargs), lambda reference: self._fetch(envelope, reference))
+        return dumps(function(*args, **kwargs))
+
+    def _function(self, envelope: Envelope) -> Callable[..., Any]:
+        digest = envelope.function_digest
+        function = self._functions.get(digest)
+        if function is None:
+            function = self._functions[digest] = cloudpickle.loads(envelope.function)
+            if len(self._functions) > FUNCTIONS_KEPT:
+                self._functions.popitem(last=False)
+        self._functions.move_to_end(digest)
+        return function
+
+    def _store(self, root: str) -> Store:
+        if root not in self._stores:
+            self._stores[root] = Store(Path(root))
+        return self._stores[root]
+
+    def _fetch(self, envelope: Envelope, reference: ResultRef) -> Any:
+        """Load an ancestor's result, anew for each attempt: the user's code may change what it is given."""
+        try:
+            locator = envelope.inputs[reference.key]
+            return loads(locator.inline) if locator.inline is not None else self._store(locator.store).load(locator)
+        except Exception as err:
+            raise _Refusal(err) from err
+
+    def _publish(self, envelope: Envelope, data: bytes) -> Any:
+        try:
+            return self._store(envelope.store).publish(envelope.key, data)
+        except Exception as err:
+            raise _Refusal(err) from err
+
+    def _tidy(self) -> None:
+        """Undo what an attempt may have changed around us."""
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        with suppress(OSError):
+            os.chdir(self._home)
+        _heed_nothing()
+        with suppress(OSError), os.scandir(self._scratch) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    os.unlink(entry.path)

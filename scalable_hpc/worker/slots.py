@@ -1,0 +1,288 @@
+"""The courier's side of its slots: who sits where, who is free, who has died and of what.
+
+A *seat* is a fixed share of the worker (``shares``); a slot is the process that sits in it now. A dead slot is
+replaced when its seat is next free, which takes one fork.
+
+Rule 1: slots are killed by name (token) through the nursery only, which alone knows whether a pid is still theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from scalable_hpc.model.tasks import Ending
+from scalable_hpc.worker import wire
+from scalable_hpc.worker.nursery import MARK, MESSAGE_LIMIT
+from scalable_hpc.worker.shares import Seat, environment_of
+from scalable_hpc.worker.slot import Birth
+from scalable_hpc.worker.voices import Listener, Voice
+
+EXIT_KNOWN_WITHIN_S = 5.0
+"""From a closed pipe to the nursery's word on the exit; a slot that only closed its pipe is killed after that."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotExit:
+    """How a slot's process ended."""
+
+    exit_code: int | None
+    signal: int | None
+    peak_memory: int | None
+    because: str = ""
+    """Set when it ended for a reason that is not its own: it could not be forked, the nursery died."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doom:
+    """Why we killed a slot ourselves."""
+
+    attempt: str
+    """The attempt it was meant for: one that had slipped in its place by then is innocent."""
+    ending: Ending
+    because: str
+    peak_memory: int | None = None
+
+
+@dataclass(slots=True)
+class Slot:
+    """One slot process as seen from the courier."""
+
+    seat: Seat
+    token: str
+    pipe: Connection
+    voice: Voice
+    pid: int | None = None
+    doom: Doom | None = None
+    exit: SlotExit | None = None
+    has_died: threading.Event = field(default_factory=threading.Event)
+
+    def end(self, exit_: SlotExit) -> None:
+        """Take down the exit and wake whoever waits on the pipe; what is in it already can still be read."""
+        self.exit = exit_
+        self.has_died.set()
+        with suppress(OSError), socket.socket(fileno=os.dup(self.pipe.fileno())) as twin:
+            twin.shutdown(socket.SHUT_RD)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Seats held for one order; the slot of the first does the work, the others lend their cpus, gpus and quiet."""
+
+    slot: Slot
+    seats: tuple[Seat, ...]
+
+    def order(self, envelopes: Sequence[wire.Envelope], chosen: Mapping[str, str]) -> wire.Order:
+        """Return the order for these envelopes with the resources of all seats."""
+        cpus = tuple(core for seat in self.seats for core in seat.cpus)
+        return wire.Order(tuple(envelopes), environment_of(self.seats, chosen=chosen), cpus)
+
+
+@dataclass(slots=True)
+class _Turn:
+    width: int
+    granted: tuple[Seat, ...] | None = None
+
+
+class SlotPool:
+    """All slots of one worker."""
+
+    def __init__(
+        self,
+        seats: Sequence[Seat],
+        *,
+        name: str,
+        scratch: Path,
+        search_path: Sequence[str] = (),
+        on_collapse: Callable[[str], None] = lambda because: None,
+    ) -> None:
+        self._seats = tuple(seats)
+        self._name = name
+        self._scratch = scratch
+        self._search_path = list(search_path)
+        self._on_collapse = on_collapse
+        self._lock = threading.Condition()
+        self._free: set[int] = set(range(len(seats)))
+        self._turns: deque[_Turn] = deque()
+        self._sitting: dict[int, Slot] = {}
+        self._known: dict[str, Slot] = {}
+        self._born = 0
+        self._is_closed = False
+        self._listener = Listener()
+
+    def start(self) -> None:
+        """Start the nursery and a slot in every seat."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._nursery_link = ours
+        with theirs:
+            self._nursery = subprocess.Popen(
+                [sys.executable, "-m", "scalable_hpc.worker.nursery", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, **environment_of(self._seats[:1], chosen=os.environ)},
+            )
+        self._listener.start()
+        self._reader = threading.Thread(target=self._read_reports, name="scalable-hpc-nursery", daemon=True)
+        self._reader.start()
+        with self._lock:
+            for seat in self._seats:
+                self._seat_new_slot(seat)
+
+    def lend(self, width: int, *, gives_up: Callable[[], bool] = lambda: False) -> Lease | None:
+        """Wait for ``width`` free seats, first come first served; None when ``gives_up`` says so meanwhile.
+
+        Whoever makes ``gives_up`` true calls ``nudge``.
+        """
+        turn = _Turn(width)
+        with self._lock:
+            self._turns.append(turn)
+            self._grant()
+            while turn.granted is None:
+                if gives_up() or self._is_closed:
+                    self._turns.remove(turn)
+                    self._grant()
+                    return None
+                self._lock.wait()
+            return Lease(self._living(turn.granted[0]), turn.granted)
+
+    def give_back(self, lease: Lease) -> None:
+        """Free the seats; a slot that has died makes place for a new one."""
+        with self._lock:
+            self._living(lease.seats[0])
+            self._free.update(seat.index for seat in lease.seats)
+            self._grant()
+
+    def nudge(self) -> None:
+        """Make everyone who waits in ``lend`` ask ``gives_up`` again."""
+        with self._lock:
+            self._lock.notify_all()
+
+    def kill(self, slot: Slot, doom: Doom) -> None:
+        """Kill a slot with all its descendants; the first reason stays."""
+        if slot.doom is None:
+            slot.doom = doom
+        self._ask({"do": "kill", "token": slot.token})
+
+    def exit_of(self, slot: Slot) -> SlotExit:
+        """Return how a slot ended whose pipe is closed; one that lives on without its pipe is killed."""
+        if not slot.has_died.wait(EXIT_KNOWN_WITHIN_S):
+            self._ask({"do": "kill", "token": slot.token})
+            slot.has_died.wait(EXIT_KNOWN_WITHIN_S)
+        return slot.exit or SlotExit(None, None, None, because="its end was not reported")
+
+    def close(self) -> None:
+        """Kill all slots with their descendants, and end the nursery."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            self._lock.notify_all()
+        with suppress(OSError):
+            self._nursery_link.shutdown(socket.SHUT_RDWR)
+        try:
+            self._nursery.wait(EXIT_KNOWN_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self._nursery.kill()
+            self._nursery.wait()
+        self._reader.join()
+        self._nursery_link.close()
+        self._listener.close()
+
+    def _grant(self) -> None:
+        """Give free seats to those who came first; a wide turn is not overtaken by narrow ones behind it."""
+        has_granted = False
+        while self._turns and self._turns[0].width <= len(self._free):
+            turn = self._turns.popleft()
+            taken = sorted(self._free)[: turn.width]
+            self._free.difference_update(taken)
+            turn.granted = tuple(self._seats[index] for index in taken)
+            has_granted = True
+        if has_granted:
+            self._lock.notify_all()
+
+    def _living(self, seat: Seat) -> Slot:
+        slot = self._sitting[seat.index]
+        if not slot.has_died.is_set() or self._is_closed:
+            return slot
+        self._known.pop(slot.token, None)
+        self._listener.drop(slot.voice)
+        slot.pipe.close()
+        return self._seat_new_slot(seat)
+
+    def _seat_new_slot(self, seat: Seat) -> Slot:
+        """Ask the nursery for a slot; orders can be written to its pipe before it is born."""
+        self._born += 1
+        token = f"{self._name}-{os.getpid()}-{self._born}"
+        scratch = self._scratch / f"slot-{seat.index}"
+        scratch.mkdir(parents=True, exist_ok=True)
+        ours, theirs = socket.socketpair()
+        voice = Voice()
+        slot = Slot(seat, token, Connection(ours.detach()), voice)
+        self._sitting[seat.index] = self._known[token] = slot
+        self._listener.add(voice)
+        birth = Birth(
+            token=token,
+            environment={
+                MARK: token,
+                "SCALABLE_HPC_SLOT": str(seat.index),
+                "SCALABLE_HPC_SCRATCH": str(scratch),
+            },
+            scratch=str(scratch),
+            search_path=self._search_path,
+        )
+        self._ask({"do": "bear", "birth": asdict(birth)}, [theirs.fileno(), voice.speaking_end])
+        theirs.close()
+        os.close(voice.speaking_end)
+        return slot
+
+    def _ask(self, request: dict[str, object], descriptors: Sequence[int] = ()) -> None:
+        with suppress(OSError):  # the nursery has died: its end of the link says so to the reader
+            socket.send_fds(self._nursery_link, [json.dumps(request).encode()], descriptors)
+
+    def _read_reports(self) -> None:
+        while data := self._next_report():
+            report = json.loads(data)
+            if "born" in report:
+                with self._lock:
+                    if (slot := self._known.get(report["born"])) is not None:
+                        slot.pid = report["pid"]
+            elif "died" in report:
+                code = int(report["exit"])
+                exit_ = SlotExit(code if code >= 0 else None, -code if code < 0 else None, int(report["peak"]))
+                self._end(report["died"], exit_)
+            else:
+                because = f"it could not be forked: {os.strerror(report['errno'])}"
+                self._end(report["stillborn"], SlotExit(None, None, None, because))
+        self._collapse()
+
+    def _next_report(self) -> bytes:
+        try:
+            return self._nursery_link.recv(MESSAGE_LIMIT)
+        except OSError:
+            return b""
+
+    def _end(self, token: str, exit_: SlotExit) -> None:
+        with self._lock:
+            slot = self._known.get(token)
+            if slot is not None and slot.exit is None:
+                slot.end(exit_)
+
+    def _collapse(self) -> None:
+        """Without a nursery no slot can be replaced or even be known to live: this worker is done for."""
+        with self._lock:
+            is_unexpected = not self._is_closed
+            for slot in self._known.values():
+                if slot.exit is None:
+                    slot.end(SlotExit(None, None, None, because="the nursery died"))
+        if is_unexpected:
+            self._on_collapse(f"the nursery died (exit status {self._nursery.wait()})")

@@ -1,0 +1,99 @@
+"""What courier and slot say to each other over their pipe, as data.
+
+An order crosses once, whatever it holds; its replies stream back one by one, so that a long bundle is reported
+while it runs. ``Finished`` always comes last and says how many of the order's envelopes were begun.
+
+Rule 1: plain data; functions, arguments and results are bytes here.
+"""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+
+from scalable_hpc.model.messages import Envelope
+from scalable_hpc.model.tasks import Ending, ExceptionFacts, Locator
+
+STOP = b"stop"
+"""Begin nothing more of the order in hand; meaningless, and ignored, between orders."""
+
+INLINE_LIMIT = 64 * 1024
+"""Bytes up to which a result travels to the courier, which appends it to its pack; larger ones are files anyway."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Work for one slot."""
+
+    envelopes: tuple[Envelope, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    cpus: tuple[int, ...] = ()
+    """Cores to be bound to; empty: leave as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """When one envelope ran, and the most memory it held meanwhile."""
+
+    started_at: float
+    ended_at: float
+    peak_memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A small result, not durable yet."""
+
+    number: int
+    span: Span
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A large result that the slot has made durable itself."""
+
+    number: int
+    span: Span
+    locator: Locator
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """An envelope that ended in an exception (EXCEPTION), or could not be taken or stored (REFUSED)."""
+
+    number: int
+    span: Span
+    ending: Ending
+    facts: ExceptionFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The order is done with; ``begun`` of its envelopes were begun."""
+
+    begun: int
+
+
+Reply = Computed | Published | Raised | Finished
+
+
+def send(pipe: Connection, message: Order | Reply) -> None:
+    """Write one message.
+
+    Raises:
+        OSError: the other end is gone.
+    """
+    pipe.send_bytes(pickle.dumps(message, protocol=5))
+
+
+def receive(pipe: Connection) -> Order | Reply | None:
+    """Read one message; None for STOP.
+
+    Raises:
+        EOFError: the other end is gone.
+        OSError: likewise.
+    """
+    raw = pipe.recv_bytes()
+    return None if raw == STOP else pickle.loads(raw)

@@ -1,0 +1,22 @@
+"""A run whose every scenario is known asks for nothing."""
+
+from __future__ import annotations
+
+from tests.ensembles import AllocationChanged, make_ensemble, of_kind
+
+LOCAL = {"provider": "local", "capacity": {"cpus": 2}, "allocations": {"max": 1, "walltime": "00:05:00"}}
+
+
+def test_that_a_second_run_opens_no_allocation_and_says_so(tmp_path):
+    """Every key is known: no job, no Dask, and a line that says it."""
+    ensemble = make_ensemble(tmp_path, target=LOCAL, count=12, seconds=0.0, cpus=2)
+    first = ensemble.run(env={"SCALABLE_HPC_PROGRESS": "1"})
+    assert first.returncode == 0, first.stderr
+    assert of_kind(ensemble.events(), AllocationChanged) != []
+
+    second = ensemble.run(env={"SCALABLE_HPC_PROGRESS": "1"})
+
+    assert second.returncode == 0, second.stderr
+    assert of_kind(ensemble.events(), AllocationChanged) == []
+    assert "no allocation was opened" in second.stderr
+    assert set(ensemble.counted("start").values()) == {1}

@@ -1,0 +1,267 @@
+"""The client and its futures, against a run that answers from a dictionary."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import pickle
+from collections import namedtuple
+
+import cloudpickle
+import pytest
+
+from scalable_hpc.client import ScalableClient
+from scalable_hpc.gathering import BatchFailed
+from scalable_hpc.model.tasks import Locator, ResultRef, RetryPolicy, TaskSpec
+
+
+class InstantRun:
+    """Runs every call at once in this process; keeps what it was given."""
+
+    def __init__(self, *, hold: bool = False) -> None:
+        self.specs: dict[str, TaskSpec] = {}
+        self.values: dict[str, object] = {}
+        self.known_values: dict[str, object] = {}
+        self.cancelled: list[str] = []
+        self.hits: dict[str, int] = {}
+        self.held: list = []
+        self.hold = hold
+        self.closed = False
+
+    def specify(self, call):
+        task_id = f"{call.name}-{len(self.specs):05d}"
+        key = call.options.key or call.cache_key or task_id
+        spec = TaskSpec(
+            task_id, call.name, key, call.function, call.arguments, "store", call.ancestors, label=call.label
+        )
+        self.specs[task_id] = spec
+        return spec
+
+    def known(self, spec, *, fresh):
+        return Locator("store", spec.key, "", 0) if spec.key in self.known_values else None
+
+    def load(self, spec, locator):
+        return self.known_values[spec.key]
+
+    def accept(self, pairs):
+        for spec, future in pairs:
+            self.held.append((spec, future)) if self.hold else self.complete(spec, future)
+
+    def complete(self, spec, future):
+        function = pickle.loads(spec.function.inline)
+        args, kwargs = pickle.loads(spec.arguments.inline)
+        args = [self.values[value.task_id] if isinstance(value, ResultRef) else value for value in args]
+        try:
+            self.values[spec.task_id] = function(*args, **kwargs)
+        except Exception as error:
+            future.set_exception(error)
+        else:
+            future.set_result(self.values[spec.task_id])
+
+    def count_hits(self, name, count):
+        self.hits[name] = self.hits.get(name, 0) + count
+
+    def cancel_task(self, task_id):
+        self.cancelled.append(task_id)
+
+    def is_running(self, task_id):
+        return True
+
+    def finish(self, *, wait, cancel):
+        pass
+
+    def close(self):
+        self.closed = True
+
+
+def fail_for_three(number: int) -> int:
+    if number == 3:
+        raise ValueError("three")
+    return number
+
+
+Pair = namedtuple("Pair", "left right")
+
+
+def test_that_map_returns_futures_in_the_order_of_the_calls():
+    """The i-th future is the i-th call."""
+    client = ScalableClient(InstantRun())
+
+    assert client.gather(client.map(pow, range(5), [2] * 5)) == [0, 1, 4, 9, 16]
+
+
+def test_that_our_keywords_do_not_reach_the_function():
+    """What is ours is kept, what is not is passed on."""
+    run = InstantRun()
+    client = ScalableClient(run)
+
+    future = client.submit(dict, a=1, task="t", retries=2, timeout="90s", memory="1G", priority=3)
+
+    assert future.result() == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"retries": -1},
+        {"retries": True},
+        {"cpus": 0},
+        {"timeout": 0},
+        {"timeout": "soon"},
+        {"memory": "lots"},
+        {"task": ""},
+        {"retry": 3},
+        {"priority": "high"},
+    ],
+)
+def test_that_a_wrong_option_is_refused_with_its_value(options):
+    """The name of the option and the value are in the message."""
+    call = ScalableClient(InstantRun())
+    (name, value), *_ = options.items()
+    with pytest.raises((TypeError, ValueError)) as caught:
+        run_with = call.submit(int, **options)
+        raise AssertionError(run_with)
+
+    assert repr(value) in str(caught.value)
+    assert name in str(caught.value) or isinstance(value, str)
+
+
+def test_that_futures_may_be_nested_in_arguments():
+    """Lists, tuples, named tuples and dicts are looked into; the ancestors are noted once each."""
+    run = InstantRun(hold=True)
+    client = ScalableClient(run)
+    one = client.submit(int, 1)
+    whole = client.submit(print, [one, {"deep": (one, 2)}], Pair(one, 3))
+
+    spec = run.specs[whole.task_id]
+    args, _ = cloudpickle.loads(spec.arguments.inline)
+
+    ref = ResultRef(one.task_id, one.key)
+    assert args == ([ref, {"deep": (ref, 2)}], Pair(ref, 3))
+    assert isinstance(args[1], Pair)
+    assert spec.ancestors == (ref,)
+
+
+def test_that_a_future_outside_arguments_cannot_be_smuggled_in():
+    """A future in a closure is refused with a word on what to do."""
+    client = ScalableClient(InstantRun(hold=True))
+    future = client.submit(int, 1)
+
+    with pytest.raises(TypeError, match="pass it as an argument"):
+        client.submit(lambda: future)
+
+
+def test_that_one_failure_does_not_disturb_the_others():
+    """collect never raises, and sorts."""
+    client = ScalableClient(InstantRun())
+
+    batch = client.collect(client.map(fail_for_three, range(6)))
+
+    assert batch.results() == [0, 1, 2, 4, 5]
+    assert [future.label for future in batch.failed] == ["fail_for_three(3)"]
+    assert batch.summary() == "5 of 6 succeeded, 1 failed\n  fail_for_three(3): ValueError: three"
+    batch.raise_if_failed(at_least=0.8)
+    with pytest.raises(BatchFailed, match=r"83\.3%"):
+        batch.raise_if_failed(at_least=0.95)
+
+
+def test_that_retry_failed_submits_just_the_failures_again():
+    """As new tasks, with the same arguments and options."""
+    run = InstantRun()
+    client = ScalableClient(run)
+    batch = client.collect(client.map(fail_for_three, range(6), retries=1))
+
+    again = batch.retry_failed()
+
+    assert [future.label for future in again] == ["fail_for_three(3)"]
+    assert again[0].task_id not in {future.task_id for future in batch.futures}
+
+
+@pytest.mark.parametrize(("errors", "expected"), [("skip", [0, 2]), ("return", None)])
+def test_that_gather_can_skip_or_return_errors(errors, expected):
+    """``skip`` leaves them out, ``return`` puts them in place."""
+    client = ScalableClient(InstantRun())
+    futures = client.map(fail_for_three, [0, 3, 2])
+
+    got = client.gather(futures, errors=errors)
+
+    if expected is None:
+        assert isinstance(got[1], ValueError)
+        assert [got[0], got[2]] == [0, 2]
+    else:
+        assert got == expected
+
+
+def test_that_gather_raises_the_tasks_own_exception():
+    """Not a wrapper of it."""
+    client = ScalableClient(InstantRun())
+
+    with pytest.raises(ValueError, match="three"):
+        client.gather({"a": client.submit(fail_for_three, 3)})
+
+
+def test_that_the_standard_library_can_wait_for_our_futures():
+    """``wait``, ``as_completed`` and ``asyncio.wrap_future`` take them."""
+    client = ScalableClient(InstantRun())
+    futures = client.map(fail_for_three, range(3))
+
+    assert len(concurrent.futures.wait(futures).done) == 3
+    assert {future.result() for future in concurrent.futures.as_completed(futures)} == {0, 1, 2}
+    assert {future.result() for future in client.as_completed(futures, timeout=1)} == {0, 1, 2}
+
+    async def wait_for_one() -> int:
+        return await asyncio.wrap_future(futures[2])
+
+    assert asyncio.run(wait_for_one()) == 2
+
+
+def test_that_cancel_stops_a_call_that_runs():
+    """The run is told, the future says cancelled, and a second cancel is False."""
+    run = InstantRun(hold=True)
+    client = ScalableClient(run)
+    futures = client.map(fail_for_three, range(2))
+
+    assert client.cancel(futures[0]) == 1
+    assert futures[0].cancel() is True  # as concurrent.futures: cancelled already
+    assert run.cancelled[0] == futures[0].task_id
+    assert client.collect([futures[0]]).cancelled == (futures[0],)
+
+
+def test_that_a_known_call_is_answered_without_being_run():
+    """Its future is done at once and the hit is counted."""
+    run = InstantRun(hold=True)
+    run.known_values["mine"] = 42
+    client = ScalableClient(run)
+
+    future = client.submit(int, 7, key="mine")
+
+    assert future.result(timeout=0) == 42
+    assert run.hits == {"int": 1}
+    assert run.held == []
+
+
+def test_that_after_close_nothing_is_accepted():
+    """An error that says what to do."""
+    run = InstantRun()
+    client = ScalableClient(run)
+    client.close()
+
+    with pytest.raises(RuntimeError, match="start a new session"):
+        client.submit(int)
+    assert run.closed
+
+
+def test_that_unpicklable_arguments_are_named():
+    """The call is named, and the reason given."""
+    client = ScalableClient(InstantRun())
+
+    with pytest.raises(TypeError, match=r"the arguments of id\(.*cannot be sent"):
+        client.submit(id, (n for n in range(3)))
+
+
+def test_that_a_policy_can_be_given_whole():
+    """RetryPolicy passes through."""
+    run = InstantRun()
+    ScalableClient(run).submit(int, retry=RetryPolicy(retries=2))
+
+    assert len(run.specs) == 1
