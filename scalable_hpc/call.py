@@ -50,6 +50,7 @@ class Options:
             raise TypeError(f"retry must be a RetryPolicy: {self.retry!r}")
         if isinstance(self.priority, bool) or not isinstance(self.priority, int):
             raise TypeError(f"priority must be a whole number: {self.priority!r}")
+        _ = self.timeout_s, self.expected_runtime_s, self.memory_bytes  # wrong ones are refused here, not later
 
     @property
     def timeout_s(self) -> float | None:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import concurrent.futures
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from scalable_hpc.call import Call, Options, make_call, pickle_function
 from scalable_hpc.future import Owner, ScalableFuture, Stored
 from scalable_hpc.gathering import Batch, Errors, collect, gather, replace_futures
 from scalable_hpc.model.tasks import Locator, Payload, TaskSpec
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _OURS = frozenset(Options.__dataclass_fields__)
 
@@ -137,7 +140,7 @@ class ScalableClient(concurrent.futures.Executor):
         self._run.finish(wait=wait, cancel=cancel_futures)
         self.close()
 
-    def __enter__(self) -> ScalableClient:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -161,15 +164,15 @@ class ScalableClient(concurrent.futures.Executor):
         if self._closed:
             raise RuntimeError("cannot submit after close(); start a new session")
         function = pickle_function(fn)
-        keys = ours.get("key")
-        several = isinstance(keys, (list, tuple))
-        if several and len(keys) != len(calls):
+        key = ours.get("key")
+        keys = list(key) if isinstance(key, (list, tuple)) else None
+        if keys is not None and len(keys) != len(calls):
             raise ValueError(f"map got {len(keys)} keys for {len(calls)} calls")
         futures: list[ScalableFuture] = []
         misses: list[tuple[TaskSpec, ScalableFuture]] = []
         hits: dict[str, int] = {}
         for number, (args, kwargs) in enumerate(calls):
-            options = {**ours, "key": keys[number]} if several else ours
+            options = ours if keys is None else {**ours, "key": keys[number]}
             future, spec = self._one(fn, function, args, kwargs, options, fresh=not misses)
             futures.append(future)
             if spec is not None:
@@ -208,4 +211,3 @@ class ScalableClient(concurrent.futures.Executor):
             return future, spec
         future.set_result(Stored(lambda: self._run.load(spec, locator)))
         return future, None
-

@@ -43,9 +43,7 @@ class ScalableError(Exception):
         return (_rebuild, (type(self), self.message, self.hint, dict(self.__dict__)))
 
 
-def _rebuild(
-    cls: type[ScalableError], message: str, hint: str | None, state: dict[str, object]
-) -> ScalableError:
+def _rebuild(cls: type[ScalableError], message: str, hint: str | None, state: dict[str, object]) -> ScalableError:
     """Unpickle an error whatever its subclass's ``__init__`` wants; strictly private."""
     error = cls.__new__(cls)
     ScalableError.__init__(error, message, hint=hint)

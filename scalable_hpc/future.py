@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from scalable_hpc.model.tasks import ResultRef
 
 
-class RemoteTraceback(Exception):  # noqa: N818 - it is a traceback, shown as the cause of the exception
+class RemoteTraceback(Exception):
     """The traceback of an exception as it was raised in a slot; set as its ``__cause__``."""
 
     def __init__(self, text: str) -> None:

@@ -46,9 +46,7 @@ class Plan:
     @property
     def node_hours(self) -> dict[str, float]:
         """The most node-hours that all allocations of a worker type can use at a time, to the end of their walltime."""
-        return {
-            name: limit.maximum * limit.nodes * limit.walltime_s / 3600 for name, limit in self.limits.items()
-        }
+        return {name: limit.maximum * limit.nodes * limit.walltime_s / 3600 for name, limit in self.limits.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain data, for JSON."""

@@ -1,12 +1,12 @@
 """Run directories: one session's life on disk, 0700, made before anything else and found again afterwards.
 
-    <runs_root>/<run_id>/
-        manifest.yaml  plan.json      as resolved
-        journal.jsonl  payloads.pack  the only truth, and what its tasks were called with
-        scheduler.json security/      where the workers find the driver; gone when the session ends
-        scripts/  logs/  recorders/   each rendered job script, job output, flight recorders
-        results/                      the store of calls that are not cacheable
-        batch/                        the Local batch system's spool
+<runs_root>/<run_id>/
+    manifest.yaml  plan.json      as resolved
+    journal.jsonl  payloads.pack  the only truth, and what its tasks were called with
+    scheduler.json security/      where the workers find the driver; gone when the session ends
+    scripts/  logs/  recorders/   each rendered job script, job output, flight recorders
+    results/                      the store of calls that are not cacheable
+    batch/                        the Local batch system's spool
 """
 
 from __future__ import annotations
@@ -40,6 +40,26 @@ class RunDirectory:
     def journal(self) -> Path:
         """The run's journal."""
         return self.path / "journal.jsonl"
+
+    @property
+    def manifest(self) -> Path:
+        """The manifest that the run was started from."""
+        return self.path / "manifest.yaml"
+
+    @property
+    def plan(self) -> Path:
+        """The plan that the run was started with."""
+        return self.path / "plan.json"
+
+    @property
+    def announcement(self) -> Path:
+        """Where workers find the driver; it is there while the run has (or had) one that opened allocations."""
+        return self.path / "scheduler.json"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a driver opened allocations for this run and has not closed it."""
+        return self.announcement.exists()
 
     @property
     def payloads(self) -> Path:

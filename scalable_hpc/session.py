@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from scalable_hpc.client import ScalableClient
@@ -61,7 +61,7 @@ class ScalableSession:
         return validate_manifest(self.manifest.path)
 
     def plan(self) -> Plan:
-        """Say what would be asked of the batch system: scripts, node-hours, the source of every setting. No side effects.
+        """Say what would be asked of the batch system, and the source of every setting; no side effects.
 
         Raises:
             TemplateError: a script cannot be rendered, or a value is unsafe in one.
@@ -102,7 +102,7 @@ class ScalableSession:
     def __enter__(self) -> ScalableClient:
         return self.start()
 
-    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._engine is not None:
             self._engine.finish(wait=kind is None, cancel=kind is not None)
         self.close()

@@ -48,9 +48,10 @@ class Unreadable:
         return (_explode, (os.getpid(),))
 
 
-def _explode(sender: int) -> None:
+def _explode(sender: int) -> Unreadable:
     if os.getpid() != sender:
         raise RuntimeError("cannot be read over here")
+    return Unreadable()
 
 
 def run_bundle(bundle: Bundle) -> None:
@@ -132,6 +133,9 @@ class ProcessBackend:
         self.refuse_with: list[Exception] = []
         self.refuse_cancel: list[Exception] = []
         self.cancelled: list[tuple[str, ...]] = []
+        self.hold: asyncio.Event | None = None
+        """When set, ``submit`` waits for it, and says in ``reached`` that it does."""
+        self.reached = asyncio.Event()
 
     def check(self) -> None:
         """Need nothing."""
@@ -139,6 +143,9 @@ class ProcessBackend:
     async def submit(self, script: Path) -> str:
         if self.refuse_with:
             raise self.refuse_with.pop(0)
+        if self.hold is not None:
+            self.reached.set()
+            await self.hold.wait()
         job_id = str(1000 + len(self.jobs))
         log = script.with_suffix(".log").open("wb")
         with log:

@@ -99,7 +99,9 @@ class CommandRunner:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(process.wait(), _LAST_WORDS_S)
+            await asyncio.wait_for(
+                process.communicate(), _LAST_WORDS_S
+            )  # to the end of its pipes: they are closed then
 
     def _turn(self) -> asyncio.Semaphore:
         """Return the semaphore of the running loop; a semaphore serves one loop only."""

@@ -1,7 +1,9 @@
+# pathlib would double the time that a shepherd takes to start.
+# ruff: noqa: PTH123, PTH208
 """Every process of a local job, found and ended, however far it has run away.
 
 A job's processes are the descendants of its shepherd (a subreaper: whoever is orphaned becomes its child), and, should
-the shepherd be gone, those that carry the job's marker in their environment or belong to the session of its script.
+the shepherd be gone, its script and those that carry the job's marker in their environment, with their descendants.
 
 Rule 1: imports nothing that takes time: the shepherd of every job starts with this module.
 """
@@ -31,35 +33,32 @@ def become_subreaper() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def descendants(root: int) -> set[int]:
-    """Return every living process below ``root``, in whatever process group or session; zombies do not count."""
-    parents = {pid: fields for pid in _pids() if (fields := _stat(pid)) is not None}
-    below: set[int] = set()
+def below(roots: set[int]) -> set[int]:
+    """Return every living descendant of ``roots``, in whatever process group or session; zombies do not count."""
+    states: dict[int, str] = {}
     children: dict[int, list[int]] = {}
-    for pid, (_, parent, _) in parents.items():
-        children.setdefault(parent, []).append(pid)
-    todo = [root]
+    for pid in _pids():
+        if (fields := _state_and_parent(pid)) is not None:
+            states[pid] = fields[0]
+            children.setdefault(fields[1], []).append(pid)
+    found: set[int] = set()
+    todo = list(roots)
     while todo:
-        for pid in children.get(todo.pop(), ()):
-            if pid not in below:
-                below.add(pid)
-                todo.append(pid)
-    return {pid for pid in below if parents[pid][0] not in "ZX"}
+        new = [pid for pid in children.get(todo.pop(), ()) if pid not in found]
+        found.update(new)
+        todo += new
+    return {pid for pid in found if states[pid] not in "ZX"}
 
 
-def marked(job: str, session: int | None = None) -> set[int]:
-    """Return every living process that carries the marker of a job, or belongs to a session; never ourselves."""
+def marked(job: str) -> set[int]:
+    """Return every living process that carries the marker of a job; never ourselves."""
     needle = f"{MARKER}={job}".encode()
     found: set[int] = set()
     for pid in _pids():
-        fields = _stat(pid)
-        if fields is None or fields[0] in "ZX" or pid == os.getpid():
-            continue
+        # A process that is gone, a zombie or another user's cannot be read.
         with suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
-            if needle in file.read().split(b"\0"):
+            if pid != os.getpid() and needle in file.read().split(b"\0"):
                 found.add(pid)
-        if session is not None and fields[2] == session:
-            found.add(pid)
     return found
 
 
@@ -96,11 +95,11 @@ def _pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
-def _stat(pid: int) -> tuple[str, int, int] | None:
-    """Return state letter, parent and session of a process."""
+def _state_and_parent(pid: int) -> tuple[str, int] | None:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
+            # The command name, in parentheses, may hold spaces and parentheses itself.
             fields = file.read().rpartition(b")")[2].split()
     except OSError:
         return None
-    return fields[0].decode(), int(fields[1]), int(fields[3])
+    return fields[0].decode(), int(fields[1])

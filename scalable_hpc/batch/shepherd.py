@@ -1,3 +1,5 @@
+# pathlib would double the time that a shepherd takes to start.
+# ruff: noqa: PTH100, PTH118, PTH119, PTH123
 """The shepherd: one small process that runs one local job, ends it in time, and outlives the driver.
 
 Started as ``python -m scalable_hpc.batch.shepherd SPOOL/<job id>`` in a session of its own. It takes orders as signals:
@@ -43,6 +45,7 @@ class Shepherd:
         self.kill_at: float | None = None
         self.stopping: str | None = None
         self.script = 0
+        self.identity: dict[str, object] = {}
         self.status: int | None = None
 
     def run(self) -> None:
@@ -101,7 +104,7 @@ class Shepherd:
         process_tree.send(members, signal.SIGCONT)  # a stopped process takes no SIGTERM
 
     def _members(self) -> set[int]:
-        return process_tree.descendants(os.getpid()) | process_tree.marked(self.directory)
+        return process_tree.below({os.getpid()}) | process_tree.marked(self.directory)
 
     def _reap(self) -> None:
         """Take the exit status of every child that ended; orphans of the job are our children too."""
@@ -124,7 +127,7 @@ class Shepherd:
         return "failed", (f"FAILED (exit code {code}{left})" if code > 0 else f"FAILED (signal {-code}{left})")
 
     def _tell(self, state: str, **more: object) -> None:
-        known = {"state": state, "started_at": self.started_at, "ends_at": self.ends_at, "session": self.script}
+        known = {"state": state, "started_at": self.started_at, "ends_at": self.ends_at, "script": self.identity}
         spool.write_json(os.path.join(self.directory, spool.STATE), {**known, **more}, durable=state == "ended")
 
     def _end(self, reason: str, raw: str) -> None:
@@ -148,6 +151,7 @@ class Shepherd:
         failure = os.read(heard, 4096).decode(errors="replace")
         os.close(heard)
         if not failure:
+            self.identity = spool.identity_of(self.script)
             return None
         os.waitpid(self.script, 0)
         return failure
@@ -172,7 +176,7 @@ class Shepherd:
                 with suppress(OSError, ValueError):
                     signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, set())
-            os.execve(argv[0], argv, self._environment())
+            os.execve(argv[0], argv, self._environment())  # noqa: S606
         except OSError as err:
             os.write(says, f"{doing}{err.strerror})".encode())
         finally:

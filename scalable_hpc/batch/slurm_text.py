@@ -127,7 +127,7 @@ def parse_scontrol(text: str) -> dict[str, JobObservation]:
         keys = list(_SCONTROL_KEY.finditer(record))
         ends = [key.start() for key in keys[1:]] + [len(record)]
         row: dict[str, str] = {}
-        for key, end in zip(keys, ends, strict=True):
+        for key, end in zip(keys, ends, strict=False):
             if (field := _SCONTROL_FIELDS.get(key[1])) is not None:
                 # The first one counts: a job's name or comment cannot overwrite what stands before it.
                 row.setdefault(field, record[key.end() : end].strip())

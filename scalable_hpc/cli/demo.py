@@ -64,7 +64,7 @@ def _demonstrate(place: Path, count: int) -> int:
     os.environ["SCALABLE_HPC_PROGRESS"] = "1"
     manifest = place / "scalable.yaml"
     manifest.write_text(_MANIFEST)
-    _say(f"\n{count} scenarios on allocations of two slots that end after 12 s; one worker will be killed with SIGKILL.\n")
+    _say(f"\n{count} scenarios on allocations of two slots that end after 12 s; a worker will be killed on the way.\n")
     right = _run(ScalableSession.from_yaml(manifest), count, kill=True)
     _say("\nThe same again: every scenario is known.\n")
     again = _run(ScalableSession.from_yaml(manifest), count, kill=False)

@@ -16,7 +16,8 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--last", action="store_true", help="the newest run, which is also the default")
     parser.add_argument("--failures", action="store_true", help="only the tasks that failed for good")
     parser.add_argument("--format", choices=("text", "json"), default="text")
-    parser.add_argument("--runs-dir", type=Path, help="where the runs are (default: $SCALABLE_HPC_RUNS_DIR or ./.scalable/runs)")
+    where = "where the runs are (default: $SCALABLE_HPC_RUNS_DIR or ./.scalable/runs)"
+    parser.add_argument("--runs-dir", type=Path, help=where)
     parser.set_defaults(act=act)
 
 

@@ -9,6 +9,7 @@ Rule 2: a name is used once in a cluster's life.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,6 +19,7 @@ from scalable_hpc.cluster.dask_settings import CONFIG_NAME
 from scalable_hpc.cluster.job import Render, ScalableJob
 from scalable_hpc.cluster.quiet_import import Cluster, JobQueueCluster
 from scalable_hpc.cluster.scheduler import PatientScheduler
+from scalable_hpc.errors import SubmissionDeferred
 from scalable_hpc.model.allocations import AllocationRequest
 
 _PREVIEW = AllocationRequest(name="preview", worker_type="", nodes=1, walltime_s=1, because="never submitted")
@@ -41,6 +43,7 @@ class ScalableCluster(JobQueueCluster):  # type: ignore[misc]
     ) -> None:
         self._job_parts = {"backend": backend, "render": render, "scripts_dir": scripts_dir}
         self._names: set[str] = set()
+        self._passes: set[asyncio.Future[None]] = set()
         super().__init__(
             asynchronous=True,
             security=security,
@@ -57,20 +60,39 @@ class ScalableCluster(JobQueueCluster):  # type: ignore[misc]
 
         Raises:
             ValueError: the name was used before.
+            SubmissionDeferred: it was closed in the meantime.
         """
         if request.name in self._names:
             raise ValueError(f"allocation names are never used twice: {request.name!r}")
         self._names.add(request.name)
         options = {"request": request, **self._job_parts}
         self.worker_spec[request.name] = {"cls": ScalableJob, "options": options}
-        await self
-        job: ScalableJob = self.workers[request.name]
+        await self._settle()
+        job: ScalableJob | None = self.workers.get(request.name)
+        if job is None:
+            raise SubmissionDeferred(f"allocation {request.name!r} was closed while it was being opened")
         return job
 
     async def close_jobs(self, names: Collection[str]) -> None:
         """Forget allocations and cancel their batch jobs; names that are not open are no error."""
         if any(name in self.worker_spec for name in names):
-            await self.scale_down(names)
+            for name in names:
+                self.worker_spec.pop(name, None)
+            await self._settle()
+
+    async def _settle(self) -> None:
+        """Submit and cancel until what is open is what is wanted.
+
+        Callers share one pass of Dask's, so a caller that is cancelled must not take it down: a submission under way
+        would be forgotten, and made again by the next pass.
+        """
+        passing = asyncio.ensure_future(self._one_pass())
+        self._passes.add(passing)
+        passing.add_done_callback(self._passes.discard)
+        await asyncio.shield(passing)
+
+    async def _one_pass(self) -> None:
+        await self
 
     def open_jobs(self) -> dict[str, ScalableJob]:
         """Return what is open now, by allocation name."""

@@ -7,7 +7,9 @@ Rule 1: what must not be overridden by somebody's ``~/.config/dask`` is here or 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -73,6 +75,23 @@ SETTINGS: Mapping[str, Any] = MappingProxyType(
 )
 
 
-def in_force(changes: Mapping[str, Any] = MappingProxyType({})) -> Any:
-    """Return a context manager in which the settings, with ``changes`` on top, hold for this process."""
-    return dask.config.set({**SETTINGS, **changes})
+_lock = threading.Lock()
+_sessions = 0
+_previous: Any = None
+
+
+@contextmanager
+def in_force() -> Iterator[None]:
+    """Let the settings hold in this process; of several sessions at once, the last to end restores what was."""
+    global _sessions, _previous  # noqa: PLW0603  (Dask's configuration is the process's)
+    with _lock:
+        if _sessions == 0:
+            _previous = dask.config.set(SETTINGS)
+        _sessions += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _sessions -= 1
+            if _sessions == 0:
+                _previous.__exit__(None, None, None)

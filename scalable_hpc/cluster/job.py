@@ -46,6 +46,7 @@ class ScalableJob(Job):  # type: ignore[misc]
         # Security stays ours: handed on, dask-jobqueue would paste key paths into a command line that nobody runs.
         job_kwargs.pop("security", None)
         super().__init__(scheduler=scheduler, name=name, **job_kwargs)
+        self.job_id: str | None = None
         self.request = request
         self.submit_error: Exception | None = None
         self.cancel_error: Exception | None = None

@@ -10,10 +10,11 @@ import asyncio
 import logging
 import pickle
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from scalable_hpc.cluster.patience import Patience
-from scalable_hpc.cluster.quiet_import import Client
+from scalable_hpc.cluster.quiet_import import Client, ClosedClientError
 from scalable_hpc.model.messages import (
     TOPIC,
     AttemptDone,
@@ -63,13 +64,14 @@ class Mailbox:
                     logger.warning("The link between driver and scheduler is silent; subscribing again")
                     await self.open()
                     on_reopened()
-            except OSError as error:
+            except (OSError, ClosedClientError) as error:
                 logger.warning("The link between driver and scheduler is broken: %s", error)
 
     def close(self) -> None:
         """Unsubscribe; the scheduler would else write our own farewell to a connection that we have closed."""
-        self._client.unsubscribe_topic(_SCHEDULER_TOPIC)
-        self._client.unsubscribe_topic(TOPIC)
+        with suppress(ClosedClientError):
+            self._client.unsubscribe_topic(_SCHEDULER_TOPIC)
+            self._client.unsubscribe_topic(TOPIC)
 
     async def _pulse(self, patience_s: float) -> bool:
         """Send a pulse round and return whether it came back in time."""

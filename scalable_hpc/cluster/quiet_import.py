@@ -53,7 +53,8 @@ def _ensure_file_for_others(ensure_file: Callable[..., Any]) -> Callable[..., An
 
 with _without_side_effects():
     from dask_jobqueue.core import Job, JobQueueCluster
-    from distributed import Client, Future, Scheduler
+    from distributed import Client, Scheduler
+    from distributed.client import ClosedClientError
     from distributed.core import Status
     from distributed.deploy.cluster import Cluster
     from distributed.deploy.spec import ProcessInterface
@@ -62,8 +63,8 @@ with _without_side_effects():
 
 __all__ = [
     "Client",
+    "ClosedClientError",
     "Cluster",
-    "Future",
     "Job",
     "JobQueueCluster",
     "PeriodicCallback",

@@ -43,7 +43,7 @@ class PatientScheduler(Scheduler):  # type: ignore[misc]
     """A ``Scheduler`` without web server that forgives silence during its own stalls."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**{"dashboard": False, "dashboard_address": "127.0.0.1:0", **options})
+        super().__init__(**{**options, "dashboard": False, "dashboard_address": "127.0.0.1:0"})
         # Dask starts a web server in any case; without authentication, on a node that others use too.
         self.http_server.stop()
         self._stalls = StallWatch(time.monotonic())

@@ -6,7 +6,7 @@ certificate. Workers read the files through the run directory, which only its ow
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,10 +18,10 @@ from cryptography.x509.oid import NameOID
 from scalable_hpc.cluster.private_files import make_private_directory, write_private
 from scalable_hpc.cluster.quiet_import import Security
 
-_LIFETIME = datetime.timedelta(days=400)
+_LIFETIME = dt.timedelta(days=400)
 """Longer than any run."""
 
-_CLOCK_SKEW = datetime.timedelta(days=1)
+_CLOCK_SKEW = dt.timedelta(days=1)
 """A node whose clock is behind must not find the certificate "not yet valid"."""
 
 _LONGEST_NAME = 64
@@ -95,7 +95,7 @@ def _certificate(
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:_LONGEST_NAME])])
     issuer = signed_by[0].subject if signed_by else subject
     signing_key = signed_by[1] if signed_by else key
-    now = datetime.datetime.now(tz=datetime.timezone.utc)
+    now = dt.datetime.now(tz=dt.timezone.utc)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

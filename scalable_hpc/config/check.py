@@ -40,7 +40,7 @@ _KINDS = {
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``; did you mean "x"?`` for the known name most like the word, or nothing."""
     found = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
-    return f'; did you mean "{found[0]}"?' if found else ""
+    return f"; did you mean '{found[0]}'?" if found else ""
 
 
 def one_of(names: Iterable[str]) -> str:
@@ -48,7 +48,9 @@ def one_of(names: Iterable[str]) -> str:
     return ", ".join(names) or "none"
 
 
-def check(model: type[Model], tree: Section, prefix: tuple[str, ...] = ()) -> tuple[Model | None, list[ValidationIssue]]:
+def check(
+    model: type[Model], tree: Section, prefix: tuple[str, ...] = ()
+) -> tuple[Model | None, list[ValidationIssue]]:
     """Return the tree as a model (None when it is wrong) and everything that is wrong with it.
 
     Args:
@@ -59,23 +61,21 @@ def check(model: type[Model], tree: Section, prefix: tuple[str, ...] = ()) -> tu
     from pydantic import ValidationError
 
     issues = list(tree_issues(tree))
-    known_bad = {(issue.file, issue.line) for issue in issues}
+    known_bad = {".".join((*prefix, issue.path)) for issue in issues}
     made: Model | None = None
     try:
         made = model.model_validate(tree)
     except ValidationError as err:
         for details in err.errors(include_url=False):
             issue = _Problem(model, tree, prefix, details).issue()
-            if (issue.file, issue.line) not in known_bad:  # the reader's own finding says why
+            if issue.path not in known_bad:  # the reader's own finding says why
                 issues.append(issue)
     return (None if issues else made), _without_noise(issues)
 
 
 def _without_noise(issues: list[ValidationIssue]) -> list[ValidationIssue]:
     """Of a target whose provider we do not know, say only that: its other keys belong to that provider."""
-    foreign = tuple(
-        issue.path.removesuffix("provider") for issue in issues if issue.code == "E_UNKNOWN_PROVIDER"
-    )
+    foreign = tuple(issue.path.removesuffix("provider") for issue in issues if issue.code == "E_UNKNOWN_PROVIDER")
     return [
         issue
         for issue in issues
@@ -136,40 +136,40 @@ class _Problem:
     def unknown_key(self) -> tuple[str, str, str | None]:
         names = _known_keys(self.model, self.where)
         guess = nearest(self.key, names)
-        return f'unknown key "{self.key}" in {self.section}{guess}', "E_UNKNOWN_KEY", f"allowed there: {one_of(names)}"
+        return f"unknown key '{self.key}' in {self.section}{guess}", "E_UNKNOWN_KEY", f"allowed there: {one_of(names)}"
 
     def missing(self) -> tuple[str, str, str | None]:
         allowed = _choices(self.model, self.where)
         more = f" (one of: {one_of(allowed)})" if allowed else ""
-        return f'"{self.key}" is missing in {self.section}{more}', "E_MISSING", None
+        return f"'{self.key}' is missing in {self.section}{more}", "E_MISSING", None
 
     def not_allowed(self) -> tuple[str, str, str | None]:
         allowed = _choices(self.model, self.where)
         code = {"provider": "E_UNKNOWN_PROVIDER", "version": "E_VERSION"}.get(self.key, "E_BAD_VALUE")
         guess = nearest(self.written, allowed)
-        return f'{self.key} is "{self.written}": allowed is {one_of(allowed)}{guess}', code, None
+        return f"{self.key} is '{self.written}': allowed is {one_of(allowed)}{guess}", code, None
 
     def walltime_number(self) -> tuple[str, str, str | None]:
         context = self.details["ctx"]
         written, number = context["written"], context["number"]
         if ":" in written:
-            message = f"{self.key} is {written} without quotes, which YAML reads as the number {number:g} (base 60)"
+            message = f"{self.key} is {written} without quotes, which YAML reads as the number {number} (base 60)"
             line = f'{self.key}: "{written}"'
         else:
-            message = f"{self.key} is the number {number:g}: a walltime is text, so that nobody takes minutes for seconds"
+            message = f"{self.key} is the number {number}: a walltime is text, so that nobody takes minutes for seconds"
             line = f'{self.key}: "{format_walltime(max(number, 1))}"  (if seconds were meant)'
-        return f"{message}; write {line}", "E_WALLTIME_NUMBER", f"write {line}"
+        return f"{message}; write {line}", "E_WALLTIME_NUMBER", None
 
     def bad_walltime(self) -> tuple[str, str, str | None]:
-        message = f'{self.key} is "{self.written}", which is not a walltime'
-        return message, "E_BAD_WALLTIME", "write \"HH:MM:SS\", \"D-HH:MM:SS\" or a span such as \"90m\""
+        allowed = "write 'HH:MM:SS', 'D-HH:MM:SS' or a span such as '90m'"
+        return f"{self.key} is '{self.written}', which is not a walltime: {allowed}", "E_BAD_WALLTIME", None
 
     def bad_memory(self) -> tuple[str, str, str | None]:
-        return f'{self.key} is "{self.written}", which {self.details["msg"]}', "E_BAD_MEMORY", None
+        return f"{self.key} is '{self.written}', which {self.details['msg']}", "E_BAD_MEMORY", None
 
     def relative_mount(self) -> tuple[str, str, str | None]:
         side = "HOST" if "[key]" in self.details["loc"] else "CONTAINER"
-        message = f'"{self.written}" in {self.section} is not an absolute path'
+        message = f"'{self.written}' in {self.section} is not an absolute path"
         return message, f"E_RELATIVE_{side}_MOUNT", "mounts are {/host/path: /container/path}"
 
     def bad_value(self) -> tuple[str, str, str | None]:
@@ -182,7 +182,7 @@ class _Problem:
             what = f"must be at most {context['le']}"
         else:
             what = str(context.get("problem", self.details["msg"]))
-        return f'{self.key} is "{self.written}": {what}', "E_BAD_VALUE", None
+        return f"{self.key} is '{self.written}': {what}", "E_BAD_VALUE", None
 
 
 def _known_keys(model: type[BaseModel], where: tuple[int | str, ...]) -> list[str]:

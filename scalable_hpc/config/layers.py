@@ -64,6 +64,6 @@ def _spell_out(layer: Section) -> list[ValidationIssue]:
         if section.get(key) is None:
             section.put(key, value, mark)
         else:
-            text = f'"{short}" has no effect here: {group}.{key} says the same and is taken'
+            text = f"'{short}' has no effect here: {group}.{key} says the same and is taken"
             said.append(ValidationIssue(short, text, "W_NO_EFFECT", mark.line, mark.file))
     return said

@@ -16,12 +16,15 @@ from pathlib import Path
 from scalable_hpc.config.check import check, nearest, one_of
 from scalable_hpc.config.issues import Mark, ValidationIssue, ValidationReport, error_for, in_order
 from scalable_hpc.config.layers import override_tree, stack
-from scalable_hpc.config.resolve import Sheet, from_environment, resolve
+from scalable_hpc.config.resolve import resolve
 from scalable_hpc.config.resolved import ResolvedManifest
+from scalable_hpc.config.sheet import Sheet, from_environment
 from scalable_hpc.config.site import SITE_OF_PROVIDER, Place, places, read_site
-from scalable_hpc.config.views import Source, View, issues_of_others, issues_of_unused_overlays, look
+from scalable_hpc.config.views import Source, issues_of_others, issues_of_unused_overlays, look
 from scalable_hpc.config.yaml_lines import YamlProblem, mark_at, parse_yaml
 from scalable_hpc.errors import ManifestError, SiteError, UnknownTargetError
+
+__all__ = ["ValidationIssue", "ValidationReport", "load_manifest", "validate_manifest"]
 
 DEFAULT_PATH = "scalable.yaml"
 AUTO = "auto"
@@ -144,7 +147,7 @@ def _choose(source: Source, asked: str | None) -> str:
         )
     if asked not in names:
         raise UnknownTargetError(
-            f'{source.shown} has no target "{asked}"{by}{nearest(asked, names)}',
+            f"{source.shown} has no target '{asked}'{by}{nearest(asked, names)}",
             hint=f"its targets are: {one_of(names)}",
         )
     return asked

@@ -43,7 +43,7 @@ def normalise(section: Section, where: tuple[str, ...], provider: str | None = N
             continue
         mark = section.key_marks[other]
         if section.get(ours) is not None:
-            text = f'"{other}" and "{ours}" mean the same: write one of them'
+            text = f"'{other}' and '{ours}' mean the same: write one of them"
             section.issues.append(_issue((*where, other), text, "E_DUPLICATE_KEY", mark))
         section.put(ours, section.drop(other), mark)
     for key in list(section):
@@ -53,7 +53,9 @@ def normalise(section: Section, where: tuple[str, ...], provider: str | None = N
         elif provider is not None and ONLY_FOR.get(key, provider) != provider:
             reason = f"only targets of provider {ONLY_FOR[key]} use it"
         if reason is not None:
-            said.append(_issue((*where, key), f'"{key}" has no effect here: {reason}', "W_NO_EFFECT", section.key_marks[key]))
+            said.append(
+                _issue((*where, key), f"'{key}' has no effect here: {reason}", "W_NO_EFFECT", section.key_marks[key])
+            )
             section.drop(key)
     return said
 

@@ -68,8 +68,8 @@ class ResolvedTarget:
     orphan_grace_s: float = 60.0
     poll_s: float = 15.0
     submit_timeout_s: float = 60.0
-    commands: Mapping[str, str] = field(default_factory=dict)
-    """Name of a batch command to what is called instead of it."""
+    commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Name of a batch command to the words that are called instead: another name or path, then more arguments."""
     keep_logs: bool = False
 
     capacity_cpus: int = 1

@@ -70,7 +70,7 @@ def read_site(name: str, provider: str, where: Sequence[Place], environ: Mapping
         names = sorted({path.stem for place in where for path in place.folder.glob("*.yaml")} - {DEFAULTS})
         looked = ", ".join(f"'{place.folder}'" for place in where)
         raise SiteError(
-            f'no site config "{name}"{nearest(name, names)} (there is: {one_of(names)})',
+            f"no site config '{name}'{nearest(name, names)} (there is: {one_of(names)})",
             hint=f"write {name}.yaml into one of {looked}",
         )
     return layers
@@ -92,7 +92,7 @@ def _read(path: Path, shown: str, provider: str, environ: Mapping[str, str]) -> 
         raise SiteError(found.message, hint=found.hint)
     if site.batch not in (None, provider):
         raise SiteError(
-            f'{shown}: this site runs {site.batch}, the target\'s provider is "{provider}"',
+            f"{shown}: this site runs {site.batch}, the target's provider is '{provider}'",
             hint=f"set provider: {site.batch}, or another site",
         )
     if "batch" in tree:

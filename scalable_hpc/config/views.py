@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scalable_hpc.config.check import check, nearest, one_of
 from scalable_hpc.config.issues import ValidationIssue
-from scalable_hpc.config.layers import override_tree
+from scalable_hpc.config.layers import OVERRIDE, override_tree
 from scalable_hpc.config.normal import normalise
 from scalable_hpc.config.site import SITE_OF_PROVIDER, Place
 from scalable_hpc.config.yaml_lines import Section, copied, merge
@@ -54,14 +54,17 @@ class View:
 def look(source: Source, name: str, overrides: Mapping[str, object] | None = None) -> View:
     """Return the manifest seen through a target and the overlay that it names, under explicit overrides."""
     target = _section(source.tree, name)
-    overlay = None if target is None else target.get("overlay")
-    if target is None or not overlay or overlay in source.overlays:
-        return _through(source, name, str(overlay) if overlay else None, overrides or {})
-    guess = nearest(str(overlay), source.overlays)
-    mark = target.key_marks["overlay"]
+    asked = (overrides or {}).get("overlay") or (None if target is None else target.get("overlay"))
+    if target is None or not asked:
+        return _through(source, name, None, overrides or {})
+    overlay = str(asked)
+    if overlay in source.overlays:
+        view = _through(source, name, overlay, overrides or {})
+        return View(view.tree, view.target, tuple(_misshapen(source, overlay)), view.warnings)
+    mark = OVERRIDE if "overlay" in (overrides or {}) else target.key_marks["overlay"]
     issue = ValidationIssue(
         path=f"targets.{name}.overlay",
-        message=f'targets.{name} names the overlay "{overlay}", which is not there{guess}',
+        message=f"overlay is '{overlay}', which is not there{nearest(overlay, source.overlays)}",
         code="E_UNKNOWN_OVERLAY",
         line=mark.line,
         file=mark.file,
@@ -69,6 +72,24 @@ def look(source: Source, name: str, overrides: Mapping[str, object] | None = Non
     )
     view = _through(source, name, None, overrides or {})
     return View(view.tree, view.target, (issue,), view.warnings)
+
+
+def _misshapen(source: Source, overlay: str) -> Iterator[ValidationIssue]:
+    """Yield what is wrong with an overlay as a whole."""
+    content, mark = source.overlays[overlay], source.overlays.key_marks[overlay]
+    where = f"overlays.{overlay}"
+    if content is not None and not isinstance(content, Section):
+        message = f"{where} must be a mapping (key: value): a part of a manifest"
+        yield ValidationIssue(where, message, "E_BAD_VALUE", mark.line, mark.file)
+    elif content is not None and "overlays" in content:
+        mark = content.key_marks["overlays"]
+        yield ValidationIssue(
+            f"{where}.overlays",
+            f"{where} holds overlays itself: they stand beside each other",
+            "E_BAD_VALUE",
+            mark.line,
+            mark.file,
+        )
 
 
 def _through(source: Source, name: str, overlay: str | None, overrides: Mapping[str, object]) -> View:
@@ -116,5 +137,6 @@ def issues_of_unused_overlays(source: Source) -> Iterator[ValidationIssue]:
     used = {str(section.get("overlay")) for section in sections if section is not None}
     for overlay in source.overlays:
         if overlay not in used:
+            yield from _misshapen(source, overlay)
             for name in source.target_names:
                 yield from check(Manifest, _through(source, name, overlay, {}).tree)[1]

@@ -10,32 +10,37 @@ not use that part is not bothered; only text that is no YAML at all raises.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scalable_hpc.config.issues import Mark, ValidationIssue
+from scalable_hpc.config.variables import expand
 
 if TYPE_CHECKING:
     import yaml
 
-_VARIABLE = re.compile(r"(?P<escaped>\$)?\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 _DEEPEST = 50
 """Levels of nesting; a manifest needs six, an anchor that contains itself has no end."""
 
 
 class Scalar(str):
-    """A scalar as written, after ``${VAR}`` expansion."""
+    """A scalar as written, after ``${VAR}`` expansion.
+
+    ``meaning`` is what YAML 1.1 makes of it; the text itself for quoted and expanded scalars.
+    """
+
+    __slots__ = ("issue", "mark", "meaning")
 
     mark: Mark
     meaning: object
-    """What YAML 1.1 makes of it; the text itself for quoted or expanded scalars."""
     issue: ValidationIssue | None
 
-    def __new__(cls, text: str, mark: Mark, *, meaning: object = None, issue: ValidationIssue | None = None) -> Scalar:
+    def __new__(  # noqa: PYI034  (Self is in the standard library from 3.11 on)
+        cls, text: str, mark: Mark, *, meaning: object = None, issue: ValidationIssue | None = None
+    ) -> Scalar:
         """Keep the text with its place."""
         scalar = super().__new__(cls, text)
         scalar.mark = mark
@@ -102,7 +107,7 @@ def parse_yaml(text: str, path: Path, shown: str, environ: Mapping[str, str]) ->
     return tree
 
 
-class YamlProblem(Exception):  # noqa: N818 - never leaves the room; the manifest and the site make their own errors of it
+class YamlProblem(Exception):
     """A file that cannot be read as a mapping at all."""
 
     def __init__(self, message: str, mark: Mark) -> None:
@@ -154,7 +159,7 @@ class _Builder:
                 raise YamlProblem("a key must be a word", self.mark(key_node))
             key, mark = str(key_node.value), self.mark(key_node)
             if key in written:
-                section.issues.append(self.issue((*where, key), f'"{key}" is written twice', "E_DUPLICATE_KEY", mark))
+                section.issues.append(self.issue((*where, key), f"'{key}' is written twice", "E_DUPLICATE_KEY", mark))
             written.add(key)
             section.put(key, self.build(value_node, (*where, key)), mark)
 
@@ -165,7 +170,7 @@ class _Builder:
             return None
         expanded, unset = expand(text, self.environ)
         if unset:
-            message = f'the variable "{unset}" is not set'
+            message = f"the variable '{unset}' is not set"
             hint = f"export {unset}=..., or write ${{{unset}:-default}} (and $${{{unset}}} where the shell is meant)"
             issue = self.issue(where, message, "E_MISSING_VARIABLE", mark, hint)
             return Scalar(text, mark, issue=issue)
@@ -185,27 +190,6 @@ def _meaning(node: yaml.Node) -> object:
         return yaml.SafeLoader("").construct_object(node)
     except (yaml.YAMLError, ValueError):
         return str(node.value)
-
-
-def expand(text: str, environ: Mapping[str, str]) -> tuple[str, str | None]:
-    """Return the text with ``${VAR}`` and ``${VAR:-default}`` replaced, and the first variable that is not set.
-
-    As in a shell, ``:-`` also replaces an empty value; other uses of ``$`` are left alone.
-    """
-    unset: list[str] = []
-
-    def value(match: re.Match[str]) -> str:
-        if match["escaped"]:
-            return match[0][1:]
-        found = environ.get(match["name"])
-        if match["default"] is not None:
-            return found or match["default"]
-        if found is None:
-            unset.append(match["name"])
-        return found or ""
-
-    expanded = _VARIABLE.sub(value, text)
-    return expanded, unset[0] if unset else None
 
 
 def tree_issues(tree: Any) -> Iterator[ValidationIssue]:
@@ -228,8 +212,11 @@ def merge(lower: Section, upper: Section) -> Section:
     result.issues.extend(upper.issues)
     for key, value in upper.items():
         below = result.get(key)
-        both = isinstance(below, Section) and isinstance(value, Section)
-        result.put(key, merge(below, value) if both else _part(value), upper.key_marks[key])
+        if isinstance(below, Section) and isinstance(value, Section):
+            laid: Any = merge(below, value)
+        else:
+            laid = _part(value)
+        result.put(key, laid, upper.key_marks[key])
     return result
 
 

@@ -11,19 +11,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from scalable_hpc.model.allocations import AllocationState
 from scalable_hpc.model.fleet import (
     Action,
     AllocationView,
-    Cancel,
     Demand,
     Drain,
     FleetView,
     Limits,
     Pause,
-    Retire,
     Submit,
 )
 
@@ -34,7 +31,10 @@ FIRST_SUCCESSOR_SHARE = 1 / 4
 STAGGER_SHARE = 1 / 4
 """Successors of allocations that end together are asked for a quarter of the lead apart."""
 CLOSING_OCCUPIES_S = 60.0
-"""A cancelled job is gone in seconds; one that hangs in COMPLETING on a dead node (for hours, often) is not waited for."""
+"""A cancelled job is gone in seconds; one that hangs in COMPLETING on a dead node, often for hours, is not waited
+for."""
+NODES_TOGETHER_S = 60.0
+"""The nodes of one allocation start their workers within this time; until then those missing count as coming."""
 
 _S = AllocationState
 _GROWING = (_S.SUBMITTING, _S.PENDING, _S.STARTING, _S.LIVE)
@@ -54,7 +54,10 @@ class Case:
             for seen in view.allocations
             if seen.worker_type == limits.worker_type and seen.state is not _S.ENDED
         }
+        self._capacity = {name: self._capacity_of(seen) for name, seen in self._allocations.items()}
+        self._busy_elsewhere = sum(seen.busy for seen in self if seen.state not in _GROWING)
         self._touched: set[str] = set()
+        self._drained = {seen.name for seen in self if seen.state is _S.DRAINING}
         self._paused = False
         self._successor_at = successor_times(
             list(self._allocations.values()), limits, view.queue_wait_p90_s, self.typical_s
@@ -74,10 +77,13 @@ class Case:
         elif isinstance(action, Pause):
             self._paused = True
         else:
-            state = _S.DRAINING if isinstance(action, Drain) else _S.CLOSING
-            closing = self.now if isinstance(action, Retire | Cancel) else None
-            self._allocations[action.name] = replace(self._allocations[action.name], state=state, closing_since=closing)
+            seen = self._allocations[action.name]
             self._touched.add(action.name)
+            self._capacity[action.name] = 0
+            if seen.state in _GROWING:
+                self._busy_elsewhere += seen.busy
+            if isinstance(action, Drain):
+                self._drained.add(action.name)
 
     @property
     def work(self) -> int:
@@ -113,16 +119,19 @@ class Case:
 
     def capacity(self, seen: AllocationView) -> int:
         """Slots that it has, or will have soon; 0 when it takes nothing new."""
+        return self._capacity[seen.name]
+
+    def _capacity_of(self, seen: AllocationView) -> int:
         if seen.state not in _GROWING or seen.drain_asked:
             return 0
         if seen.state is _S.LIVE:
-            settled = seen.started_at is not None and self.now - seen.started_at > CLOSING_OCCUPIES_S
+            settled = seen.started_at is not None and self.now - seen.started_at > NODES_TOGETHER_S
             return seen.live_slots if settled else max(seen.slots, seen.live_slots)
         return 0 if seen.reached_live and seen.state is _S.STARTING else seen.slots
 
     def is_leaving(self, seen: AllocationView) -> bool:
         """Whether a successor may exist beside it."""
-        return seen.state is _S.DRAINING or self.now >= self._successor_at.get(seen.name, math.inf)
+        return seen.name in self._drained or self.now >= self._successor_at.get(seen.name, math.inf)
 
     def occupies(self, seen: AllocationView) -> bool:
         """Whether it counts against the maximum."""
@@ -134,12 +143,11 @@ class Case:
 
     def wanted_slots(self) -> int:
         """Slots that the work can use; what runs on allocations that take nothing new ends there."""
-        elsewhere = sum(seen.busy for seen in self if seen.state in (_S.DRAINING, _S.CLOSING))
-        return self.demand.waiting + max(0, self.demand.assigned - elsewhere)
+        return self.demand.waiting + max(0, self.demand.assigned - self._busy_elsewhere)
 
     def usable_slots(self) -> int:
         """Slots that are here or on their way, those asked for in this plan included."""
-        return sum(self.capacity(seen) for seen in self) + self.asked * self.slots_each
+        return sum(self._capacity.values()) + self.asked * self.slots_each
 
     def staying(self) -> list[AllocationView]:
         """Usable allocations that are not leaving."""
@@ -164,16 +172,25 @@ class Case:
             allowed = min(allowed, 1 - unproven - self.asked)
         return max(0, allowed)
 
-    def done_within(self, horizon_s: float) -> int:
-        """Tasks that the live slots can begin and end within so many seconds; 0 while nothing is known of them."""
+    def done_within(self, horizons_s: Sequence[float]) -> list[int]:
+        """Return how many tasks the live slots can begin and end within each time; 0 while nothing is known of them.
+
+        Args:
+            horizons_s: ascending, each at least 0.
+        """
         typical = self.typical_s
         if typical is None:
-            return 0
-        return sum(
-            self.capacity(seen) * max(0, math.floor(min(self.room_s(seen), horizon_s) / typical))
-            for seen in self
-            if seen.state is _S.LIVE and math.isfinite(min(self.room_s(seen), horizon_s))
-        )
+            return [0] * len(horizons_s)
+        live = sorted((max(0.0, self.room_s(seen)), self.capacity(seen)) for seen in self if seen.state is _S.LIVE)
+        over, lasting, nth = 0, sum(slots for _, slots in live), 0
+        done: list[int] = []
+        for horizon in horizons_s:
+            while nth < len(live) and live[nth][0] < horizon:
+                over += live[nth][1] * math.floor(live[nth][0] / typical)
+                lasting -= live[nth][1]
+                nth += 1
+            done.append(over + lasting * math.floor(horizon / typical))
+        return done
 
     def leavers(self) -> list[AllocationView]:
         """Usable allocations that are leaving, the first to end first."""

@@ -86,14 +86,24 @@ def _drain_on_request(case: Case) -> list[Action]:
 
 
 def _drain_without_room(case: Case) -> list[Action]:
+    """Drain what no waiting task fits on any more.
+
+    One that never had a task is left alone: draining it would only bring another just like it.
+    """
     actions: list[Action] = []
+    typical, waiting = case.typical_s, case.demand.waiting
+    longest = case.demand.need_s or 0.0
     for seen in case.untouched(_S.LIVE):
-        room, typical = case.room_s(seen), case.typical_s
+        room, idle = case.room_s(seen), case.idle_s(seen) if seen.busy == 0 else 0.0
         if room <= 0:
             actions.append(Drain(seen.name, f"{room + case.limits.margin_s:.0f} s left, kept free as margin"))
-        elif typical is not None and case.demand.waiting and room < typical and case.was_ever_busy(seen):
-            # One that never had a task is left alone: draining it would only bring another just like it.
+        elif not waiting or not case.was_ever_busy(seen):
+            continue
+        elif typical is not None and room < typical:
             actions.append(Drain(seen.name, f"{room:.0f} s left for work, a waiting task needs {typical:.0f} s"))
+        elif idle >= case.limits.idle_s and room < longest:
+            words = f"idle for {idle:.0f} s with {room:.0f} s left, a waiting task needs {longest:.0f} s"
+            actions.append(Drain(seen.name, words))
     return actions
 
 
@@ -105,11 +115,12 @@ def _cancel_when_nothing_waits(case: Case) -> list[Action]:
 
 def _cancel_surplus(case: Case) -> list[Action]:
     """Take back pending allocations beyond the work, the newest first, once they have been asked for ``idle_s`` ago."""
-    staying = case.staying()
+    pending = case.untouched(_S.PENDING)
+    staying = case.staying() if pending else []
     spare = sum(case.capacity(seen) for seen in staying) - case.wanted_slots()
     spare_count = len(staying) - case.limits.minimum
     actions: list[Action] = []
-    for seen in sorted(case.untouched(_S.PENDING), key=lambda seen: (seen.submitted_at, seen.name), reverse=True):
+    for seen in sorted(pending, key=lambda seen: (seen.submitted_at, seen.name), reverse=True):
         if spare < seen.slots or spare_count <= 0:
             break
         if case.now - seen.submitted_at >= case.limits.idle_s:
@@ -130,9 +141,10 @@ def _give_back_idle(case: Case) -> list[Action]:
     spare = sum(case.capacity(seen) for seen in live) - case.wanted_slots()
     spare_count = len(live) - (case.limits.minimum if case.work else 0)
     actions: list[Action] = []
-    for seen in sorted(live, key=lambda seen: (case.room_s(seen), seen.name)):
+    unused = [seen for seen in live if seen.busy == 0]
+    for seen in sorted(unused, key=lambda seen: (case.room_s(seen), seen.name)):
         idle = case.idle_s(seen)
-        if seen.busy == 0 and idle >= case.limits.idle_s and spare >= case.capacity(seen) and spare_count > 0:
+        if idle >= case.limits.idle_s and spare >= case.capacity(seen) and spare_count > 0:
             actions.append(Drain(seen.name, f"idle for {idle:.0f} s, {_count(case.work, 'task')} left: given back"))
             spare, spare_count = spare - case.capacity(seen), spare_count - 1
     return actions
@@ -177,13 +189,12 @@ def _submit_for_the_work(case: Case) -> list[Action]:
 def _submit_successors(case: Case) -> list[Action]:
     """Ask for successors of allocations that will end before the work does, one each at most."""
     allowance, staying = case.allowance(), len(case.staying()) + case.asked
+    leavers = case.leavers() if allowance else []
     actions: list[Action] = []
-    for seen in case.leavers():
-        left = _left_when_over(case, seen)
-        # Beyond what stays, and beyond the other leavers: those ask for their own successors.
+    for seen, left in zip(leavers, _left_when_over(case, leavers), strict=True):
         if len(actions) >= allowance or math.ceil(left / case.slots_each) <= staying + len(actions):
             break
-        because = f"{seen.name} ends in {_span(case, seen)}, {_count(left, 'task')} will wait then: asks for a successor"
+        because = f"{seen.name} ends in {_span(case, seen)}, {_count(left, 'task')} will wait then: asks for one more"
         actions.append(_submit(case, because, replaces=seen.name))
     return actions
 
@@ -205,16 +216,16 @@ RULES: tuple[Callable[[Case], list[Action]], ...] = (
 """The policy; order matters and is the order of the list."""
 
 
-def _left_when_over(case: Case, leaver: AllocationView) -> int:
-    """Tasks that will still wait when ``leaver`` takes no more; all that wait now while their length is not known."""
-    done = case.done_within(max(0.0, case.room_s(leaver)))
-    return min(case.demand.waiting, max(0, case.work - done))
+def _left_when_over(case: Case, leavers: Sequence[AllocationView]) -> list[int]:
+    """Tasks that will still wait when each takes no more; all that wait now while their length is not known."""
+    done = case.done_within([max(0.0, case.room_s(seen)) for seen in leavers])
+    return [min(case.demand.waiting, max(0, case.work - each)) for each in done]
 
 
 def _done_before_one_comes(case: Case) -> bool:
     """Whether the live slots will be through before a new allocation has waited in the queue."""
     wait = case.view.queue_wait_p90_s
-    return wait > 0 and case.done_within(wait) >= case.work
+    return wait > 0 and case.done_within([wait])[0] >= case.work
 
 
 def _submit(case: Case, because: str, replaces: str | None = None) -> Submit:
@@ -222,8 +233,9 @@ def _submit(case: Case, because: str, replaces: str | None = None) -> Submit:
 
 
 def _slots(case: Case) -> str:
-    live = sum(seen.live_slots for seen in case if seen.state is _S.LIVE)
-    coming = case.usable_slots() - sum(case.capacity(seen) for seen in case if seen.state is _S.LIVE)
+    usable = [seen for seen in case if seen.state is _S.LIVE and case.capacity(seen)]
+    live = sum(seen.live_slots for seen in usable)
+    coming = case.usable_slots() - sum(case.capacity(seen) for seen in usable)
     return f"{_count(live, 'slot')} live" + (f", {coming} on their way" if coming > 0 else "")
 
 

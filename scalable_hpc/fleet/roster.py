@@ -90,6 +90,14 @@ class Roster:
         """Every allocation that has not ended, oldest first."""
         return list(self._open.values())
 
+    def job_ids(self) -> list[str]:
+        """The batch jobs of the allocations that have not ended."""
+        return [known.view.job_id for known in self._open.values() if known.view.job_id is not None]
+
+    def has_lost_answers(self) -> bool:
+        """Whether a submission ended without an answer and has not been found since."""
+        return any(known.answer_lost_at is not None for known in self._open.values())
+
     def standing(self, worker_type: str) -> Standing:
         """What was learned of a worker type."""
         return self._standings.setdefault(worker_type, Standing())
@@ -128,7 +136,13 @@ class Roster:
             closing=closing,
         )
 
-    def enrol(self, asked: Submit, limits: Limits, now: float, excluded_nodes: tuple[str, ...] = ()) -> AllocationRequest:
+    def snapshot(self, busy: Mapping[str, int]) -> tuple[AllocationView, ...]:
+        """Every allocation that has not ended, oldest first."""
+        return tuple(replace(known.view, busy=busy.get(name, 0)) for name, known in self._open.items())
+
+    def enrol(
+        self, asked: Submit, limits: Limits, now: float, excluded_nodes: tuple[str, ...] = ()
+    ) -> AllocationRequest:
         """Give a new allocation its name and enter it as SUBMITTING."""
         name = self._new_name()
         self._put(name, _fresh(name, asked.worker_type, limits, asked.because, now))
@@ -158,13 +172,13 @@ class Roster:
 
     def worker_came(self, hello: WorkerHello, now: float) -> Change:
         """Fold in a hello; the allocation must be known."""
-        was_live = self._all[hello.allocation].view.reached_live
+        before = self._all[hello.allocation].view
         change = self.tell(hello.allocation, lambda known: view.worker_came(known, hello, now), now)
         if change.after.ending is None:
             self._by_address[hello.address] = hello.allocation
             standing = self.standing(change.after.view.worker_type)
             standing.failures, standing.paused_until = (), None
-            if not was_live:
+            if before.job_id is not None and not before.reached_live:
                 standing.waits.append(now - change.after.view.submitted_at)
         return change
 
@@ -192,7 +206,7 @@ class Roster:
         return name
 
     def _is_another(self, job_name: str, name: str) -> bool:
-        """Whether a job of that name cannot be this allocation; a batch system may cut names short or leave them out."""
+        """Whether a job of that name cannot be this allocation; batch systems may cut names short or leave them out."""
         return job_name.startswith("scalable-") and not (self._job_name + name).startswith(job_name)
 
     def _put(self, name: str, known: Known) -> None:

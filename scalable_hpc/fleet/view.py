@@ -130,6 +130,8 @@ class Known:
 
 def submitted(known: Known, job_id: str, now: float) -> Known:
     """Fold in that the batch system took the job."""
+    if known.ending is not None:
+        return known
     word = Word.SUBMITTED if known.word is Word.UNSUBMITTED else known.word
     changed = replace(known, word=word, answer_lost_at=None, view=replace(known.view, job_id=job_id))
     return _settled(changed, now)
@@ -137,6 +139,8 @@ def submitted(known: Known, job_id: str, now: float) -> Known:
 
 def not_submitted(known: Known, ending: JobEnding, now: float) -> Known:
     """Fold in that there is no such job and never was: refused, deferred, or lost on the way."""
+    if known.ending is not None:
+        return known
     return _settled(replace(known, word=Word.ENDED, ending=ending, answer_lost_at=None), now)
 
 
@@ -251,9 +255,7 @@ def _with_times(view: AllocationView, seen: JobObservation, said: Word) -> Alloc
     if said in (Word.WAITING, Word.WAITING_AGAIN):
         return replace(view, pending_because=seen.because)
     asked = "the batch system suspended its job" if said is Word.SUSPENDED else ""
-    return replace(
-        view, started_at=started, ends_at=ends, pending_because="", drain_asked=view.drain_asked or asked
-    )
+    return replace(view, started_at=started, ends_at=ends, pending_because="", drain_asked=view.drain_asked or asked)
 
 
 def _raw(seen: JobObservation) -> str:

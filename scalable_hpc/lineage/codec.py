@@ -13,7 +13,6 @@ import types
 import typing
 from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
-from functools import cache
 from typing import Any
 
 from scalable_hpc.model.events import Event
@@ -26,14 +25,17 @@ def kind_of(cls: type) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
 
 
-KINDS: dict[str, type[Event]] = {kind_of(cls): cls for cls in typing.get_args(Event)}
+KINDS: dict[str, type[Any]] = {kind_of(cls): cls for cls in typing.get_args(Event)}
 _KIND_OF = {cls: kind for kind, cls in KINDS.items()}
+_ENCODERS: dict[type[Any], Coder] = {}
+_DECODERS: dict[type[Any], Coder] = {}
+"""Made on first use: reading type hints costs more than a thousand events."""
 
 
 def encode_event(event: Event) -> dict[str, Any]:
     """Return the event as ``{"e": kind, "t": time, ...}``, ready for JSON."""
-    cls = type(event)
-    return {"e": _KIND_OF[cls], "t": event.at, **_record_encoder(cls)(event)}
+    cls: type[Any] = type(event)
+    return {"e": _KIND_OF[cls], "t": event.at, **_encoder_of(cls)(event)}
 
 
 def decode_event(line: dict[str, Any]) -> Event:
@@ -47,14 +49,25 @@ def decode_event(line: dict[str, Any]) -> Event:
     if cls is None:
         raise ValueError(f"unknown kind of event: {kind!r}")
     try:
-        event: Event = _record_decoder(cls)({**line, "at": line["t"]})
+        event: Event = _decoder_of(cls)({**line, "at": line["t"]})
     except (KeyError, TypeError, AttributeError) as err:
         raise ValueError(f"not a {kind} event: {err!r}") from err
     return event
 
 
-@cache
-def _record_encoder(cls: type) -> Coder:
+def _encoder_of(cls: type[Any]) -> Coder:
+    if cls not in _ENCODERS:
+        _ENCODERS[cls] = _make_encoder(cls)
+    return _ENCODERS[cls]
+
+
+def _decoder_of(cls: type[Any]) -> Coder:
+    if cls not in _DECODERS:
+        _DECODERS[cls] = _make_decoder(cls)
+    return _DECODERS[cls]
+
+
+def _make_encoder(cls: type[Any]) -> Coder:
     hints = typing.get_type_hints(cls)
     plan = []
     for field in fields(cls):
@@ -75,8 +88,7 @@ def _record_encoder(cls: type) -> Coder:
     return encode_record
 
 
-@cache
-def _record_decoder(cls: type) -> Coder:
+def _make_decoder(cls: type[Any]) -> Coder:
     hints = typing.get_type_hints(cls)
     plan = {field.name: _decoder(hints[field.name]) for field in fields(cls)}
     plain = frozenset(name for name, decode in plan.items() if decode is None)
@@ -95,8 +107,8 @@ def _record_decoder(cls: type) -> Coder:
 def _encoder(hint: Any) -> Coder | None:
     """Return what turns a value of that type into JSON; None: it is JSON already."""
     hint = _required(hint)
-    if is_dataclass(hint):
-        return _record_encoder(typing.cast("type", hint))
+    if isinstance(hint, type) and is_dataclass(hint):
+        return _encoder_of(hint)
     if hint is bytes:
         return lambda value: base64.b64encode(value).decode("ascii")
     return None  # tuples of JSON values become lists by themselves
@@ -106,8 +118,8 @@ def _decoder(hint: Any) -> Coder | None:
     """Return what turns JSON into a value of that type; None: it is one already."""
     optional, hint = hint, _required(hint)
     decode: Coder | None = None
-    if is_dataclass(hint):
-        decode = _record_decoder(typing.cast("type", hint))
+    if isinstance(hint, type) and is_dataclass(hint):
+        decode = _decoder_of(hint)
     elif hint is bytes:
         decode = base64.b64decode
     elif typing.get_origin(hint) is tuple:

@@ -85,7 +85,9 @@ class JournalReader:
                 return
             try:
                 record, chain = _unseal(line[:-1], self.chain)
-                event = self._header(record) if number == 1 else decode_event(record)
+                event = decode_event(record) if number > 1 else None
+                if event is None:
+                    self._take_header(record)
             except ValueError as err:
                 raise self._damaged(number, err) from err
             self.chain = chain
@@ -93,7 +95,7 @@ class JournalReader:
             if event is not None:
                 yield event
 
-    def _header(self, record: dict[str, Any]) -> None:
+    def _take_header(self, record: dict[str, Any]) -> None:
         if record.get("format") != FORMAT:
             raise ValueError(f"it should be the header of a {FORMAT}")
         if record.get("version") != VERSION:

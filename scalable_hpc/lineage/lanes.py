@@ -28,6 +28,7 @@ class Queued(Protocol):
     priority: int
     order: int
     ticket: int
+    lane: Lane | None
     expected_runtime_s: float | None
     bound_s: float
 
@@ -92,8 +93,6 @@ class ReadyQueue:
 
     def __init__(self) -> None:
         self._lanes: dict[LaneKey, Lane] = {}
-        self._lane_of: dict[int, Lane] = {}
-        """By ticket."""
         self._tickets = itertools.count(1)
         self.size = 0
 
@@ -101,15 +100,14 @@ class ReadyQueue:
         """Queue a record."""
         lane = self._lane(record)
         record.ticket = next(self._tickets)
-        self._lane_of[record.ticket] = lane
+        record.lane = lane
         heapq.heappush(lane.heap, (-record.priority, record.order, record.ticket, record))
         lane.live += 1
         self.size += 1
 
     def discard(self, record: Queued) -> None:
         """Take a record out, wherever it stands; one that is not queued is no error."""
-        lane = self._lane_of.pop(record.ticket, None)
-        record.ticket = 0
+        lane, record.lane, record.ticket = record.lane, None, 0
         if lane is not None:
             lane.live -= 1
             self.size -= 1

@@ -141,7 +141,7 @@ def _lock(run_dir: Path, now: float) -> FileLock | None:
 
 def _runs(holder: Holder) -> bool:
     try:
-        return abs(psutil.Process(holder.pid).create_time() - holder.started) < 1.0
+        return bool(abs(psutil.Process(holder.pid).create_time() - holder.started) < 1.0)
     except psutil.Error:
         return False
 

@@ -1,6 +1,6 @@
-"""``payloads.pack``: what a run's tasks are called with, each content once, read back by offset.
+r"""``payloads.pack``: what a run's tasks are called with, each content once, read back by offset.
 
-    scalable-hpc payloads 1\\n
+    scalable-hpc payloads 1\n
     [ "SHPP" | size: u64 | BLAKE3: 32 bytes | the bytes ] ...
 
 Rule 1: append-only and content-addressed: a function that a million tasks share is here once.

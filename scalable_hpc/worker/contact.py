@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import stat
 import time
 from collections.abc import Callable
@@ -128,3 +129,13 @@ def wait_for_contact(
                     hint=f"ls -l {run_dir}",
                 ) from err
         pause(_LOOK_EVERY_S)
+
+
+def is_answered(address: str, *, timeout_s: float = 2.0) -> bool:
+    """Tell whether somebody accepts connections at ``tls://host:port``."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s):
+            return True
+    except (OSError, ValueError):
+        return False

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -27,22 +28,24 @@ class ProcessFacts:
 
 
 def _parse_stat(text: bytes) -> ProcessFacts:
-    """Read ``/proc/<pid>/stat``; the command name may hold spaces and parentheses, so fields count from the last one."""
+    """Read ``/proc/<pid>/stat``; a command name may hold blanks and brackets: fields count from the last bracket."""
     pid = int(text[: text.index(b" ")])
     fields = text[text.rindex(b")") + 2 :].split()
     return ProcessFacts(pid=pid, parent=int(fields[1]), group=int(fields[2]), session=int(fields[3]))
 
 
+def _read(pid: int | str, what: str) -> bytes:
+    with open(f"/proc/{pid}/{what}", "rb") as stream:  # noqa: PTH123  thousands of times
+        return stream.read()
+
+
 def process_table() -> list[ProcessFacts]:
     """Return every process that we may see."""
     table = []
-    for name in os.listdir("/proc"):
+    for name in os.listdir("/proc"):  # noqa: PTH208  names, not paths: there are thousands
         if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat", "rb") as stream:
-                    table.append(_parse_stat(stream.read()))
-            except (OSError, ValueError):
-                continue
+            with suppress(OSError, ValueError):
+                table.append(_parse_stat(_read(name, "stat")))
     return table
 
 
@@ -64,8 +67,7 @@ def descendants(roots: Collection[int], table: Iterable[ProcessFacts]) -> set[in
 def carries_mark(pid: int, mark: str) -> bool:
     """Tell whether a process was started with ``mark`` (``NAME=value``) in its environment."""
     try:
-        with open(f"/proc/{pid}/environ", "rb") as stream:
-            return mark.encode() in stream.read().split(b"\0")
+        return mark.encode() in _read(pid, "environ").split(b"\0")
     except OSError:
         return False
 
@@ -73,41 +75,30 @@ def carries_mark(pid: int, mark: str) -> bool:
 def kill_all(pids: Iterable[int]) -> None:
     """Send SIGKILL to each; those already gone are left alone."""
     for pid in pids:
-        try:
+        with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            continue
 
 
 def kill_group(group: int) -> None:
     """Send SIGKILL to a process group, if it still has members."""
-    try:
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        return
 
 
 def resident_bytes(pid: int) -> int:
     """Return the resident memory of one process; 0 when it is gone."""
     try:
-        with open(f"/proc/{pid}/statm", "rb") as stream:
-            return int(stream.read().split()[1]) * _PAGE
+        return int(_read(pid, "statm").split()[1]) * _PAGE
     except (OSError, IndexError, ValueError):
         return 0
 
 
 def _children(pid: int) -> list[int]:
     found: list[int] = []
-    try:
-        threads = os.listdir(f"/proc/{pid}/task")
-    except OSError:
-        return found
-    for thread in threads:
-        try:
-            with open(f"/proc/{pid}/task/{thread}/children", "rb") as stream:
-                found.extend(int(child) for child in stream.read().split())
-        except (OSError, ValueError):
-            continue
+    with suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208
+            with suppress(OSError):
+                found.extend(int(child) for child in _read(pid, f"task/{thread}/children").split())
     return found
 
 
@@ -125,7 +116,7 @@ def family(pid: int) -> set[int]:
 def proportional_bytes(pid: int) -> int:
     """Return the memory of one process, each shared page divided among its holders; slow for large processes."""
     try:
-        with open(f"/proc/{pid}/smaps_rollup", "rb") as stream:
-            return sum(int(line.split()[1]) * 1024 for line in stream if line.startswith(b"Pss:"))
+        lines = _read(pid, "smaps_rollup").splitlines()
+        return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(b"Pss:"))
     except (OSError, IndexError, ValueError):
         return resident_bytes(pid)

@@ -14,6 +14,10 @@ ORPHAN_GRACE_S = 300.0
 """How long running attempts may go on without a driver: long enough for a restart by hand, short against a walltime."""
 
 
+DIRECTORY_VARIABLE = "SCALABLE_HPC_WORKER_DIRECTORY"
+"""Environment: the node-local directory that a launcher makes for its courier, and removes."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
     """What one worker was started with."""

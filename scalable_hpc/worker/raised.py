@@ -17,7 +17,7 @@ PICKLE_LIMIT = 256 * 1024
 
 
 def pack(error: BaseException, *, skip_frames: int = 0) -> ExceptionFacts:
-    """Take down an exception, itself included; ``skip_frames`` outermost frames (ours) are left out of the traceback."""
+    """Take down an exception, itself included; ``skip_frames`` outermost frames (ours) are left out."""
     frames = error.__traceback__
     for _ in range(skip_frames):
         if frames is not None and frames.tb_next is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -43,7 +44,7 @@ def _split(things: Sequence[str], parts: int) -> list[tuple[str, ...]]:
     if len(things) < parts:
         return [(things[number % len(things)],) for number in range(parts)]
     ends = [len(things) * number // parts for number in range(parts + 1)]
-    return [tuple(things[begin:end]) for begin, end in zip(ends, ends[1:], strict=False)]
+    return [tuple(things[begin:end]) for begin, end in pairwise(ends)]
 
 
 def share_out(

@@ -26,13 +26,14 @@ from typing import Any
 
 import cloudpickle
 
+from scalable_hpc.cache.declared import check_result
 from scalable_hpc.cache.serial import dumps, loads
 from scalable_hpc.cache.store import Store
 from scalable_hpc.model.messages import Envelope
 from scalable_hpc.model.tasks import Ending, ResultRef
 from scalable_hpc.worker import wire
-from scalable_hpc.worker.raised import pack
 from scalable_hpc.worker.linux import die_with_parent
+from scalable_hpc.worker.raised import pack
 from scalable_hpc.worker.references import resolve
 
 FUNCTIONS_KEPT = 64
@@ -91,7 +92,7 @@ def live(birth: Birth, pipe: int, voice: int, parent: int) -> None:
     Slot(Connection(pipe), birth).serve()
 
 
-class _Refusal(Exception):  # noqa: N818  not an error of the user's code
+class _Refusal(Exception):
     """Carries an exception that is not the fault of user code: an input or the store could not be had."""
 
     def __init__(self, cause: BaseException) -> None:
@@ -179,7 +180,11 @@ class Slot:
         args, kwargs = cloudpickle.loads(envelope.arguments)
         if envelope.inputs:
             args, kwargs = resolve((args, kwargs), lambda reference: self._fetch(envelope, reference))
-        return dumps(function(*args, **kwargs))
+        value = function(*args, **kwargs)
+        if envelope.result_type is not None:
+            check_result(value, cloudpickle.loads(envelope.result_type), envelope.name)
+        data: bytes = dumps(value)
+        return data
 
     def _function(self, envelope: Envelope) -> Callable[..., Any]:
         digest = envelope.function_digest
@@ -223,4 +228,4 @@ class Slot:
                 if entry.is_dir(follow_symlinks=False):
                     shutil.rmtree(entry.path, ignore_errors=True)
                 else:
-                    os.unlink(entry.path)
+                    os.unlink(entry.path)  # noqa: PTH108  a str already

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from scalable_hpc.model.messages import Envelope
 from scalable_hpc.model.tasks import Ending
 from scalable_hpc.worker import wire
 from scalable_hpc.worker.nursery import MARK, MESSAGE_LIMIT
@@ -82,7 +83,7 @@ class Lease:
     slot: Slot
     seats: tuple[Seat, ...]
 
-    def order(self, envelopes: Sequence[wire.Envelope], chosen: Mapping[str, str]) -> wire.Order:
+    def order(self, envelopes: Sequence[Envelope], chosen: Mapping[str, str]) -> wire.Order:
         """Return the order for these envelopes with the resources of all seats."""
         cpus = tuple(core for seat in self.seats for core in seat.cpus)
         return wire.Order(tuple(envelopes), environment_of(self.seats, chosen=chosen), cpus)
@@ -104,7 +105,7 @@ class SlotPool:
         name: str,
         scratch: Path,
         search_path: Sequence[str] = (),
-        on_collapse: Callable[[str], None] = lambda because: None,
+        on_collapse: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._seats = tuple(seats)
         self._name = name

@@ -28,7 +28,7 @@ class Voice:
         self._is_open = True
 
     def forget(self) -> None:
-        """Begin a new tail: what follows belongs to another attempt."""
+        """Begin a new tail: what follows belongs to another order."""
         self.listen()
         with self._lock:
             self._tail.clear()

@@ -32,9 +32,8 @@ def test_that_the_python_of_a_page_runs_with_the_manifest_of_that_page(page, tmp
     script = "\n".join(text for language, text in blocks(page) if language == "python")
     (tmp_path / "page.py").write_text(f"{script}\n")
 
-    finished = subprocess.run(
-        [sys.executable, "page.py"], cwd=tmp_path, env=os.environ, capture_output=True, text=True, timeout=120, check=False
-    )
+    command = [sys.executable, "page.py"]
+    finished = subprocess.run(command, cwd=tmp_path, env=os.environ, capture_output=True, text=True, timeout=120)
 
     assert finished.returncode == 0, finished.stderr
     for text in expected_outputs(page):

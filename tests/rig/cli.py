@@ -6,10 +6,11 @@ import argparse
 import os
 import sys
 import time
+from dataclasses import fields
 
 from tests.rig import packages
 from tests.rig.cluster import SlurmRig
-from tests.rig.settings import RigError
+from tests.rig.settings import RigError, Settings
 
 SOMETHING_DOWN = 1
 NO_CLUSTER = 3
@@ -65,13 +66,9 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-WANTED = ("instance", "nodes", "cpus", "memory_mb", "mode", "accounting", "memory_limit")
-WANTED += ("slurmd_timeout", "message_timeout")
-
-
 def rig_of(options: argparse.Namespace) -> SlurmRig:
     """The cluster that the options speak of."""
-    given = {name: getattr(options, name, None) for name in WANTED}
+    given = {field.name: getattr(options, field.name, None) for field in fields(Settings)}
     return SlurmRig(**{name: value for name, value in given.items() if value is not None})
 
 

@@ -6,37 +6,29 @@ Rule 2: every verb may be called in any state of the cluster, from any process o
 
 from __future__ import annotations
 
-import getpass
+import contextlib
 import os
-import shlex
+import pwd
 import shutil
 import signal
 import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from tests.rig import config, packages
+from tests.rig.commands import Commands
 from tests.rig.daemons import Daemons
-from tests.rig.network import Switch
+from tests.rig.health import IN_SERVICE, Health, Part
+from tests.rig.network import SWITCH, Switch
 from tests.rig.nodes import HostNodes, NamespaceNodes, Nodes
-from tests.rig.processes import Processes, locked, read_stat, send, wait_until
+from tests.rig.processes import Processes, locked, send, wait_until
 from tests.rig.settings import RigError, Settings, resolved
 
-# Node states in which a node takes jobs, or will when its present ones are over.
-IN_SERVICE = {"idle", "mixed", "allocated", "completing", "reserved", "planned"}
+# Beginnings of the states that a node leaves only when it is told to.
+REFUSED = ("down", "drain", "fail")
 
 SECONDS_TO_CALM = 40
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One line of the rig's status: a daemon, or a node with what Slurm says of it."""
-
-    name: str
-    is_up: bool
-    words: str
 
 
 class SlurmRig:
@@ -50,26 +42,36 @@ class SlurmRig:
     """
 
     def __init__(self, **wanted: Any) -> None:
-        asked = Settings(**wanted)
-        found = Settings.load(asked.root)
-        if found is not None and Processes(found.root, {}).alive():
-            differences = [text for text in found.conflicts(asked) if text.split("=")[0] in wanted]
-            if differences:
-                raise RigError(f"a cluster runs at {found.root} with {'; '.join(differences)}")
-            asked = found
-        self._use(asked)
+        self._wanted = wanted
+        self._use(Settings(**wanted))
+        self._join()
+
+    def _join(self) -> None:
+        """Take over the settings of the cluster that runs below our root, where one does."""
+        found = Settings.load(self.settings.root) if self.is_running() else None
+        if found is None:
+            return
+        differences = found.differences(self._wanted)
+        if differences:
+            raise RigError(f"a cluster runs at {found.root} with {'; '.join(differences)}")
+        self._use(found)
 
     def _use(self, settings: Settings) -> None:
         self.settings = settings
-        self._machine = config.Machine(hostname=socket.gethostname().partition(".")[0], user=getpass.getuser())
+        self._machine = config.Machine(
+            hostname=socket.gethostname().partition(".")[0],
+            user=pwd.getpwuid(os.geteuid()).pw_name,  # USER may name somebody else
+        )
         self._processes = Processes(settings.root, settings.environment)
         self._switch = Switch(settings, self._processes)
-        self._daemons = Daemons(settings, self._machine, self._processes, self.run)
+        self._commands = Commands(settings)
+        self._daemons = Daemons(settings, self._machine, self._processes, self._commands)
         self._nodes: Nodes = (
             NamespaceNodes(settings, self._processes, self._switch)
             if settings.mode == "netns"
             else HostNodes(settings, self._processes)
         )
+        self._health = Health(settings, self._processes, self._nodes, self._commands)
 
     @property
     def env(self) -> Mapping[str, str]:
@@ -93,29 +95,19 @@ class SlurmRig:
         """Whether anything of the cluster lives."""
         return bool(self._processes.alive())
 
-    def run(
-        self, command: str | Sequence[str], *, stdin: str = "", timeout: float = 60, check: bool = True
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a command on the head with the cluster's environment; its output is captured as text.
+    def run(self, command: str | Sequence[str], *, stdin: str = "", timeout: float = 60) -> str:
+        """Run a command on the head with the cluster's environment and return what it printed.
 
         Raises:
-            RigError: it failed and ``check`` was left on.
-            subprocess.TimeoutExpired: it did not end within ``timeout`` seconds.
+            RigError: it failed, or did not end within ``timeout`` seconds.
         """
-        argv = shlex.split(command) if isinstance(command, str) else list(command)
-        path = f"{os.environ.get('PATH', '')}:{packages.PATH}"
-        done = subprocess.run(
-            argv,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            env={**os.environ, **self.env, "PATH": path, "LC_ALL": "C.UTF-8"},
-            check=False,
-        )
-        if check and done.returncode != 0:
-            raise RigError(f"{shlex.join(argv)} ended with {done.returncode}: {(done.stderr or done.stdout).strip()}")
-        return done
+        return self._commands.run(command, stdin=stdin, timeout=timeout)
+
+    def attempt(
+        self, command: str | Sequence[str], *, stdin: str = "", timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command that may fail: with exit code, standard output and standard error."""
+        return self._commands.attempt(command, stdin=stdin, timeout=timeout)
 
     def up(self) -> None:
         """Start whatever does not run; returns when every node is in service.
@@ -125,6 +117,7 @@ class SlurmRig:
         """
         packages.install(accounting=self.settings.accounting)
         with self._lock():
+            self._join()
             if not self.is_running():
                 self._configure()
             self._start()
@@ -135,6 +128,7 @@ class SlurmRig:
         if not self.settings.root.exists():
             return
         with self._lock():
+            self._join()
             for name in self.node_names:
                 self._nodes.crash(name)
             self._daemons.stop()
@@ -144,12 +138,13 @@ class SlurmRig:
 
     def reset(self) -> None:
         """Back to a whole and calm cluster: no jobs, nothing dead, hung, cut off, drained or left over."""
+        self._require_running()
         with self._lock():
             self._start()
             self._cancel_everything()
             # Quicker than KillWait, and it finds jobs that Slurm gave up while their node was cut off.
-            self._replace([name for name in self.node_names if not self._is_sound(name) or self._nodes.job_pids(name)])
-            wait_until(lambda: not self._jobs(), "the end of all jobs", SECONDS_TO_CALM)
+            self._replace([name for name in self.node_names if not self._health.is_sound(name)])
+            wait_until(lambda: not self._health.jobs(), "the end of all jobs", SECONDS_TO_CALM)
             self._wait_for_service()
 
     def node(self, verb: str, name: str, *arguments: str) -> str:
@@ -158,6 +153,7 @@ class SlurmRig:
         Raises:
             RigError: no such verb or node, or the node is in no state for it.
         """
+        self._require_running()
         self.settings.index(name)
         verbs: dict[str, Callable[..., Any]] = {
             "crash": self._nodes.crash,
@@ -169,7 +165,7 @@ class SlurmRig:
             "hang": lambda node: send(self._slurmd(node), signal.SIGSTOP),
             "unhang": lambda node: send(self._slurmd(node), signal.SIGCONT),
             "kill-slurmd": lambda node: send(self._slurmd(node), signal.SIGKILL),
-            "exec": lambda node, *argv: self.run([*self._nodes.enter(node), *argv]).stdout,
+            "exec": lambda node, *argv: self.run([*self._nodes.enter(node), *argv]),
             "pid": lambda node: str(self._nodes.pid(node) or ""),
             "pids": lambda node: "\n".join(map(str, self._nodes.pids(node))),
             "ip": self.settings.address,
@@ -180,6 +176,7 @@ class SlurmRig:
 
     def daemon(self, verb: str, name: str) -> None:
         """``kill``, ``hang``, ``unhang`` a daemon of the head at once, or ``start`` it again."""
+        self._require_running()
         if name not in self._daemons.names:
             raise RigError(f"no such daemon: {name!r} (there are {', '.join(self._daemons.names)})")
         signals = {"kill": signal.SIGKILL, "hang": signal.SIGSTOP, "unhang": signal.SIGCONT}
@@ -195,20 +192,19 @@ class SlurmRig:
 
     def status(self) -> list[Part]:
         """Every daemon and node, and how it is."""
-        parts = []
-        heads = (*(["switch"] if self.settings.mode == "netns" else []), *self._daemons.names)
-        for name in heads:
-            pid = self._processes.pid(name)
-            parts.append(Part(name, pid is not None, "" if pid is None else f"pid {pid}"))
-        states = self._node_states()
-        for name in self.node_names:
-            pid, slurmd = self._nodes.pid(name), self._nodes.slurmd_pid(name)
-            words = f"{self.settings.address(name)} pid {pid} slurmd {slurmd} {states.get(name, 'unknown')}"
-            parts.append(Part(name, pid is not None and slurmd is not None, words))
-        return parts
+        switch = (SWITCH,) if self.settings.mode == "netns" else ()
+        return self._health.parts((*switch, *self._daemons.names))
 
-    def _lock(self):
+    def picture(self) -> str:
+        """What Slurm says of everything right now."""
+        return self._health.picture()
+
+    def _lock(self) -> contextlib.AbstractContextManager[None]:
         return locked(self.settings.root / "lock")
+
+    def _require_running(self) -> None:
+        if not self.is_running():
+            raise RigError(f"no cluster runs at {self.settings.root}: python -m tests.rig up")
 
     def _configure(self) -> None:
         namespaces, cgroups = packages.capabilities(self.settings.mode, self.settings.memory_limit)
@@ -237,38 +233,21 @@ class SlurmRig:
 
     def _wait_for_service(self) -> None:
         def is_whole() -> bool:
-            states = self._node_states()
-            ill = [name for name in self.node_names if states.get(name) not in IN_SERVICE]
-            if ill:
-                update = ["scontrol", "update", f"nodename={','.join(ill)}", "state=resume"]
-                self.run(update, check=False)
-            return not ill
+            states = self._health.node_states()
+            refused = [name for name, state in states.items() if state.startswith(REFUSED)]
+            if refused:
+                self._commands.attempt(["scontrol", "update", f"nodename={','.join(refused)}", "state=resume"])
+            return all(states.get(name) in IN_SERVICE for name in self.node_names)
 
         try:
             wait_until(is_whole, "all nodes to be in service", SECONDS_TO_CALM)
         except RigError as err:
-            raise RigError(f"{err}: {self._node_states()}{self._processes.tail(['slurmctld'])}") from err
-
-    def _node_states(self) -> dict[str, str]:
-        """Slurm's word on every node, without the marks that it puts behind (``*``: does not answer)."""
-        if self._processes.pid("slurmctld") is None:
-            return {}
-        done = self.run(["sinfo", "-h", "-N", "-p", "batch", "-o", "%N %T"], check=False)
-        return dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
-
-    def _jobs(self) -> list[str]:
-        return sorted(set(self.run(["squeue", "-h", "-o", "%A"]).stdout.split()))
+            raise RigError(f"{err}: {self._health.node_states()}{self._processes.tail(['slurmctld'])}") from err
 
     def _cancel_everything(self) -> None:
-        jobs = self._jobs()
+        jobs = self._health.jobs()
         if jobs:
-            self.run(["scancel", *jobs], check=False)
-
-    def _is_sound(self, name: str) -> bool:
-        """Whether a node is on the network and its slurmd at work."""
-        slurmd = self._nodes.slurmd_pid(name)
-        stat = read_stat(slurmd) if slurmd is not None else None
-        return stat is not None and stat[0] not in "TtZ" and name in self._nodes.connected()
+            self._commands.attempt(["scancel", *jobs])
 
     def _replace(self, names: list[str]) -> None:
         """Reboot nodes, the controller being told, so that it waits for nothing that was on them."""

@@ -10,25 +10,23 @@ import secrets
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 from tests.rig import config
+from tests.rig.commands import Commands
 from tests.rig.packages import PATH
 from tests.rig.processes import Processes
 from tests.rig.settings import RigError, Settings
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
 
 class Daemons:
-    """The head's daemons. ``run`` runs a command of the cluster and returns what it printed."""
+    """The head's daemons."""
 
-    def __init__(self, settings: Settings, machine: config.Machine, processes: Processes, run: Run) -> None:
+    def __init__(self, settings: Settings, machine: config.Machine, processes: Processes, commands: Commands) -> None:
         self._settings = settings
         self._machine = machine
         self._processes = processes
-        self._run = run
+        self._commands = commands
         self._root = settings.root
 
     @property
@@ -136,10 +134,10 @@ class Daemons:
         if marker.exists() and marker.read_text() == wanted:
             return
         # Its exit code says nothing: to add what is there already is an error to it.
-        told = self._run(["sacctmgr", "-iQ"], stdin=wanted, check=False)
+        told = self._commands.attempt(["sacctmgr", "-iQ"], stdin=wanted)
         user = self._machine.user
         chosen = ["where", f"Cluster={self._settings.cluster}", f"User={user}", "Account=science"]
-        rows = self._run(["sacctmgr", "-nP", "show", "assoc", *chosen, "format=account,user,qos"]).stdout.strip()
+        rows = self._commands.run(["sacctmgr", "-nP", "show", "assoc", *chosen, "format=account,user,qos"]).strip()
         if rows != f"science|{user}|{','.join(sorted(config.QOS))}":
             raise RigError(f"the accounts were not set up: {rows!r}\n{told.stdout[-2000:]}{told.stderr[-2000:]}")
         marker.write_text(wanted)
@@ -148,7 +146,7 @@ class Daemons:
         # Without -i a controller that has no state yet insists on some.
         first = [] if (self._root / "state/job_state").exists() else ["-c", "-i"]
         self._processes.launch("slurmctld", ["slurmctld", "-D", *first])
-        self._processes.wait_ready("slurmctld", lambda: "is UP" in self._told("scontrol", "ping"), 60)
+        self._processes.wait_ready("slurmctld", lambda: self._answers("scontrol", "ping"), 60)
 
     def _private(self, name: str) -> Path:
         directory = self._root / name
@@ -156,13 +154,4 @@ class Daemons:
         return directory
 
     def _answers(self, *argv: str) -> bool:
-        try:
-            return self._run(list(argv), timeout=5, check=False).returncode == 0
-        except subprocess.TimeoutExpired:
-            return False
-
-    def _told(self, *argv: str) -> str:
-        try:
-            return self._run(list(argv), timeout=5, check=False).stdout
-        except subprocess.TimeoutExpired:
-            return ""
+        return self._commands.answers(argv) is not None

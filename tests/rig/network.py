@@ -128,10 +128,10 @@ class Switch:
     def _prompt_acknowledgements(self, address: str, pid: int | None = None) -> None:
         # Slurm's small messages meet TCP's delayed acknowledgements, 40 ms each way.
         # Where the kernel will not have it, everything works, only slower.
-        interface = self._settings.interface
+        route = f"dev {self._settings.interface} proto kernel src {address} quickack 1"
         ip(
-            f"route change local {address} dev {interface} table local proto kernel scope host src {address} quickack 1",
-            f"route change {self._settings.subnet}.0/24 dev {interface} proto kernel scope link src {address} quickack 1",
+            f"route change local {address} table local scope host {route}",
+            f"route change {self._settings.subnet}.0/24 scope link {route}",
             pid=pid,
             force=True,
         )

@@ -6,6 +6,7 @@ Rule 1: standard library only and no import of the project, so that a node start
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -40,15 +41,15 @@ def wait_for_the_cable() -> None:
 def reap_forever() -> None:
     """Bury orphans: they are all this process's children now."""
     while True:
-        try:
-            os.wait()
-        except ChildProcessError:
-            time.sleep(0.2)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.wait()
+        time.sleep(0.2)
 
 
 if __name__ == "__main__":
     name, directory = sys.argv[1], Path(sys.argv[2])
-    sys.stdout.write(f"{os.readlink('/proc/self')}\n")  # still the outer /proc
+    sys.stdout.write(f"{Path('/proc/self').readlink()}\n")  # still the outer /proc
     sys.stdout.flush()
     become_a_machine(name, directory)
     wait_for_the_cable()

@@ -128,7 +128,7 @@ class NamespaceNodes:
         init = self.pid(name)
         if init is None:
             return []
-        table = os.readlink(f"/proc/{init}/ns/pid")
+        table = _readlink(f"/proc/{init}/ns/pid")
         return [pid for pid in all_pids() if _readlink(f"/proc/{pid}/ns/pid") == table]
 
     def enter(self, name: str) -> list[str]:
@@ -207,12 +207,12 @@ def _remove_cgroups(name: str) -> None:
     for top in Path("/sys/fs/cgroup").glob(f"*/slurm_{name}"):
         for directory, _, _ in os.walk(top, topdown=False):
             with contextlib.suppress(OSError):  # not empty yet, or not ours: it does no harm
-                os.rmdir(directory)
+                Path(directory).rmdir()
 
 
 def _readlink(path: str) -> str:
     with contextlib.suppress(OSError):
-        return os.readlink(path)
+        return str(Path(path).readlink())
     return ""
 
 

@@ -14,6 +14,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 from tests.rig.packages import PATH
 from tests.rig.settings import RigError
@@ -63,12 +64,12 @@ def command_name(pid: int) -> str:
     except OSError:
         return ""
     # slurmstepd renames itself "slurmstepd: [12.batch]"
-    return os.path.basename(first.decode(errors="replace").partition(":")[0])
+    return Path(first.decode(errors="replace").partition(":")[0]).name
 
 
 def all_pids() -> Iterator[int]:
     """Every process of the machine that can be seen."""
-    return (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+    return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
 
 
 def wait_until(claim: Callable[[], bool], what: str, seconds: float, *, every: float = 0.03) -> None:
@@ -86,26 +87,32 @@ def wait_until(claim: Callable[[], bool], what: str, seconds: float, *, every: f
 
 @contextlib.contextmanager
 def locked(path: Path, *, seconds: float = 300) -> Iterator[None]:
-    """Hold the lock file ``path``, whoever removes it meanwhile.
+    """Hold the lock file ``path``.
 
     Raises:
         RigError: somebody else held it all the time.
     """
     deadline = time.monotonic() + seconds
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError), path.open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise RigError(f"somebody else holds {path}") from None
-                time.sleep(0.05)
-                continue
-            # Its holder may have removed the file with the whole root: then ours locks nothing.
-            if path.exists() and os.fstat(file.fileno()).st_ino == path.stat().st_ino:
-                yield
-                return
+    while (file := _try_lock(path)) is None:
+        if time.monotonic() > deadline:
+            raise RigError(f"somebody else holds {path}")
+        time.sleep(0.05)
+    with file:
+        yield
+
+
+def _try_lock(path: Path) -> IO[str] | None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Its last holder may have removed the file with the whole root: then ours locks nothing.
+        if os.fstat(file.fileno()).st_ino == path.stat().st_ino:
+            return file
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    file.close()
+    return None
 
 
 class Processes:
@@ -200,10 +207,11 @@ class Processes:
         """The last lines of what the named processes wrote, ready to be put below an error message."""
         text = ""
         for name in names:
-            for path in (self._log(name), self._root / f"log/{name}.log"):
-                if path.exists() and path.stat().st_size:
-                    last = path.read_text(errors="replace").splitlines()[-lines:]
-                    text += "\n".join(["", f"--- {path}", *last])
+            own = self._root / f"log/{name}.log"
+            path = own if own.exists() else self._log(name)
+            if path.exists():
+                last = path.read_text(errors="replace").splitlines()[-lines:]
+                text += "\n".join(["", f"--- {path}", *last])
         return text
 
     def _record(self, name: str) -> Path:

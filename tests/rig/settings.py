@@ -7,7 +7,8 @@ Rule 2: nothing here touches the machine.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -132,12 +133,12 @@ class Settings:
             "SCALABLE_HPC_RIG_HEAD": self.head_address,
         }
 
-    def conflicts(self, other: Settings) -> list[str]:
-        """What ``other`` wants differently; ``auto`` is content with anything."""
+    def differences(self, wanted: Mapping[str, object]) -> list[str]:
+        """What is wanted differently, in words; ``auto`` is content with anything."""
         return [
-            f"{field.name}={getattr(self, field.name)!r} (asked for: {getattr(other, field.name)!r})"
-            for field in fields(self)
-            if getattr(other, field.name) not in (getattr(self, field.name), "auto")
+            f"{name}={getattr(self, name)!r} (asked for: {value!r})"
+            for name, value in wanted.items()
+            if value not in (getattr(self, name), "auto")
         ]
 
     def save(self) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
+
 from tests.ensembles import Ensemble, ReceiptTaken, make_ensemble, of_kind
 from tests.waiting import wait_until
 
@@ -73,12 +75,11 @@ def test_that_a_killed_driver_on_slurm_is_taken_up_where_it_stopped(slurm, tmp_p
 def processes_naming(text: str) -> list[int]:
     """Processes whose command line names ``text``."""
     found = []
-    for entry in os.scandir("/proc"):
+    for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
-                with open(f"/proc/{entry.name}/cmdline", "rb") as file:
-                    if text.encode() in file.read():
-                        found.append(int(entry.name))
+                if text.encode() in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
             except OSError:
                 continue
     return found

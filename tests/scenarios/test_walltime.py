@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
+
 from tests.ensembles import AttemptFailed, AttemptPlaced, ReceiptTaken, allocations_of, make_ensemble, of_kind
 
 COUNT = 20
@@ -31,7 +34,7 @@ def test_that_work_longer_than_a_walltime_completes_across_allocations(slurm, tm
     assert set(ensemble.counted("start").values()) == {1}
     early = 0
     names = sorted(used)
-    for before, after in zip(names, names[1:], strict=False):
+    for before, after in pairwise(names):
         ends = max(event.ends_at for event in lives[before] if event.ends_at is not None)
         early += lives[after][0].at < ends
     assert early >= 2, "successors were requested only after the end of their predecessors"

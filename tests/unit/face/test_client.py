@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import pickle
-from collections import namedtuple
+from typing import NamedTuple
 
 import cloudpickle
 import pytest
@@ -80,7 +80,9 @@ def fail_for_three(number: int) -> int:
     return number
 
 
-Pair = namedtuple("Pair", "left right")
+class Pair(NamedTuple):
+    left: object
+    right: object
 
 
 def test_that_map_returns_futures_in_the_order_of_the_calls():
@@ -116,11 +118,11 @@ def test_that_our_keywords_do_not_reach_the_function():
 )
 def test_that_a_wrong_option_is_refused_with_its_value(options):
     """The name of the option and the value are in the message."""
-    call = ScalableClient(InstantRun())
+    client = ScalableClient(InstantRun())
     (name, value), *_ = options.items()
+
     with pytest.raises((TypeError, ValueError)) as caught:
-        run_with = call.submit(int, **options)
-        raise AssertionError(run_with)
+        client.submit(int, **options)
 
     assert repr(value) in str(caught.value)
     assert name in str(caught.value) or isinstance(value, str)

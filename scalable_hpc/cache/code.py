@@ -1,0 +1,49 @@
+"""The code identity of a function or class: its own code and all of the user's code and constants it reaches.
+
+Rule 1: the same code and constants give the same identity in every process.
+Rule 2: what changed since (a global rebound, a list edited in place) is noticed at the next call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import FunctionType
+from typing import Any
+
+from scalable_hpc.cache.code_graph import CodeIdentity, Graph
+from scalable_hpc.cache.owner import is_users_code, label_of, unwrapped
+
+REMEMBERED = 4096
+"""Identities kept at hand; a program that makes functions in a loop must not keep them all alive."""
+
+
+def identity(target: FunctionType | type, ignore: Iterable[str] = ()) -> CodeIdentity:
+    """Return the code identity of a function or class.
+
+    Args:
+        target: A function or class; a decorated one stands for what its decorators wrap too.
+        ignore: Names of globals that do not alter the result.
+
+    Raises:
+        Unencodable: it reaches a value that has no encoding.
+    """
+    ignored = frozenset(ignore)
+    key = (id(target), ignored)
+    known = _memo.get(key)
+    if known is not None and known[0] is target and known[1].holds():
+        return known[1]
+    made = Graph(target, ignored).identity()
+    if len(_memo) >= REMEMBERED:
+        _memo.clear()
+    _memo[key] = (target, made)
+    return made
+
+
+def code_of(target: Any) -> bytes:
+    """Return the identity of a function or class that is part of an argument."""
+    inner = unwrapped(target)
+    label = label_of(inner).encode()
+    return label + b"\0" + identity(inner).digest if is_users_code(inner) else label
+
+
+_memo: dict[tuple[int, frozenset[str]], tuple[Any, CodeIdentity]] = {}

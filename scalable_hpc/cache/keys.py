@@ -1,0 +1,222 @@
+"""The key of a call: what function, whose code, which arguments; 256 bits that two different calls never share.
+
+Rule 1: every spelling of one call (by position, by name, by default) gives one key.
+Rule 2: a key carries the parts it was made from, so that two keys can be told apart in words.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any
+
+from blake3 import blake3
+
+from scalable_hpc.cache.code import code_of, identity
+from scalable_hpc.cache.code_graph import CodeIdentity
+from scalable_hpc.cache.declared import brought_into, for_key
+from scalable_hpc.cache.dependencies import Dependency, dependency_digest
+from scalable_hpc.cache.encode import Unencodable, digest
+from scalable_hpc.cache.owner import is_users_code, label_of, unwrapped
+from scalable_hpc.cache.signature import Bound, Signature
+
+ENCODING = "scalable_hpc key 1"
+"""Raised whenever the bytes that make up a key change: then no old key can be met again."""
+_CALL, _LINEAGE = "call", "lineage"
+_LENGTH = struct.Struct("<I")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyParts:
+    """What a key was made from, each part by its digest."""
+
+    function: str
+    code: CodeIdentity | None
+    """None for a callable that has no code of the user's."""
+    version: str
+    dependencies: tuple[tuple[str, str], ...]
+    """Name and digest (or version, as hex) of what ``depends_on=`` names."""
+    arguments: tuple[tuple[str, str], ...]
+    """Parameter and digest (64 hex digits), in the order of the signature."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallKey:
+    """The key of one call (64 hex digits) and its parts."""
+
+    hex: str
+    parts: KeyParts
+
+
+class KeyMaker:
+    """Makes the keys of one function's calls; remembers what does not change from call to call."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        version: object = None,
+        depends_on: Iterable[Dependency] = (),
+        ignore: Iterable[str] = (),
+        arg_types: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.function = function
+        self.name = label_of(function)
+        self.signature = Signature(function)
+        self._version = "" if version is None else f"{type(version).__name__} {version}"
+        self._depends_on = tuple(depends_on)
+        self._ignore = frozenset(ignore)
+        self._arg_types = dict(arg_types or {})
+        self._code: CodeIdentity | None = None
+        self._prefix = b""
+
+    def prepare(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        """Return the arguments brought into their declared types.
+
+        Raises:
+            TypeError: one does not fit, or they do not fit the signature.
+        """
+        if not self._arg_types:
+            return args, kwargs
+        bound = self.signature.bind(args, kwargs)
+        for name, declared in self._arg_types.items():
+            place = bound.named if name in bound.named else bound.extra
+            if name in place and not self._is_default(name, place[name]):
+                place[name] = brought_into(place[name], declared, f"{name!r} of {self.name}()")
+        return self.signature.spelled(bound)
+
+    def key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:
+        """Return the key of a call.
+
+        Raises:
+            Unencodable: an argument, or something that the code reaches, has no encoding.
+            TypeError: the arguments do not fit the signature, or ``ignore`` names nothing.
+        """
+        bound = self.signature.bind(args, kwargs)
+        code = self.code()
+        return self._finish(_CALL, code, [(name, self._argument(name, value)) for name, value in self._each(bound)])
+
+    def lineage(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], unique: str) -> CallKey:
+        """Return a key for a call that is never looked up: what has no encoding counts as ``unique`` instead.
+
+        Raises:
+            TypeError: the arguments do not fit the signature.
+        """
+        stand_in = blake3(unique.encode()).digest()
+        arguments = []
+        for name, value in self._each(self.signature.bind(args, kwargs)):
+            arguments.append((name, _or_else(stand_in, self._argument, name, value)))
+        try:
+            code = self.code()
+        except Unencodable:
+            code = None
+            arguments.append(("", stand_in))
+        return self._finish(_LINEAGE, code, arguments)
+
+    def code(self) -> CodeIdentity | None:
+        """Return what the function's code comes to now; None where none of it is the user's.
+
+        Raises:
+            Unencodable: it reaches a value that has no encoding.
+            TypeError: ``ignore`` names neither a parameter nor a global that the code reaches.
+        """
+        code = self._code
+        if code is not None and code.holds():
+            return code
+        target = unwrapped(self.function)
+        if not isinstance(target, FunctionType | type) or not is_users_code(target):
+            return None
+        code = identity(target, self._ignore)
+        unknown = self._ignore - code.ignored - set(self.signature.names)
+        if unknown and not self.signature.takes_extra:
+            raise TypeError(f"ignore={sorted(unknown)!r}: no parameter of {self.name}(), and no global that it reaches")
+        self._code = code
+        return code
+
+    def _each(self, bound: Bound) -> Iterator[tuple[str, Any]]:
+        for name, value in bound.named.items():
+            if name not in self._ignore:
+                yield name, value
+        if bound.rest:
+            yield "*", bound.rest
+        for name in sorted(bound.extra):
+            if name not in self._ignore:
+                yield f"**{name}", bound.extra[name]
+
+    def _argument(self, name: str, value: Any) -> bytes:
+        declared = self._arg_types.get(name.lstrip("*"))
+        try:
+            return digest(value if declared is None else for_key(value, declared), code_of)
+        except Unencodable as problem:
+            if self._is_default(name, value):
+                return blake3(b"the default").digest()
+            raise problem.under(f"argument {name.lstrip('*') or '*args'}") from problem
+
+    def _is_default(self, name: str, value: Any) -> bool:
+        return self.signature.defaults.get(name, self) is value
+
+    def _finish(self, kind: str, code: CodeIdentity | None, arguments: list[tuple[str, bytes]]) -> CallKey:
+        dependencies = [dependency_digest(each) for each in self._depends_on]
+        head = [kind, ENCODING, self.name, self._version]
+        raw = bytearray()
+        for text in head:
+            raw += _framed(text.encode())
+        raw += _framed(digest(self.function, code_of) if code is None else code.digest)
+        for name, value in (*dependencies, ("", b""), *arguments):
+            raw += _framed(name.encode()) + _framed(value)
+        parts = KeyParts(
+            function=self.name,
+            code=code,
+            version=self._version,
+            dependencies=tuple((name, value.hex()) for name, value in dependencies),
+            arguments=tuple((name, value.hex()) for name, value in arguments),
+        )
+        return CallKey(blake3(raw).hexdigest(), parts)
+
+
+def call_key(
+    func: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    version: object = None,
+    depends_on: Iterable[Dependency] = (),
+    ignore: Iterable[str] = (),
+    arg_types: Mapping[str, Any] | None = None,
+) -> CallKey:
+    """Return the key of one call; ``KeyMaker`` is quicker for many calls of one function.
+
+    Raises:
+        Unencodable: an argument, or something that the code reaches, has no encoding.
+        TypeError: the arguments do not fit the signature.
+    """
+    maker = KeyMaker(func, version=version, depends_on=depends_on, ignore=ignore, arg_types=arg_types)
+    return maker.key(*maker.prepare(args, kwargs))
+
+
+def lineage_key(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], *, unique: str) -> CallKey:
+    """Return the lineage key of a call that is not cacheable.
+
+    Args:
+        func: Any callable.
+        args: Positional arguments, with every future replaced by its ``ResultRef``.
+        kwargs: Keyword arguments, likewise.
+        unique: Text that no other call shares; enters in place of what has no encoding.
+
+    Raises:
+        TypeError: the arguments do not fit the signature.
+    """
+    return KeyMaker(func).lineage(args, kwargs, unique)
+
+
+def _framed(raw: bytes) -> bytes:
+    return _LENGTH.pack(len(raw)) + raw
+
+
+def _or_else(fallback: bytes, make: Callable[[str, Any], bytes], name: str, value: Any) -> bytes:
+    try:
+        return make(name, value)
+    except Unencodable:
+        return fallback

@@ -1,0 +1,167 @@
+"""The types of single values: text in, a checked Python value out, or an error that ``check`` puts into words.
+
+Imported only when a file is read; values arrive as ``yaml_lines.Scalar``, text that knows what YAML made of it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from scalable_hpc.config.safety import control_problem, directive_problem, option_problem, variable_problem
+from scalable_hpc.model.units import parse_memory, parse_walltime
+
+_LEAST_MEMORY = 2**20
+"""Below a mebibyte a memory size is surely a forgotten unit."""
+
+
+def _refused(problem: str) -> PydanticCustomError:
+    return PydanticCustomError("refused", "{problem}", {"problem": problem})
+
+
+def _number(value: Any) -> int | float | None:
+    """Return the number that YAML made of an unquoted scalar, or None."""
+    meaning = getattr(value, "meaning", value)
+    return meaning if isinstance(meaning, (int, float)) and not isinstance(meaning, bool) else None
+
+
+def _walltime(value: Any) -> int:
+    number = _number(value)
+    if number is not None:
+        raise PydanticCustomError("walltime_number", "", {"written": str(value), "number": number})
+    try:
+        return parse_walltime(str(value))
+    except ValueError as err:
+        raise PydanticCustomError("bad_walltime", "") from err
+
+
+def _duration(value: Any) -> float:
+    """Seconds as a number, or a span as text; zero is a duration."""
+    if ":" in str(value):
+        return float(_walltime(value))
+    try:
+        seconds = float(str(value))
+    except ValueError:
+        text = str(value).strip()
+        try:
+            return 0.0 if text.rstrip("smhd ") == "0" else float(parse_walltime(text))
+        except ValueError as err:
+            raise _refused("is not a duration: write seconds, '90s', '5m' or 'HH:MM:SS'") from err
+    if not 0 <= seconds < float("inf"):
+        raise _refused("must be zero seconds or more")
+    return seconds
+
+
+def _span(value: Any) -> float:
+    seconds = _duration(value)
+    if not seconds:
+        raise _refused("must be more than zero seconds")
+    return seconds
+
+
+def _memory(value: Any) -> int:
+    try:
+        size = parse_memory(str(value))
+    except ValueError as err:
+        raise PydanticCustomError("bad_memory", "is not a memory size: write '8G' or '500M'") from err
+    if size < _LEAST_MEMORY:
+        raise PydanticCustomError("bad_memory", "is less than a mebibyte: write the unit, as in '8G' or '500M'")
+    return size
+
+
+def _line(value: str) -> str:
+    if problem := control_problem(value):
+        raise _refused(problem)
+    return value
+
+
+def _directive(value: str) -> str:
+    if problem := directive_problem(value):
+        raise _refused(problem)
+    return value
+
+
+def _option(value: str) -> str:
+    line = value.removeprefix("#SBATCH").strip()
+    if problem := option_problem(line):
+        raise _refused(problem)
+    return line
+
+
+def _module(value: str) -> str:
+    if not value or value.startswith("-"):
+        raise _refused("is not a module name")
+    return _line(value)
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    if isinstance(value, list):
+        return tuple(_line(str(word)) for word in value)
+    try:
+        return tuple(shlex.split(_line(str(value))))
+    except ValueError as err:
+        raise _refused(f"cannot be split into words ({err})") from err
+
+
+def _host_path(value: str) -> str:
+    return _mountable(value, ("/", "~/"))
+
+
+def _container_path(value: str) -> str:
+    return _mountable(value, ("/",))
+
+
+def _mountable(value: str, starts: tuple[str, ...]) -> str:
+    if not value.startswith(starts):
+        raise PydanticCustomError("relative_mount", "")
+    if ":" in value or "," in value:
+        raise _refused("holds ':' or ',', which a bind mount cannot carry")
+    return _line(value)
+
+
+def _variable(value: str) -> str:
+    if problem := variable_problem(value):
+        raise _refused(problem)
+    return value
+
+
+def _empty_is_unset(value: Any) -> Any:
+    return None if isinstance(value, str) and not value else value
+
+
+def _one_or_many(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def nothing_is_empty(value: Any) -> Any:
+    """Take ``key:`` without a value for an empty mapping."""
+    return {} if value is None else value
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(getattr(value, "meaning", value), bool):
+        raise _refused("must be a whole number")
+    return value
+
+
+Line = Annotated[str, AfterValidator(_line)]
+OptionalLine = Annotated[Line | None, BeforeValidator(_empty_is_unset)]
+Walltime = Annotated[int, BeforeValidator(_walltime)]
+Duration = Annotated[float, BeforeValidator(_duration)]
+Span = Annotated[float, BeforeValidator(_span)]
+Memory = Annotated[int, BeforeValidator(_memory)]
+Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=0)]
+Positive = Annotated[int, BeforeValidator(_no_bool), Field(ge=1)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+Lines = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
+Environment = dict[Annotated[str, AfterValidator(_variable)], Line]
+Mounts = dict[Annotated[str, AfterValidator(_host_path)], Annotated[str, AfterValidator(_container_path)]]
+Directive = Annotated[str, AfterValidator(_directive)]
+OptionalDirective = Annotated[Directive | None, BeforeValidator(_empty_is_unset)]
+Option = Annotated[str, AfterValidator(_option)]
+Module = Annotated[str, AfterValidator(_module)]
+Port = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=65535)]
+Factor = Annotated[float, Field(ge=1)]

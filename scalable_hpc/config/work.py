@@ -1,0 +1,141 @@
+"""Settles worker types (components) and what is said of task names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scalable_hpc.config.check import nearest, one_of
+from scalable_hpc.config.resolved import TaskDefaults
+from scalable_hpc.config.sheet import Sheet
+from scalable_hpc.model.resources import Needs, WorkerType
+from scalable_hpc.model.tasks import RetryPolicy
+from scalable_hpc.model.units import format_memory, format_walltime
+
+if TYPE_CHECKING:
+    from scalable_hpc.config.schema import Component, Manifest, Target, Task
+
+RUNTIMES = ("apptainer", "singularity")
+"""Container runtimes that run unprivileged on a node under the batch system, with the same command line."""
+DEFAULT_TYPE = "default"
+"""The worker type of a manifest without components."""
+
+
+def settle_worker_types(
+    manifest: Manifest, target: Target, sheet: Sheet, cpus_here: int | None
+) -> dict[str, WorkerType]:
+    """Return the worker types by name.
+
+    Args:
+        manifest: the checked manifest.
+        target: the target over its site.
+        sheet: takes what is found.
+        cpus_here: what Local may use; None on a batch system.
+    """
+    if manifest.components:
+        return {name: _worker_type(name, part, target, sheet) for name, part in manifest.components.items()}
+    cpus = cpus_here or 1
+    if cpus_here is None:
+        text = "there are no components: each allocation has one cpu and one slot"
+        sheet.warn("components", text, "W_NO_COMPONENTS", "components: {work: {cpus: 8, memory: 16G}}")
+    return {DEFAULT_TYPE: WorkerType(DEFAULT_TYPE, cpus=cpus, slots=cpus)}
+
+
+def _worker_type(name: str, part: Component, target: Target, sheet: Sheet) -> WorkerType:
+    where = f"components.{name}"
+    for key in ("cpus", "memory", "gpus", "slots"):
+        sheet.sources.setdefault(f"{where}.{key}", "default")
+    image, runtime = _container(part, where, target, sheet)
+    return WorkerType(
+        name=name,
+        cpus=part.cpus,
+        memory=part.memory,
+        gpus=part.gpus,
+        slots=part.slots or part.cpus,
+        image=image,
+        runtime=runtime,
+        mounts=tuple((str(sheet.path_of(host)), inside) for host, inside in part.mounts.items()) if image else (),
+        env=tuple(part.env.items()),
+        preload_script=_preload_script(part, where, sheet),
+        tags=part.tags,
+    )
+
+
+def _container(part: Component, where: str, target: Target, sheet: Sheet) -> tuple[str | None, str | None]:
+    """Return image and runtime, or nothing where the component has no image or the target uses none."""
+    if part.image is None:
+        for key in ("runtime", "mounts"):
+            if getattr(part, key):
+                sheet.warn(f"{where}.{key}", f"'{key}' has no effect here: the component has no image", "W_NO_EFFECT")
+        return None, None
+    if target.containers == "none":
+        text = f"the image of {where} is not used on targets.{sheet.target_name}: containers is none there"
+        sheet.warn(f"{where}.image", text, "W_NO_EFFECT", "set containers: auto in the target")
+        return None, None
+    runtime = part.runtime or target.container_runtime or RUNTIMES[0]
+    if runtime not in RUNTIMES:
+        key = f"{where}.runtime" if part.runtime else "target.container_runtime"
+        word = key.rsplit(".", maxsplit=1)[-1]
+        text = f"{word} is '{runtime}': allowed is {one_of(RUNTIMES)}{nearest(runtime, RUNTIMES)}"
+        sheet.error(key, text, "E_BAD_VALUE")
+    is_file = part.image.startswith((".", "~", "/")) or (part.image.endswith(".sif") and ":" not in part.image)
+    return str(sheet.path_of(part.image)) if is_file else part.image, runtime
+
+
+def _preload_script(part: Component, where: str, sheet: Sheet) -> str | None:
+    if part.preload_script is None:
+        return None
+    if part.preload_script.endswith(".py"):
+        text = "a Python preload_script is not run: tasks run in processes that import what they need"
+        sheet.warn(f"{where}.preload_script", text, "W_NO_EFFECT", "name a shell script, or import it in the task")
+        return None
+    return str(sheet.path_of(part.preload_script))
+
+
+def settle_tasks(
+    manifest: Manifest, kinds: dict[str, WorkerType], walltime_s: int, sheet: Sheet
+) -> dict[str, TaskDefaults]:
+    """Return what is said of each task name."""
+    return {name: _task(name, part, kinds, walltime_s, sheet) for name, part in manifest.tasks.items()}
+
+
+def _task(name: str, part: Task, kinds: dict[str, WorkerType], walltime_s: int, sheet: Sheet) -> TaskDefaults:
+    where = f"tasks.{name}"
+    if part.outputs is not None:
+        text = "'outputs' has no effect here: what a task returns is its result, files it writes stay where they are"
+        sheet.warn(f"{where}.outputs", text, "W_NO_EFFECT")
+    if part.component is not None and part.component not in kinds:
+        text = f"component is '{part.component}', which is not there{nearest(part.component, kinds)}"
+        sheet.error(f"{where}.component", text, "E_UNKNOWN_COMPONENT", f"components of this manifest: {one_of(kinds)}")
+    needs = Needs(cpus=part.cpus or 1, memory=part.memory, gpus=part.gpus or 0, worker_type=part.component)
+    if needs.worker_type in (None, *kinds) and not any(kind.fits(needs) for kind in kinds.values()):
+        sheet.error(where, f"{where} fits no component: it wants {_told(needs)}", "E_TASK_TOO_LARGE")
+    if part.expected_runtime is not None and part.expected_runtime >= walltime_s:
+        text = (
+            f"expected_runtime is {format_walltime(part.expected_runtime)}, the walltime of"
+            f" targets.{sheet.target_name} {format_walltime(walltime_s)}: such tasks can never finish there"
+        )
+        sheet.warn(f"{where}.expected_runtime", text, "W_TASK_TOO_LONG")
+    return TaskDefaults(
+        name=name,
+        needs=needs,
+        policy=_policy(part, where, sheet),
+        timeout_s=part.timeout,
+        expected_runtime_s=part.expected_runtime,
+        cache=part.cache,
+    )
+
+
+def _told(needs: Needs) -> str:
+    parts = [f"{needs.cpus} cpus"]
+    parts += [format_memory(needs.memory)] if needs.memory is not None else []
+    parts += [f"{needs.gpus} gpus"] if needs.gpus else []
+    parts += [f"of component '{needs.worker_type}'"] if needs.worker_type is not None else []
+    return ", ".join(parts)
+
+
+def _policy(part: Task, where: str, sheet: Sheet) -> RetryPolicy | None:
+    given = {} if part.retry is None else {k: v for k, v in part.retry.model_dump().items() if v is not None}
+    if part.retries is not None and given.setdefault("retries", part.retries) != part.retries:
+        text = f"retries is {part.retries}, retry.retries {given['retries']}: write one of them"
+        sheet.error(f"{where}.retries", text, "E_BAD_VALUE")
+    return RetryPolicy(**given) if given else None

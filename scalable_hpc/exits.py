@@ -1,0 +1,55 @@
+"""How a driver's process ends, and what is done about it: the run is closed before the interpreter is.
+
+Rule 1: nothing is installed at import; a session does it when it starts, and undoes it when it is closed.
+Rule 2: a handler that the user installed is never replaced.
+"""
+
+from __future__ import annotations
+
+import atexit
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""SIGINT is Python's KeyboardInterrupt already."""
+_SIGNAL_BASE = 128
+"""A shell's exit code for death by signal n is 128 + n."""
+
+
+class ExitWatch:
+    """Calls ``close`` when the process ends: at the end of the script, by ``sys.exit``, or by SIGTERM and SIGHUP."""
+
+    def __init__(self, close: Callable[[], None]) -> None:
+        self._close: Callable[[], None] | None = close
+        self._before: dict[signal.Signals, signal.Handlers] = {}
+        # Threads cannot be started any more when atexit's functions run; these run before that, where Python has them.
+        register = getattr(threading, "_register_atexit", atexit.register)
+        register(self._at_exit)
+        if threading.current_thread() is threading.main_thread():
+            self._install()
+
+    def end(self) -> None:
+        """Stop watching."""
+        self._close = None
+        if threading.current_thread() is threading.main_thread():
+            for number, before in self._before.items():
+                if signal.getsignal(number) == self._on_signal:
+                    signal.signal(number, before)
+        self._before.clear()
+
+    def _install(self) -> None:
+        for number in _SIGNALS:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, self._on_signal)
+                self._before[number] = signal.SIG_DFL
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        """End the script as ``sys.exit`` does, so that its ``with`` and ``finally`` blocks run."""
+        sys.exit(_SIGNAL_BASE + number)
+
+    def _at_exit(self) -> None:
+        if self._close is not None:
+            self._close()

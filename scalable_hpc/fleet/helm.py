@@ -1,0 +1,233 @@
+"""Where the fleet's news come in and its orders go out: folds, plans, acts, journals; never waits.
+
+Rule 1: every change of an allocation's state passes ``_changed``, is journalled there with the batch system's own
+    words, and has its fixed consequences there.
+Rule 2: nothing here is ``async``: whatever takes time is a deed of ``actions``.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+
+from scalable_hpc.errors import BatchSilent
+from scalable_hpc.fleet import view
+from scalable_hpc.fleet.actions import Actions
+from scalable_hpc.fleet.plan import plan
+from scalable_hpc.fleet.ports import Allocator, Batch, Clock, Run
+from scalable_hpc.fleet.roster import Change, Roster
+from scalable_hpc.fleet.trouble import Trouble
+from scalable_hpc.fleet.view import Known, Word
+from scalable_hpc.fleet.watch import Answer
+from scalable_hpc.model.allocations import AllocationState, ExitReason, JobEnding, JobObservation
+from scalable_hpc.model.events import AllocationChanged, FleetNote
+from scalable_hpc.model.fleet import Action, Demand, Drain, Limits, Pause, Submit
+from scalable_hpc.model.messages import WorkerDraining, WorkerGone, WorkerHello
+
+LOST_ANSWER_PATIENCE_S = 30.0
+"""A submission whose answer was lost shows up in the queue within seconds, or it was never taken."""
+
+
+class Helm:
+    """Holds the roster, takes news of it, and gives the orders that the plan asks for."""
+
+    def __init__(
+        self,
+        run: Run,
+        limits: Mapping[str, Limits],
+        allocator: Allocator,
+        batch: Batch,
+        clock: Clock,
+        rng: random.Random,
+        on_news: Callable[[], None],
+    ) -> None:
+        self._run = run
+        self._limits = limits
+        self._clock = clock
+        self._on_news = on_news
+        self._closing_because: str | None = None
+        self._is_winding_down = False
+        self.roster = Roster(run.run_id, run.first_number)
+        self.actions = Actions(allocator, batch, clock, self)
+        self._trouble = Trouble(run, self.roster, clock, rng)
+
+    def note(self, kind: str, because: str) -> None:
+        """Journal something that is not about one allocation's state."""
+        self._run.record(FleetNote(self._clock.now(), kind, because))
+
+    def decide(self, *, is_silent: bool) -> None:
+        """Plan every worker type and act on it; while the batch system is silent nothing is opened."""
+        if not is_silent:
+            closing = [known for known in self.roster.open() if known.view.state is AllocationState.CLOSING]
+            self.actions.repeat_closes(closing, self._clock.now())
+        if self._closing_because is not None:
+            self._close_all(self._closing_because)
+            return
+        wanted = {each.worker_type: each for each in self._run.demand()}
+        busy = self._run.busy()
+        for worker_type in sorted({*self._limits, *wanted, *self.roster.worker_types()}):
+            self._decide_on(worker_type, wanted.get(worker_type), busy, is_silent=is_silent)
+
+    def wind_down(self) -> None:
+        """From now on open nothing; what runs may finish."""
+        self._is_winding_down = True
+
+    def close(self, because: str) -> None:
+        """From now on open nothing and give everything back."""
+        self._closing_because = because
+        self.actions.stop_opening()
+
+    def opened(self, name: str, job_id: str) -> None:
+        """Hear that the batch system took an allocation (from ``actions``)."""
+        self._trouble.submission_taken()
+        self._tell(name, partial(view.submitted, job_id=job_id, now=self._clock.now()))
+
+    def not_opened(self, name: str, error: BaseException) -> None:
+        """Hear that the batch system did not take an allocation, or did not say (from ``actions``)."""
+        now = self._clock.now()
+        if isinstance(error, BatchSilent):
+            self.note("silent", f"no answer to the submission of {name}, looks for its job: {error.message}")
+            self._tell(name, partial(view.answer_lost, now=now))
+            return
+        ending = JobEnding(ExitReason.LAUNCH_FAILED, f"not submitted: {error}", ended_at=now)
+        self._tell(name, partial(view.not_submitted, ending=ending, now=now))
+        if self._closing_because is None:
+            self._trouble.submission_failed(self.roster[name].view, error)
+
+    def hear_worker(self, message: WorkerHello | WorkerDraining | WorkerGone) -> None:
+        """Fold in that a worker came, asks to be drained, or left."""
+        now = self._clock.now()
+        if isinstance(message, WorkerHello):
+            self._welcome(message, now)
+        elif isinstance(message, WorkerDraining):
+            self._changed(self.roster.worker_drains(message, now))
+        else:
+            self._changed(self.roster.worker_left(message.address, now))
+
+    def hear_batch(self, answer: Answer) -> None:
+        """Fold in what the batch system says of every job."""
+        now = self._clock.now()
+        if answer.found is not None:
+            self._look_for_lost(answer, now)
+        for known in self.roster.open():
+            seen = answer.by_id.get(known.view.job_id or "")
+            if seen is not None:
+                self._changed(self.roster.observe(seen, known.view.name, now))
+                self._check_that_it_can_run(self.roster[known.view.name], seen)
+
+    def _decide_on(self, worker_type: str, wanted: Demand | None, busy: Mapping[str, int], *, is_silent: bool) -> None:
+        """Plan one worker type and act on the plan; types are apart so that one that fails pauses no other."""
+        if wanted is None or wanted.waiting + wanted.assigned == 0:
+            self._trouble.forgive(worker_type)
+        now = self._clock.now()
+        paused = math.inf if is_silent else self._trouble.paused_until()
+        closing = self._is_winding_down
+        seen = self.roster.draw_view(worker_type, busy=busy, now=now, closing=closing, paused_until=paused)
+        limits = {worker_type: self._limits[worker_type]} if worker_type in self._limits else {}
+        for action in plan(seen, [wanted] if wanted is not None else [], limits, now):
+            self._act(worker_type, action)
+
+    def _act(self, worker_type: str, action: Action) -> None:
+        now = self._clock.now()
+        if isinstance(action, Submit):
+            request = self.roster.enrol(action, self._limits[worker_type], now, self._run.excluded_nodes())
+            self._changed(Change(None, self.roster[request.name]))
+            self.actions.open(request)
+        elif isinstance(action, Drain):
+            self._tell(action.name, partial(view.drain_decided, because=action.because, now=now))
+            self.actions.drain(action.name, action.because)
+        elif isinstance(action, Pause):
+            self._trouble.pause(worker_type, action.until, action.because)
+        elif not self.actions.is_draining(action.name):
+            # While a drain has not taken effect an attempt may still be placed there: the next plan looks again.
+            self._close(action.name, action.because)
+
+    def _close_all(self, because: str) -> None:
+        for known in self.roster.open():
+            if not known.close_because and (known.view.job_id is not None or known.workers):
+                self._close(known.view.name, because)
+
+    def _close(self, name: str, because: str) -> None:
+        self._tell(name, partial(view.close_decided, because=because, now=self._clock.now()))
+        self.actions.close(self.roster[name], because)
+
+    def _welcome(self, hello: WorkerHello, now: float) -> None:
+        """Take in a worker: of an allocation of ours, of one that somebody opened before us, or of one that is over."""
+        name = hello.allocation
+        if name not in self.roster:
+            limits = self._limits.get(hello.worker_type) or Limits(hello.worker_type, slots_per_node=hello.slots)
+            self.note("adopted", f"a worker of {name} (job {hello.job_id}) joined, which this driver did not open")
+            self._changed(self.roster.adopt(hello, limits, now))
+            return
+        known = self.roster[name]
+        if known.ending is None:
+            self._changed(self.roster.worker_came(hello, now))
+        else:
+            words = f"a worker of {name} came after it had ended ({known.ending.raw}): its job is cancelled"
+            self.note("stray", words)
+            self.actions.close(replace(known, view=replace(known.view, job_id=hello.job_id)), words)
+
+    def _look_for_lost(self, answer: Answer, now: float) -> None:
+        """Match jobs of the run to submissions whose answer was lost; give up those that never show."""
+        found = {self.roster.by_job_name(seen.name): seen for seen in answer.found or ()}
+        for known in self.roster.open():
+            if known.answer_lost_at is None:
+                continue
+            name, seen = known.view.name, found.get(known.view.name)
+            if seen is not None:
+                self.note("found", f"{name} was submitted after all: job {seen.job_id}")
+                self._tell(name, partial(view.submitted, job_id=seen.job_id, now=now))
+            elif answer.at - known.answer_lost_at >= LOST_ANSWER_PATIENCE_S:
+                ending = JobEnding(ExitReason.UNKNOWN, "its submission brought no answer, and no job has its name")
+                self._tell(name, partial(view.not_submitted, ending=ending, now=now))
+
+    def _check_that_it_can_run(self, known: Known, seen: JobObservation) -> None:
+        if known.word is not Word.WAITING or known.close_because or known.ending is not None:
+            return
+        why = self._run.never_runs(seen.because or seen.raw)
+        if why is not None:
+            self._trouble.will_never_run(known.view, seen.because or seen.raw, why)
+            self._close(known.view.name, f"it will never run: {why}")
+
+    def _tell(self, name: str, fold: Callable[[Known], Known]) -> None:
+        self._changed(self.roster.tell(name, fold, self._clock.now()))
+
+    def _changed(self, change: Change | None) -> None:
+        if change is None:
+            return
+        if change.is_new_state:
+            self._run.record(_as_event(change.after, self._clock.now()))
+            self._follow(change)
+            self._on_news()
+
+    def _follow(self, change: Change) -> None:
+        """Do what a new state asks for, whatever the plan says."""
+        known = change.after
+        ending, name = known.ending, known.view.name
+        if change.has_ended and ending is not None:
+            if not known.is_disowned:
+                self.actions.forget(name, known.view.because)
+            if known.view.job_id is not None:
+                self._run.on_allocation_ended(name, ending)
+        elif known.view.state is AllocationState.CLOSING and not known.close_because and known.workers:
+            self.actions.drain(name, known.view.because)
+
+
+def _as_event(known: Known, now: float) -> AllocationChanged:
+    seen, ending = known.view, known.ending
+    return AllocationChanged(
+        at=now,
+        name=seen.name,
+        state=seen.state.value,
+        because=seen.because,
+        worker_type=seen.worker_type,
+        job_id=seen.job_id,
+        nodes=known.nodes,
+        walltime_s=seen.walltime_s,
+        ends_at=seen.ends_at,
+        reason=None if ending is None else ending.reason.value,
+        raw=(known.raw or None) if ending is None else ending.raw,
+    )

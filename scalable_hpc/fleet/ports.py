@@ -1,0 +1,92 @@
+"""What the fleet needs of others: somebody to open allocations, somebody to ask about them, a clock, a run around it.
+
+Rule 1: the supervisor reaches the world only through these; tests give it fakes, ``wiring`` gives it the real ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from scalable_hpc.model.allocations import AllocationRequest, JobEnding, JobObservation
+from scalable_hpc.model.events import Event
+from scalable_hpc.model.fleet import Demand
+
+
+class Allocator(Protocol):
+    """Opens and closes allocations."""
+
+    async def open(self, request: AllocationRequest) -> str:
+        """Submit and return the job id.
+
+        Raises:
+            SubmissionError: refused for good.
+            SubmissionDeferred: not now, perhaps later.
+            BatchSilent: no answer: it may have been taken or not.
+        """
+
+    async def close(self, name: str, because: str) -> None:
+        """Give an allocation back and forget it; one that is over, or was never opened here, is no error."""
+
+    async def drain(self, name: str, because: str) -> None:
+        """Let an allocation's workers get nothing new; when this returns, none will."""
+
+
+class Batch(Protocol):
+    """The part of a batch backend that the fleet uses; each verb may raise ``BatchSilent``."""
+
+    async def status(self, job_ids: Sequence[str]) -> Mapping[str, JobObservation]:
+        """Observe many jobs with one query."""
+
+    async def cancel(self, job_ids: Sequence[str]) -> None:
+        """End jobs."""
+
+    async def find(self, run_id: str) -> Sequence[JobObservation]:
+        """Every job of a run that is not over."""
+
+
+class Clock(Protocol):
+    """Time, so that tests need not wait for it."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after so many seconds."""
+
+
+class WallClock:
+    """The real clock."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after so many seconds."""
+        await asyncio.sleep(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What the fleet asks of the run that it serves, and tells it; every call is made on the engine's loop."""
+
+    run_id: str
+    demand: Callable[[], Sequence[Demand]]
+    busy: Callable[[], Mapping[str, int]]
+    """Attempts assigned, by allocation name."""
+    record: Callable[[Event], None]
+    """Into the journal."""
+    on_allocation_ended: Callable[[str, JobEnding], None]
+    on_failure: Callable[[Exception], None]
+    """The fleet cannot go on for a worker type: refused for good, never to run, or failing to start."""
+    log_tail: Callable[[str], str] = lambda _: ""
+    """The last lines of an allocation's job output; called in a thread, may block."""
+    never_runs: Callable[[str], str | None] = lambda _: None
+    """Whether a pending reason means that the job will never run, and if so why, in words."""
+    excluded_nodes: Callable[[], tuple[str, ...]] = tuple
+    first_number: int = 1
+    """The number of the first allocation's name; more than 1 when a run is taken up again."""

@@ -1,0 +1,293 @@
+"""The state of every task of a run, as the fold of the run's events.
+
+Rule 1: pure. ``apply`` is the only way to change a ledger, live and in replay; only the passing of time
+(``release_due``) is not an event, since it loses nothing to be told again.
+Rule 2: an event that cannot follow on what is known is an error and changes nothing.
+Rule 3: a task that is over stays as it is: first receipt wins, late ones are noted in the journal only.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from scalable_hpc.lineage.lanes import ReadyQueue
+from scalable_hpc.lineage.learned import Learned
+from scalable_hpc.lineage.record import OVER, TaskRecord, TaskState, TaskView, view_of
+from scalable_hpc.lineage.ties import Ties
+from scalable_hpc.model import events
+from scalable_hpc.model.tasks import Ending, Locator, Verdict
+
+Shared = TypeVar("Shared")
+
+_AVOIDED = 3
+"""Places that a task remembers to avoid: more would leave a small fleet nowhere to go."""
+_PLACE_AT_FAULT = frozenset({Ending.SLOT_DIED.value, Ending.REFUSED.value, Ending.WORKER_LOST.value})
+"""Endings after which another place is worth trying first."""
+
+
+class Ledger:
+    """Every task of a run, what is ready, and what was learned."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, TaskRecord] = {}
+        self.ready = ReadyQueue()
+        self.learned = Learned()
+        self.hits = 0
+        """Calls answered from the store."""
+        self.opened: events.RunOpened | None = None
+        self.closed: events.RunClosed | None = None
+        self._counts: Counter[TaskState] = Counter()
+        self._ties = Ties()
+        self._backoff: list[tuple[float, int, TaskRecord]] = []
+        self._tie_breakers = itertools.count()
+        self._shared: dict[Any, Any] = {}
+        self._folds: Mapping[type, Callable[[Any], None]] = {
+            events.RunOpened: self._run_opened,
+            events.RunClosed: self._run_closed,
+            events.TaskSubmitted: self._submitted,
+            events.TasksHit: self._hit,
+            events.AttemptPlaced: self._placed,
+            events.ReceiptTaken: self._receipt,
+            events.AttemptFailed: self._attempt_failed,
+            events.TaskGivenUp: self._given_up,
+            events.TaskCancelled: self._cancelled,
+        }
+
+    def apply(self, event: events.Event) -> None:
+        """Fold one event in; those that are not about tasks change nothing here.
+
+        Raises:
+            ValueError: it cannot follow on what is known.
+        """
+        fold = self._folds.get(type(event))
+        if fold is not None:
+            fold(event)
+
+    def count(self, *states: TaskState) -> int:
+        """How many tasks are in any of these states."""
+        return sum(self._counts[state] for state in states)
+
+    @property
+    def unfinished(self) -> int:
+        """How many tasks are not over."""
+        return len(self.tasks) - self.count(*OVER)
+
+    def in_state(self, *states: TaskState) -> Iterator[TaskRecord]:
+        """Yield the tasks in any of these states, in order of submission; looks at every task."""
+        return (record for record in self.tasks.values() if record.state in states)
+
+    def leader(self, store: str, key: str) -> TaskRecord | None:
+        """Return the task that stands for a key now; None when none was submitted."""
+        task_id = self._ties.leader(store, key)
+        return None if task_id is None else self.tasks[task_id]
+
+    def followers(self, task_id: str) -> tuple[str, ...]:
+        """Return the tasks that are attached to one."""
+        return self._ties.followers(task_id)
+
+    def dependents(self, task_id: str) -> tuple[str, ...]:
+        """Return the tasks that are not over and have this one's result among their arguments."""
+        return tuple(found for found in self._ties.dependents(task_id) if not self.tasks[found].is_over)
+
+    def next_due(self) -> float | None:
+        """When the next backoff ends (seconds since the epoch)."""
+        while self._backoff and not _is_backing_off(self._backoff[0]):
+            heapq.heappop(self._backoff)
+        return self._backoff[0][0] if self._backoff else None
+
+    def views(self) -> dict[str, TaskView]:
+        """Return what an observer may compare, for every task."""
+        return {task_id: view_of(record) for task_id, record in self.tasks.items()}
+
+    def release_due(self, now: float) -> int:
+        """Make tasks whose backoff is over ready, and return how many."""
+        released = 0
+        while self._backoff and self._backoff[0][0] <= now:
+            entry = heapq.heappop(self._backoff)
+            if _is_backing_off(entry):
+                self._move(entry[2], TaskState.READY)
+                released += 1
+        return released
+
+    def _run_opened(self, event: events.RunOpened) -> None:
+        self.opened, self.closed = event, None
+
+    def _run_closed(self, event: events.RunClosed) -> None:
+        self.closed = event
+
+    def _hit(self, event: events.TasksHit) -> None:
+        self.hits += event.count
+
+    def _submitted(self, event: events.TaskSubmitted) -> None:
+        if event.task_id in self.tasks:
+            raise ValueError(f"task {event.task_id!r} was submitted before")
+        record = TaskRecord(
+            event.task_id,
+            self._share(event.name),
+            event.key,
+            self._share(event.store),
+            len(self.tasks),
+            self._share(event.needs),
+            self._share(event.policy),
+            self._share(event.function),
+            event.arguments,
+            event.ancestors,
+            event.timeout_s,
+            event.expected_runtime_s,
+            event.priority,
+            event.label,
+        )
+        self.tasks[record.task_id] = record
+        self._counts[record.state] += 1
+        self._enrol(record)
+        leader = self.leader(record.store, record.key)
+        if leader is not None and not leader.is_over:
+            self._attach(record, leader)
+            return
+        record.ask_first = leader is not None
+        self._ties.lead(record.store, record.key, record.task_id)
+        self._settle(record)
+
+    def _placed(self, event: events.AttemptPlaced) -> None:
+        record = self._known(event.task_id)
+        if record.state not in (TaskState.READY, TaskState.BACKOFF) or event.attempt != record.attempts + 1:
+            raise ValueError(f"attempt {event.attempt} of {event.task_id!r} cannot be placed: {record.state.value}")
+        self._move(record, TaskState.SENT)
+        record.attempts = event.attempt
+        record.ask_first = True
+        record.first_placed_at = event.at if record.first_placed_at is None else record.first_placed_at
+        record.worker = self._share(event.worker)
+        record.allocation = self._share(event.allocation)
+
+    def _receipt(self, event: events.ReceiptTaken) -> None:
+        record = self._known(event.task_id)
+        if record.is_over or event.late:
+            return
+        if not event.reused:
+            self.learned.completed(record.name, event.ended_at - event.started_at)
+        self._end(record, TaskState.DONE)
+        record.result = Locator(record.store, record.key, event.digest, event.size)
+        for dependent_id in self._ties.pop_dependents(record.task_id):
+            dependent = self.tasks[dependent_id]
+            dependent.pending -= 1
+            if dependent.state is TaskState.WAITING:
+                self._settle(dependent)
+
+    def _attempt_failed(self, event: events.AttemptFailed) -> None:
+        record = self._known(event.task_id)
+        if record.state is not TaskState.SENT or event.attempt != record.attempts:
+            raise ValueError(f"attempt {event.attempt} of {event.task_id!r} cannot end: {record.state.value}")
+        record.charged += event.charged
+        record.uncharged += not event.charged and event.verdict != Verdict.EXPECTED.value
+        record.deaths += event.verdict == Verdict.KILLER.value
+        if event.ran_s is not None and not event.charged and event.ending != Ending.EXCEPTION.value:
+            record.bound_s = max(record.bound_s, event.ran_s)
+            self.learned.cut_off(record.name, event.ran_s)
+        if event.ending in _PLACE_AT_FAULT and event.verdict != Verdict.EXPECTED.value:
+            self._avoid(record, event)
+        if event.decision == "give_up":
+            record.error = f"{event.error_type}: {event.error}" if event.error_type else event.because
+            self._end(record, TaskState.FAILED)
+        elif event.decision == "wait" and event.retry_at is not None:
+            record.retry_at = event.retry_at
+            self._move(record, TaskState.BACKOFF)
+            heapq.heappush(self._backoff, (event.retry_at, next(self._tie_breakers), record))
+        else:
+            self._move(record, TaskState.READY)
+
+    def _given_up(self, event: events.TaskGivenUp) -> None:
+        record = self._known(event.task_id)
+        if not record.is_over:
+            self._end(record, TaskState.FAILED)
+        if record.state is TaskState.FAILED:
+            record.error = f"{event.error_type}: {event.error}"
+
+    def _cancelled(self, event: events.TaskCancelled) -> None:
+        record = self._known(event.task_id)
+        if not record.is_over:
+            self._end(record, TaskState.CANCELLED)
+            self._promote_followers(record)
+
+    def _known(self, task_id: str) -> TaskRecord:
+        record = self.tasks.get(task_id)
+        if record is None:
+            raise ValueError(f"task {task_id!r} was never submitted")
+        return record
+
+    def _enrol(self, record: TaskRecord) -> None:
+        """Enter a task with its ancestors; one that was never submitted was answered from the store: it is done."""
+        for ancestor_id, _ in record.ancestors:
+            ancestor = self.tasks.get(ancestor_id)
+            if ancestor is not None and ancestor.state is not TaskState.DONE:
+                self._ties.depend(record.task_id, ancestor_id)
+                record.pending += 1
+
+    def _settle(self, record: TaskRecord) -> None:
+        self._move(record, TaskState.WAITING if record.pending else TaskState.READY)
+
+    def _attach(self, record: TaskRecord, leader: TaskRecord) -> None:
+        record.leader = leader.task_id
+        self._ties.follow(record.task_id, leader.task_id)
+        self._move(record, TaskState.ATTACHED)
+
+    def _promote_followers(self, cancelled: TaskRecord) -> None:
+        """Let the first task attached to a cancelled one stand for their key, and attach the others to it."""
+        followers = [self.tasks[task_id] for task_id in self._ties.followers(cancelled.task_id)]
+        for record in followers:
+            self._ties.unfollow(record.task_id, cancelled.task_id)
+        if followers:
+            first, *others = followers
+            first.leader = None
+            first.ask_first = True
+            self._ties.lead(first.store, first.key, first.task_id)
+            self._settle(first)
+            for record in others:
+                self._attach(record, first)
+
+    def _avoid(self, record: TaskRecord, event: events.AttemptFailed) -> None:
+        """Remember the place that an attempt ended at: the node where a slot died, else the worker."""
+        died = event.ending == Ending.SLOT_DIED.value
+        place = (event.node or event.worker) if died else event.worker
+        if place:
+            record.avoid = (*record.avoid, self._share(place))[-_AVOIDED:]
+
+    def _move(self, record: TaskRecord, state: TaskState) -> None:
+        before = record.state
+        if before is TaskState.READY:
+            self.ready.discard(record)
+        elif before is TaskState.BACKOFF:
+            self.ready.delay(record, -1)
+        self._counts[before] -= 1
+        self._counts[state] += 1
+        record.state = state
+        if state is not TaskState.SENT:
+            record.worker = record.allocation = None
+        if state is not TaskState.BACKOFF:
+            record.retry_at = None
+        if state is TaskState.READY:
+            self.ready.add(record)
+        elif state is TaskState.BACKOFF:
+            self.ready.delay(record, +1)
+
+    def _end(self, record: TaskRecord, state: TaskState) -> None:
+        """Move to a state that is for good, and let go of what is no longer needed."""
+        self._move(record, state)
+        if record.leader is not None:
+            self._ties.unfollow(record.task_id, record.leader)
+        record.function = record.arguments = None
+        if state is TaskState.DONE:
+            record.label = ""
+            record.ancestors = record.avoid = ()
+
+    def _share(self, value: Shared) -> Shared:
+        """Return the one copy of a value that many tasks have."""
+        shared: Shared = self._shared.setdefault(value, value)
+        return shared
+
+
+def _is_backing_off(entry: tuple[float, int, TaskRecord]) -> bool:
+    return entry[2].state is TaskState.BACKOFF and entry[2].retry_at == entry[0]

@@ -1,0 +1,141 @@
+"""How much time a task must be given, and whether any allocation can give it.
+
+Rule 1: pure. A task is refused on proof only (its user's word, or an attempt of its own that ran longer than any
+allocation leaves); an estimate that is too large for every allocation becomes "a fresh one".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from scalable_hpc.lineage.learned import CUT_OFF_FACTOR, Learned
+from scalable_hpc.lineage.record import TaskRecord
+from scalable_hpc.model.resources import Needs, WorkerType
+from scalable_hpc.model.units import format_memory, format_walltime
+
+MARGIN_S = 5.0
+"""Kept free at the end of an allocation unless its target says otherwise."""
+_START_S = 1.0
+_START_SHARE = 0.01
+"""Of a walltime, besides a second: what passes before a new worker can begin its first attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One worker type on the target, and how long its allocations last."""
+
+    worker_type: WorkerType
+    walltime_s: float | None = None
+    """None: without end."""
+    margin_s: float = MARGIN_S
+    """Kept free at the end of an allocation."""
+
+    def usable_s(self, observed_s: float | None) -> float:
+        """Return the longest run time that a new allocation has room for.
+
+        Args:
+            observed_s: the most time that recent workers of this type really had when they came.
+        """
+        if self.walltime_s is None:
+            return math.inf
+        left_s = self.walltime_s if observed_s is None else min(observed_s, self.walltime_s)
+        return left_s - self.margin_s - _START_S - _START_SHARE * self.walltime_s
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A task that no allocation can ever run."""
+
+    record: TaskRecord
+    error_type: str
+    error: str
+
+
+class Allowance:
+    """What each task must be given, for one round of placement."""
+
+    def __init__(self, offers: Sequence[Offer], learned: Learned, observed_s: Mapping[str, float | None]) -> None:
+        self._offers = {offer.worker_type.name: offer for offer in offers}
+        self._learned = learned
+        self._usable_s = {name: offer.usable_s(observed_s.get(name)) for name, offer in self._offers.items()}
+        self._fitting: dict[Needs, tuple[Offer, ...]] = {}
+
+    def margin_s(self, worker_type: str) -> float:
+        """Return what is kept free at the end of an allocation of that type."""
+        offer = self._offers.get(worker_type)
+        return MARGIN_S if offer is None else offer.margin_s
+
+    def fitting(self, needs: Needs) -> tuple[Offer, ...]:
+        """Return the offers whose idle worker could run such a task."""
+        found = self._fitting.get(needs)
+        if found is None:
+            found = tuple(offer for offer in self._offers.values() if offer.worker_type.fits(needs))
+            self._fitting[needs] = found
+        return found
+
+    def need_s(self, record: TaskRecord) -> float | None:
+        """How long to allow for a task (seconds); None: nothing is known."""
+        need_s = record.expected_runtime_s
+        if need_s is None:
+            need_s = self._learned.need_s(record.name)
+        if record.bound_s:
+            need_s = max(need_s or 0.0, record.bound_s * CUT_OFF_FACTOR)
+        if need_s is None:
+            return None
+        if record.timeout_s is not None:
+            need_s = min(need_s, record.timeout_s)
+        return min(need_s, max(self._proven_s(record), self._most_usable_s(record.needs)))
+
+    def refusal(self, record: TaskRecord) -> Refusal | None:
+        """Say why no allocation can ever run a task; None: one can, or nothing is known of allocations."""
+        if not self._offers:
+            return None
+        if not self.fitting(record.needs):
+            return self._too_large(record)
+        if self._proven_s(record) > self._most_usable_s(record.needs):
+            return self._too_long(record)
+        return None
+
+    def _proven_s(self, record: TaskRecord) -> float:
+        proven_s = max(record.expected_runtime_s or 0.0, record.bound_s)
+        return proven_s if record.timeout_s is None else min(proven_s, record.timeout_s)
+
+    def _most_usable_s(self, needs: Needs) -> float:
+        return max((self._usable_s[offer.worker_type.name] for offer in self.fitting(needs)), default=math.inf)
+
+    def _too_long(self, record: TaskRecord) -> Refusal:
+        proven_s = self._proven_s(record)
+        best = max(self.fitting(record.needs), key=lambda offer: self._usable_s[offer.worker_type.name])
+        usable_s = self._usable_s[best.worker_type.name]
+        walltime_s = best.walltime_s or 0.0
+        ran = record.bound_s >= proven_s
+        told = f"ran {record.bound_s:.1f} s and was not done" if ran else f"is expected to run {proven_s:.1f} s"
+        wanted = format_walltime(proven_s * (CUT_OFF_FACTOR if ran else 1.0) + walltime_s - usable_s)
+        return Refusal(
+            record,
+            "TaskTooLong",
+            f"{record.task_id!r} {told}, but an allocation of {best.worker_type.name!r} with walltime"
+            f" {format_walltime(walltime_s)!r} has room for {usable_s:.1f} s; it needs a walltime of {wanted!r}"
+            f"{' or more' if ran else ''}",
+        )
+
+    def _too_large(self, record: TaskRecord) -> Refusal:
+        needs = record.needs
+        asked = f"{needs.cpus} cpus" + (f", {needs.gpus} gpus" if needs.gpus else "")
+        asked += f", {format_memory(needs.memory)} of memory" if needs.memory is not None else ""
+        asked += f" on worker type {needs.worker_type!r}" if needs.worker_type else ""
+        offered = "; ".join(_shape(offer.worker_type) for offer in self._offers.values())
+        smaller = Needs(needs.cpus, None, needs.gpus, needs.worker_type)
+        return Refusal(
+            record,
+            "TaskOutOfMemory" if self.fitting(smaller) else "TaskError",
+            f"{record.task_id!r} needs {asked}; no worker type offers that: {offered}",
+        )
+
+
+def _shape(worker_type: WorkerType) -> str:
+    memory = "" if worker_type.memory is None else f", {format_memory(worker_type.memory)}"
+    gpus = f", {worker_type.gpus} gpus" if worker_type.gpus else ""
+    return f"{worker_type.name!r} has {worker_type.cpus} cpus{gpus}{memory}"

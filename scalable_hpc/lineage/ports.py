@@ -1,0 +1,64 @@
+"""What the keeper asks of the rest of the driver; each port is given to it by the wiring."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from scalable_hpc.model.allocations import ExitReason
+from scalable_hpc.model.messages import Bundle
+from scalable_hpc.model.tasks import AttemptId, Locator
+
+Clock = Callable[[], float]
+"""Seconds since the epoch."""
+
+AllocationWord = Callable[[str], Awaitable[tuple[ExitReason | None, str]]]
+"""Asks how an allocation ended, by name: the reason (None: not known yet) and the batch system's own words."""
+
+
+class Transport(Protocol):
+    """The way to the workers; every verb returns at once and never raises for a worker that is gone."""
+
+    def send(self, worker_address: str, bundles: Sequence[Bundle]) -> None:
+        """Give bundles to a worker. Each attempt in them is answered: done, ended, or its worker gone."""
+
+    def cancel_attempts(self, worker_address: str, attempts: Iterable[AttemptId]) -> None:
+        """Have a worker stop attempts; it answers each as ended."""
+
+    def release(self, keys: Iterable[str]) -> None:
+        """Let go of bundles; those that are unknown or over are no error."""
+
+
+class ResultStore(Protocol):
+    """Where durable results lie; called off the loop."""
+
+    def lookup(self, store: str, key: str) -> Locator | None:
+        """Return a result that was published under a key; None: there is none, or none that is sound."""
+
+
+class FlightRecord(Protocol):
+    """What a worker's flight recorder tells."""
+
+    @property
+    def node(self) -> str:
+        """The worker's node."""
+
+    @property
+    def last_at(self) -> float:
+        """When it last wrote."""
+
+    @property
+    def running(self) -> Mapping[AttemptId, float]:
+        """Attempts that were executing, and since when."""
+
+    @property
+    def ended(self) -> Mapping[AttemptId, str]:
+        """Attempts that had ended, and how."""
+
+    @property
+    def memory(self) -> Mapping[AttemptId, int]:
+        """Highest memory sample (bytes)."""
+
+
+Flight = Callable[[str], FlightRecord]
+"""Reads a flight recorder by path, off the loop; raises a ScalableError or OSError when it cannot be read."""

@@ -1,0 +1,131 @@
+"""One task as the ledger keeps it: what it is, where it stands, what happened to it.
+
+Rule 1: pure, and small: a waiting task may cost 2 kB in all, so what many tasks share is kept once, and what an ended
+task no longer needs is let go.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from scalable_hpc.faults.judge import TaskHistory
+from scalable_hpc.lineage.lanes import Lane
+from scalable_hpc.model.resources import Needs
+from scalable_hpc.model.tasks import AttemptId, Locator, Payload, RetryPolicy
+
+
+class TaskState(Enum):
+    """Where a task stands."""
+
+    WAITING = "waiting"
+    """For ancestors."""
+    ATTACHED = "attached"
+    """To a task with the same key that is in flight."""
+    READY = "ready"
+    BACKOFF = "backoff"
+    SENT = "sent"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+OVER = frozenset({TaskState.DONE, TaskState.FAILED, TaskState.CANCELLED})
+
+
+@dataclass(slots=True, eq=False)
+class TaskRecord:
+    """A task of the run; changed by the ledger only."""
+
+    task_id: str
+    name: str
+    key: str
+    store: str
+    order: int
+    """Of submission; a task that is tried again keeps its place."""
+    needs: Needs
+    policy: RetryPolicy
+    function: Payload | None
+    """None once the task is over; so are the arguments."""
+    arguments: Payload | None
+    ancestors: tuple[tuple[str, str], ...] = ()
+    """``(task_id, key)`` of each."""
+    timeout_s: float | None = None
+    expected_runtime_s: float | None = None
+    priority: int = 0
+    label: str = ""
+    state: TaskState = TaskState.WAITING
+    pending: int = 0
+    """Ancestors that are not done."""
+    attempts: int = 0
+    charged: int = 0
+    uncharged: int = 0
+    deaths: int = 0
+    first_placed_at: float | None = None
+    bound_s: float = 0.0
+    """It is known to need longer than this: the longest it ran before something else ended it."""
+    retry_at: float | None = None
+    worker: str | None = None
+    """Where its attempt is, while it is SENT."""
+    allocation: str | None = None
+    avoid: tuple[str, ...] = ()
+    """Nodes and workers that the next attempt had better not go to."""
+    ask_first: bool = False
+    """Its result may be in the store already: it was tried before, or an equal call was."""
+    leader: str | None = None
+    """The task with the same key that it is attached to."""
+    result: Locator | None = None
+    """Once DONE; without its inline bytes."""
+    error: str = ""
+    """Once FAILED: ``Type: message``."""
+    ticket: int = field(default=0, repr=False)
+    lane: Lane | None = field(default=None, repr=False)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing can happen to it any more."""
+        return self.state in OVER
+
+    @property
+    def attempt(self) -> AttemptId:
+        """The latest attempt."""
+        return AttemptId(self.task_id, self.attempts)
+
+    @property
+    def history(self) -> TaskHistory:
+        """What the judge may know of it."""
+        return TaskHistory(self.charged, self.uncharged, self.deaths, self.first_placed_at)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """What an observer may compare: two ledgers that agree in these agree on the run."""
+
+    state: TaskState
+    attempts: int
+    charged: int
+    uncharged: int
+    deaths: int
+    bound_s: float
+    retry_at: float | None
+    worker: str | None
+    avoid: tuple[str, ...]
+    digest: str | None
+    error: str
+
+
+def view_of(record: TaskRecord) -> TaskView:
+    """Return a record as an observer may see it."""
+    return TaskView(
+        record.state,
+        record.attempts,
+        record.charged,
+        record.uncharged,
+        record.deaths,
+        record.bound_s,
+        record.retry_at,
+        record.worker,
+        record.avoid,
+        record.result.digest if record.result else None,
+        record.error,
+    )

@@ -1,0 +1,200 @@
+"""The workers that are connected, and which bundles each of them has in hand.
+
+Rule 1: pure, and live only: none of it is journaled, a new driver starts with an empty roster.
+Rule 2: what a worker has in hand is counted in bundles (one Dask task each) until every attempt in it was accounted
+for, also when its task is over for another reason: the slot is taken as long as the worker says nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from scalable_hpc.model.messages import WorkerHello
+from scalable_hpc.model.resources import Needs
+from scalable_hpc.model.tasks import AttemptId
+
+_HELLOS_REMEMBERED = 20
+_HELLOS_WANTED = 3
+"""One worker that came up slowly says nothing about the time that allocations leave."""
+
+
+@dataclass(slots=True)
+class Load:
+    """A bundle in hand."""
+
+    attempts: set[AttemptId]
+    needs: Needs
+    """Of each attempt in it; they run one after the other."""
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """A worker as the keeper sees it."""
+
+    address: str
+    allocation: str
+    worker_type: str
+    node: str
+    slots: int
+    cpus: int = 1
+    memory: int | None = None
+    gpus: int = 0
+    deadline: float | None = None
+    recorder: str = ""
+    draining: str = ""
+    """Why it gets nothing new; empty: it does."""
+    loads: dict[str, Load] = field(default_factory=dict)
+    cpus_used: int = 0
+    memory_used: int = 0
+    gpus_used: int = 0
+
+    @property
+    def cpus_offered(self) -> int:
+        """More slots than cpus is the user's wish to share them, so a slot is worth a cpu at least."""
+        return max(self.cpus, self.slots)
+
+    @property
+    def assigned(self) -> int:
+        """Bundles in hand."""
+        return len(self.loads)
+
+    def time_left_s(self, now: float) -> float:
+        """Seconds until walltime ends it; infinite when that is not known."""
+        return math.inf if self.deadline is None else self.deadline - now
+
+    def memory_of(self, needs: Needs) -> int:
+        """What an attempt is counted with: its word, or a slot's fair share."""
+        if needs.memory is not None:
+            return needs.memory
+        return 0 if self.memory is None else self.memory // max(1, self.slots)
+
+    def take(self, key: str, attempts: Iterable[AttemptId], needs: Needs) -> None:
+        """Count a bundle in."""
+        self.loads[key] = Load(set(attempts), needs)
+        self._count(needs, +1)
+
+    def drop(self, key: str) -> None:
+        """Count a bundle out."""
+        load = self.loads.pop(key, None)
+        if load is not None:
+            self._count(load.needs, -1)
+
+    def _count(self, needs: Needs, sign: int) -> None:
+        self.cpus_used += sign * needs.cpus
+        self.memory_used += sign * self.memory_of(needs)
+        self.gpus_used += sign * needs.gpus
+
+
+def worker_of(hello: WorkerHello) -> Worker:
+    """Return a worker that has just said hello."""
+    return Worker(
+        hello.address,
+        hello.allocation,
+        hello.worker_type,
+        hello.node,
+        hello.slots,
+        hello.cpus,
+        hello.memory,
+        hello.gpus,
+        hello.deadline,
+        hello.recorder,
+    )
+
+
+class Roster:
+    """All workers by address, and where each attempt is."""
+
+    def __init__(self) -> None:
+        self._workers: dict[str, Worker] = {}
+        self._places: dict[AttemptId, tuple[str, str]] = {}
+        """Attempt to worker's address and bundle's key."""
+        self._drained: dict[str, str] = {}
+        """Allocations that get nothing new, and why; also for workers of theirs that come later."""
+        self._observed: dict[str, deque[float]] = {}
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(self._workers.values())
+
+    def get(self, address: str) -> Worker | None:
+        """Return a worker; None when it is not connected."""
+        return self._workers.get(address)
+
+    def of_allocation(self, allocation: str) -> list[Worker]:
+        """Return the workers of an allocation."""
+        return [worker for worker in self if worker.allocation == allocation]
+
+    def hello(self, hello: WorkerHello, now: float) -> None:
+        """Enter a worker; one that says hello again may have a new deadline and keeps what it has in hand."""
+        known = self._workers.get(hello.address)
+        if known is not None and known.allocation == hello.allocation:
+            known.deadline = hello.deadline
+            return
+        worker = worker_of(hello)
+        worker.draining = self._drained.get(hello.allocation, "")
+        self._workers[hello.address] = worker
+        observed = self._observed.setdefault(hello.worker_type, deque(maxlen=_HELLOS_REMEMBERED))
+        observed.append(worker.time_left_s(now))
+
+    def drain(self, address: str, because: str, deadline: float | None = None) -> None:
+        """Give a worker nothing new; one that is not here is no error."""
+        worker = self._workers.get(address)
+        if worker is not None:
+            worker.draining = because
+            worker.deadline = worker.deadline if deadline is None else deadline
+
+    def drain_allocation(self, allocation: str, because: str) -> None:
+        """Give nothing new to the workers of an allocation, now and later."""
+        self._drained[allocation] = because
+        for worker in self.of_allocation(allocation):
+            worker.draining = because
+
+    def remove(self, address: str) -> Worker | None:
+        """Take a worker out and return it with what it had in hand."""
+        worker = self._workers.pop(address, None)
+        if worker is not None:
+            for load in worker.loads.values():
+                for attempt in load.attempts:
+                    self._places.pop(attempt, None)
+        return worker
+
+    def assign(self, address: str, key: str, attempts: Iterable[AttemptId], needs: Needs) -> None:
+        """Note that a bundle goes to a worker."""
+        several = tuple(attempts)
+        self._workers[address].take(key, several, needs)
+        for attempt in several:
+            self._places[attempt] = (address, key)
+
+    def place_of(self, attempt: AttemptId) -> str | None:
+        """Return the address of the worker that has an attempt in hand."""
+        place = self._places.get(attempt)
+        return None if place is None else place[0]
+
+    def accounted(self, attempt: AttemptId) -> str | None:
+        """Note that an attempt is over; return the key of its bundle when that was the last one in it."""
+        place = self._places.pop(attempt, None)
+        if place is None:
+            return None
+        address, key = place
+        worker = self._workers[address]
+        load = worker.loads[key]
+        load.attempts.discard(attempt)
+        if load.attempts:
+            return None
+        worker.drop(key)
+        return key
+
+    def busy(self) -> dict[str, int]:
+        """Return how many attempts the workers of each allocation have in hand; idle ones count 0."""
+        found: dict[str, int] = {}
+        for worker in self:
+            attempts = sum(len(load.attempts) for load in worker.loads.values())
+            found[worker.allocation] = found.get(worker.allocation, 0) + attempts
+        return found
+
+    def longest_left_s(self, worker_type: str) -> float | None:
+        """Return the most time that recent workers of a type had when they came; None: too few came to tell."""
+        observed = self._observed.get(worker_type, ())
+        return max(observed) if len(observed) >= _HELLOS_WANTED else None

@@ -1,0 +1,219 @@
+"""What follows when something happened to a task: events, for the keeper to apply, journal and act on.
+
+Rule 1: pure, and nothing is applied here: a ruling reads the ledger and returns the events.
+Rule 2: every task that fails for good gets one ``TaskGivenUp``, whatever else is said about it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Iterator
+
+from scalable_hpc.faults.evidence import describe
+from scalable_hpc.faults.judge import Judgement, judge
+from scalable_hpc.faults.retry import Action, Decision, decide
+from scalable_hpc.lineage.ledger import Ledger
+from scalable_hpc.lineage.record import TaskRecord, TaskState
+from scalable_hpc.model.events import AttemptFailed, Event, ReceiptTaken, TaskCancelled, TaskGivenUp
+from scalable_hpc.model.tasks import Ending, Evidence, Locator, Receipt, Verdict
+
+_LOG_TAIL = 2_000
+"""Characters of a dead slot's output that go into the error."""
+
+
+def on_receipt(ledger: Ledger, receipt: Receipt, now: float) -> list[Event]:
+    """Take a receipt: the first one for a task ends it, and all that are attached to it; later ones are only noted."""
+    record = ledger.tasks.get(receipt.attempt.task_id)
+    if record is None:
+        return []
+    taken = _taken(receipt, now, late=record.is_over)
+    if record.is_over:
+        return [taken]
+    return [taken, *_shared(ledger, record, receipt.result, now)]
+
+
+def on_found(ledger: Ledger, record: TaskRecord, found: Locator, now: float) -> list[Event]:
+    """Take a result that lay in the store already, published by an attempt whose receipt got lost."""
+    return [_reused(record, found, now), *_shared(ledger, record, found, now)]
+
+
+def on_evidence(ledger: Ledger, evidence: Evidence, now: float, rng: random.Random) -> list[Event]:
+    """Judge an attempt that ended without a receipt; one that is not its task's current attempt is no news."""
+    record = ledger.tasks.get(evidence.attempt.task_id)
+    if record is None or record.state is not TaskState.SENT or evidence.attempt.number != record.attempts:
+        return []
+    judgement = judge(evidence, record.history, record.policy)
+    decision = decide(judgement, record.history, record.policy, now, rng)
+    failed = _attempt_failed(evidence, record, judgement, decision, now)
+    if decision.action is not Action.GIVE_UP:
+        return [failed]
+    error_type, error = _error(evidence, record, judgement, decision)
+    return [failed, *give_up(ledger, record, error_type, error, failed.because, now)]
+
+
+def give_up(ledger: Ledger, record: TaskRecord, error_type: str, error: str, because: str, now: float) -> list[Event]:
+    """Fail a task for good, with the tasks attached to it and all that wait for its result."""
+    given_up = TaskGivenUp(now, record.task_id, error_type, error, because)
+    return [given_up, *_fallen(ledger, record, f"failed: {error_type}: {error}", given_up, now)]
+
+
+def cancel(ledger: Ledger, task_id: str, because: str, now: float) -> list[Event]:
+    """Cancel a task; those that wait for its result fail, those that are attached to it go their own way."""
+    record = ledger.tasks.get(task_id)
+    if record is None or record.is_over:
+        return []
+    fallen = _fallen(ledger, record, f"was cancelled: {because}", None, now)
+    return [TaskCancelled(now, task_id, because), *fallen]
+
+
+def on_submitted(ledger: Ledger, record: TaskRecord, now: float) -> list[Event]:
+    """Fail a task that was submitted after one of its ancestors had failed or been cancelled."""
+    if record.is_over:
+        return []
+    for ancestor_id, _ in record.ancestors:
+        ancestor = ledger.tasks.get(ancestor_id)
+        if ancestor is not None and ancestor.state in (TaskState.FAILED, TaskState.CANCELLED):
+            why = f"failed: {ancestor.error}" if ancestor.state is TaskState.FAILED else "was cancelled"
+            message = _chain([record.task_id, ancestor_id], why)
+            return give_up(ledger, record, "AncestorFailed", message, message, now)
+    return []
+
+
+def on_new_driver(ledger: Ledger, now: float, rng: random.Random) -> Iterator[list[Event]]:
+    """Settle what a driver that ended left open; apply each ruling before asking for the next."""
+    for record in list(ledger.in_state(TaskState.SENT)):
+        ended = Evidence(
+            record.attempt,
+            Ending.WORKER_LOST,
+            now,
+            worker=record.worker,
+            allocation=record.allocation,
+            expected=True,
+            log_tail="the driver that had sent it ended",
+        )
+        yield on_evidence(ledger, ended, now, rng)
+    for record in list(ledger.in_state(TaskState.ATTACHED)):
+        leader = ledger.tasks[record.leader or ""]
+        if leader.result is not None:
+            yield [_reused(record, leader.result, now)]
+        elif leader.state is TaskState.FAILED:
+            error_type, _, error = leader.error.partition(": ")
+            yield give_up(ledger, record, error_type, error, f"the same call as {leader.task_id}, which failed", now)
+    for record in list(ledger.in_state(TaskState.WAITING, TaskState.ATTACHED)):
+        yield on_submitted(ledger, record, now)
+
+
+def _shared(ledger: Ledger, leader: TaskRecord, result: Locator, now: float) -> list[Event]:
+    """Give a result to the tasks with the same key that were attached to the one that made it."""
+    return [_reused(ledger.tasks[task_id], result, now) for task_id in ledger.followers(leader.task_id)]
+
+
+def _taken(receipt: Receipt, now: float, *, late: bool) -> ReceiptTaken:
+    return ReceiptTaken(
+        now,
+        receipt.attempt.task_id,
+        receipt.attempt.number,
+        receipt.result.digest,
+        receipt.result.size,
+        receipt.started_at,
+        receipt.ended_at,
+        receipt.peak_memory,
+        receipt.node,
+        receipt.allocation,
+        receipt.reused,
+        late,
+    )
+
+
+def _attempt_failed(
+    evidence: Evidence, record: TaskRecord, judgement: Judgement, decision: Decision, now: float
+) -> AttemptFailed:
+    facts = evidence.exception
+    return AttemptFailed(
+        at=now,
+        task_id=record.task_id,
+        attempt=record.attempts,
+        ending=evidence.ending.value,
+        verdict=judgement.verdict.value,
+        charged=judgement.charged,
+        decision=decision.action.value,
+        because=f"{judgement.because}; {decision.because}",
+        retry_at=decision.retry_at,
+        worker=evidence.worker or record.worker,
+        allocation=evidence.allocation or record.allocation,
+        node=evidence.node,
+        error_type=facts.type_name if facts else None,
+        error=facts.message if facts else None,
+        traceback=facts.traceback if facts else evidence.log_tail,
+        exit_code=evidence.exit_code,
+        signal=evidence.signal,
+        ran_s=evidence.ran_s,
+        peak_memory=evidence.peak_memory,
+        allocation_reason=evidence.allocation_reason,
+    )
+
+
+def _reused(record: TaskRecord, found: Locator, now: float) -> ReceiptTaken:
+    return ReceiptTaken(
+        now,
+        record.task_id,
+        record.attempts,
+        found.digest,
+        found.size,
+        started_at=now,
+        ended_at=now,
+        peak_memory=0,
+        node="",
+        allocation="",
+        reused=True,
+    )
+
+
+def _fallen(
+    ledger: Ledger, root: TaskRecord, why: str, given_up: TaskGivenUp | None, now: float
+) -> Iterator[TaskGivenUp]:
+    """Fail what hangs on a task: what waits for its result and, unless it was cancelled, what is attached to it."""
+    seen = {root.task_id}
+    queue: deque[tuple[list[str], TaskGivenUp | None]] = deque([([root.task_id], given_up)])
+    while queue:
+        path, cause = queue.popleft()
+        for task_id in ledger.dependents(path[0]):
+            if task_id not in seen:
+                seen.add(task_id)
+                message = _chain([task_id, *path], why)
+                fallen = TaskGivenUp(now, task_id, "AncestorFailed", message, message)
+                queue.append(([task_id, *path], fallen))
+                yield fallen
+        if cause is None:
+            continue
+        for task_id in ledger.followers(path[0]):
+            if task_id not in seen:
+                seen.add(task_id)
+                because = f"the same call as {path[0]}: {cause.because}"
+                same = TaskGivenUp(now, task_id, cause.error_type, cause.error, because)
+                queue.append(([task_id, *path[1:]], same))
+                yield same
+
+
+def _chain(path: list[str], why: str) -> str:
+    """Name the tasks from the one that was not run to the one that is to blame."""
+    return f"{path[0]!r} was not run: {' <- '.join(path)} {why}"
+
+
+def _error(evidence: Evidence, record: TaskRecord, judgement: Judgement, decision: Decision) -> tuple[str, str]:
+    """Return type and text of the error that the task's future raises."""
+    told = describe(evidence)
+    if evidence.ending is Ending.EXCEPTION and evidence.exception is not None:
+        facts = evidence.exception
+        return facts.type_name.removeprefix("builtins."), facts.message
+    if judgement.verdict is Verdict.KILLER:
+        before = f"; the one before it died on {record.avoid[-1]}" if record.avoid else ""
+        return "TaskKilled", f"{record.task_id!r}: {told}{before}{_tail(evidence)}"
+    if evidence.ending is Ending.TIMEOUT:
+        return "TaskTimeout", f"{record.task_id!r} ran longer than its timeout of {record.timeout_s or 0:g} s"
+    return "AttemptsExhausted", f"{record.task_id!r}: {told}; {decision.because}{_tail(evidence)}"
+
+
+def _tail(evidence: Evidence) -> str:
+    return f"\n\nthe end of its output:\n{evidence.log_tail[-_LOG_TAIL:]}" if evidence.log_tail else ""

@@ -1,0 +1,227 @@
+"""Placement: which ready task goes to which worker now.
+
+Rule 1: pure. Placed and refused tasks are taken from the ready queue; nothing else changes.
+Rule 2: a worker has at most ``slots`` bundles in hand, and a few more only of tasks that are over within a second.
+Rule 3: a task goes only where its need, and the margin, fit into the time left; a task of which nothing is known goes
+where there is most of it.
+Rule 4: large and long tasks choose first, each the tightest place that has room for it, so that short ones are left
+to fill the ends of allocations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from scalable_hpc.lineage.lanes import Lane, LaneKey, ReadyQueue
+from scalable_hpc.lineage.learned import Learned
+from scalable_hpc.lineage.need import Allowance, Refusal
+from scalable_hpc.lineage.record import TaskRecord
+from scalable_hpc.lineage.rooms import Room, Rooms, is_large, room_of, worker_to_hold
+from scalable_hpc.lineage.roster import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRules:
+    """How full workers are kept."""
+
+    prefetch_below_s: float = 1.0
+    """Only tasks shorter than this (mean) are sent ahead: a round trip (15-40 ms) would cost them more than 2 %."""
+    prefetch_share: float = 0.5
+    """Bundles sent ahead, per slot."""
+    bundle_below_s: float = 0.1
+    """Only tasks shorter than this (mean) travel in bundles."""
+    bundle_target_s: float = 0.3
+    """How long a bundle is to last."""
+    bundle_most: int = 256
+    believed_after: int = 8
+    """Receipts after which a mean is believed."""
+
+    def bound(self, slots: int) -> int:
+        """How many bundles a worker may ever have in hand."""
+        return slots + max(1, math.floor(slots * self.prefetch_share))
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """One task to be sent; those with the same ``bundle`` travel together."""
+
+    record: TaskRecord
+    worker: Worker
+    bundle: int
+    need_s: float | None
+    time_left_s: float | None
+
+
+@dataclass(slots=True)
+class Plan:
+    """One round's outcome."""
+
+    placements: list[Placement] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    unplaced: dict[LaneKey, str] = field(default_factory=dict)
+    """Why the first task of a lane, and so those behind it, still wait."""
+
+
+def place(
+    ready: ReadyQueue,
+    workers: Iterable[Worker],
+    learned: Learned,
+    allowance: Allowance,
+    now: float,
+    rules: WindowRules,
+) -> Plan:
+    """Match ready tasks with workers for one round; see the module's rules."""
+    here = [worker for worker in workers if not worker.draining]
+    return _Round(ready, here, learned, allowance, now, rules).run()
+
+
+class _Round:
+    def __init__(
+        self,
+        ready: ReadyQueue,
+        workers: list[Worker],
+        learned: Learned,
+        allowance: Allowance,
+        now: float,
+        rules: WindowRules,
+    ) -> None:
+        self.ready = ready
+        self.workers = workers
+        self.learned = learned
+        self.allowance = allowance
+        self.now = now
+        self.rules = rules
+        self.plan = Plan()
+        self.bundles: dict[str, int] = {}
+        """Placed in this round, by worker."""
+        self.held: set[str] = set()
+        """Workers that get nothing more in this round: a large task waits for them."""
+
+    def run(self) -> Plan:
+        lanes = self._ranked()
+        rooms = Rooms((self._room(worker, worker.slots) for worker in self.workers), self.workers)
+        for lane in lanes:
+            self._fill(lane, rooms)
+        short = [lane for lane in lanes if lane.live and self._may_go_ahead(lane.key)]
+        if short:
+            open_ones = [worker for worker in self.workers if worker.address not in self.held]
+            bound = self.rules.bound
+            ahead = Rooms((self._room(worker, bound(worker.slots)) for worker in open_ones), self.workers)
+            for lane in short:
+                self._fill_ahead(lane, ahead)
+        for lane in lanes:
+            if lane.live:
+                self.plan.unplaced.setdefault(lane.key, self._nobody(lane.key.worker_type))
+        return self.plan
+
+    def _ranked(self) -> list[Lane]:
+        """Refuse what can never run, then order: priority, large ones, unknown run times, longest, oldest."""
+        ranked = []
+        for lane in self.ready.lanes():
+            head = self._head(lane)
+            if head is not None:
+                need_s = self.allowance.need_s(head)
+                size = -head.needs.gpus, -head.needs.cpus, not is_large(head.needs)
+                ranked.append(((-head.priority, *size, need_s is not None, -(need_s or 0.0), head.order), lane))
+        ranked.sort(key=lambda entry: entry[0])
+        return [lane for _, lane in ranked]
+
+    def _head(self, lane: Lane) -> TaskRecord | None:
+        """Return the lane's next task that could run on some allocation."""
+        while True:
+            record: TaskRecord | None = lane.head()
+            refusal = None if record is None else self.allowance.refusal(record)
+            if refusal is None:
+                return record
+            self.ready.discard(refusal.record)
+            self.plan.refusals.append(refusal)
+
+    def _room(self, worker: Worker, most: int) -> Room:
+        margin_s = self.allowance.margin_s(worker.worker_type)
+        in_hand = worker.assigned + self.bundles.get(worker.address, 0)
+        return room_of(worker, self.now, margin_s, most - in_hand)
+
+    def _fill(self, lane: Lane, rooms: Rooms) -> None:
+        while rooms.free > 0:
+            head = self._head(lane)
+            if head is None:
+                return
+            need_s = self.allowance.need_s(head)
+            room = rooms.choose(head, need_s)
+            if room is None:
+                self.plan.unplaced[lane.key] = self._why_not(head, need_s, rooms)
+                if is_large(head.needs):
+                    self._hold_open_for(head, need_s, rooms)
+                return
+            self._send(lane, head, room, need_s, rooms)
+
+    def _hold_open_for(self, record: TaskRecord, need_s: float | None, rooms: Rooms) -> None:
+        free = (self._room(worker, 0) for worker in self.workers if worker.address not in self.held)
+        address = worker_to_hold(record, need_s, free)
+        if address is not None:
+            self.held.add(address)
+            rooms.hold_open(address)
+
+    def _fill_ahead(self, lane: Lane, rooms: Rooms) -> None:
+        """Send short tasks ahead, to the least loaded worker first."""
+        for room in sorted(rooms.of_type(lane.key.worker_type), key=lambda room: -room.bundles / room.worker.slots):
+            while room.bundles > 0:
+                head = self._head(lane)
+                need_s = None if head is None else self.allowance.need_s(head)
+                if head is None or need_s is None:
+                    return
+                if 2 * need_s > room.time_left_s or room.is_avoided(head):
+                    break
+                self._send(lane, head, room, need_s, rooms)
+
+    def _may_go_ahead(self, key: LaneKey) -> bool:
+        mean_s = self._believed_mean_s(key.name)
+        plain = key.cpus <= 1 and key.gpus == 0 and key.memory_class is None
+        return plain and mean_s is not None and mean_s < self.rules.prefetch_below_s
+
+    def _believed_mean_s(self, name: str) -> float | None:
+        return self.learned.mean_s(name) if self.learned.count(name) >= self.rules.believed_after else None
+
+    def _send(self, lane: Lane, head: TaskRecord, room: Room, need_s: float | None, rooms: Rooms) -> None:
+        """Take the lane's next task, or a bundle of short ones, for a room."""
+        number = len(self.plan.placements)
+        left_s = room.worker.time_left_s(self.now)
+        time_left_s = None if math.isinf(left_s) else left_s
+        members = self._bundle_size(lane, room, need_s, rooms.free)
+        record: TaskRecord | None = head
+        while record is not None:
+            self.ready.discard(record)
+            self.plan.placements.append(Placement(record, room.worker, number, need_s, time_left_s))
+            members -= 1
+            record = self._head(lane) if members > 0 else None
+            if record is not None and room.is_avoided(record):
+                break
+        rooms.take(room, head.needs)
+        address = room.worker.address
+        self.bundles[address] = self.bundles.get(address, 0) + 1
+
+    def _bundle_size(self, lane: Lane, room: Room, need_s: float | None, free: int) -> int:
+        mean_s = self._believed_mean_s(lane.key.name)
+        if mean_s is None or need_s is None or mean_s >= self.rules.bundle_below_s:
+            return 1
+        wanted = math.floor(self.rules.bundle_target_s / max(mean_s, 1e-6))
+        fair = math.ceil(lane.live / max(1, free))
+        in_time = math.floor(room.time_left_s / max(need_s, 1e-6)) if math.isfinite(room.time_left_s) else wanted
+        return max(1, min(wanted, fair, in_time, self.rules.bundle_most))
+
+    def _why_not(self, record: TaskRecord, need_s: float | None, rooms: Rooms) -> str:
+        times_s = [room.time_left_s for room in rooms.of_type(record.needs.worker_type)]
+        if not times_s:
+            return self._nobody(record.needs.worker_type)
+        if need_s is not None and need_s > max(times_s):
+            return f"it needs {need_s:.1f} s, no free slot has more than {max(times_s):.1f} s left"
+        if record.avoid and not is_large(record.needs):
+            return f"it had better go elsewhere than {', '.join(record.avoid)}"
+        return f"no worker has its {record.needs.cpus} cpus, {record.needs.gpus} gpus and memory free"
+
+    def _nobody(self, worker_type: str | None) -> str:
+        if any(worker_type in (None, worker.worker_type) for worker in self.workers):
+            return "every slot is taken, or its allocation is ending"
+        return "no worker is connected" if worker_type is None else f"no worker of type {worker_type!r} is connected"

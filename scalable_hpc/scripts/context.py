@@ -1,0 +1,100 @@
+"""Everything that a job-script template may use, decided beforehand; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+_SOURCE_AND_RUN = '. "$0" && exec "$@"'
+"""For ``bash -c``: reads the script named first, then becomes the command that follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptContext:
+    """One allocation, as its job script needs to know it."""
+
+    run_id: str
+    allocation: str
+    job_name: str
+    comment: str
+    worker_type: str
+    nodes: int
+    slots: int
+    """Per node."""
+    cpus: int
+    """Per node."""
+    memory: int | None
+    """Bytes per node; None: what the batch system gives."""
+    gpus: int
+    """Per node."""
+    walltime_s: int
+    output: Path
+    """Where the job's own output goes; absolute."""
+    run_dir: Path
+    work_dir: Path
+    python: tuple[str, ...]
+    """Command of the interpreter: where there is an image, the container's."""
+    launcher: tuple[str, ...]
+    """Arguments of ``python -m scalable_hpc.worker``."""
+    launch_prefix: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    modules: tuple[str, ...] = ()
+    setup: tuple[str, ...] = ()
+    """Shell code of the user's or the site's, taken as it stands."""
+    preload_script: str | None = None
+    """A shell script that is read before the worker starts; in a container, by the container's shell."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    gres: str | None = None
+    reservation: str | None = None
+    exclusive: bool = False
+    extra_directives: tuple[str, ...] = ()
+    excluded_nodes: tuple[str, ...] = ()
+    signal_lead_s: int | None = None
+    """How long before the end the job gets SIGUSR1; None: not at all."""
+
+    image: str | None = None
+    runtime: str | None = None
+    mounts: tuple[tuple[str, str], ...] = ()
+    """Host path to container path."""
+    shared_dirs: tuple[Path, ...] = ()
+    """Directories that a container must see under the same path, besides ``run_dir`` and ``work_dir``."""
+
+    def variables(self) -> dict[str, Any]:
+        """Return what a template sees: every field, and the commands made of them."""
+        known = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {**known, "worker": self.worker, "wants_gpus": self.wants_gpus}
+
+    @property
+    def wants_gpus(self) -> bool:
+        """Whether gpus must be asked for beside ``gres``."""
+        return self.gpus > 0 and "gpu" not in (self.gres or "")
+
+    @property
+    def worker(self) -> tuple[str, ...]:
+        """The words that become the worker's launcher, container and all."""
+        command = (*self.python, "-m", "scalable_hpc.worker", *self.launcher)
+        if self.image is None:
+            return (*self.launch_prefix, *command)
+        if self.preload_script is not None:
+            command = ("bash", "-c", _SOURCE_AND_RUN, self.preload_script, *command)
+        return (*self.launch_prefix, *self.container, *command)
+
+    @property
+    def container(self) -> tuple[str, ...]:
+        """The words that run a command in the image; empty without one."""
+        if self.image is None:
+            return ()
+        gpus = ("--nv",) if self.gpus else ()
+        binds = tuple(f"--bind={host}:{inside}" for host, inside in self._binds())
+        return (self.runtime or "apptainer", "exec", *gpus, *binds, f"--pwd={self.work_dir}", self.image)
+
+    def _binds(self) -> tuple[tuple[str, str], ...]:
+        """Return the mounts, then each shared directory that no other one contains."""
+        shared = dict.fromkeys((self.run_dir, self.work_dir, *self.shared_dirs))
+        outer = [one for one in shared if not any(other in one.parents for other in shared)]
+        return (*self.mounts, *((str(one), str(one)) for one in outer))

@@ -1,0 +1,113 @@
+"""Renders job scripts: ours, or a user's or site admin's of the same name, under the same rules.
+
+A template directory of one's own is searched first. A template in it may extend ours by its full name:
+``{% extends "builtin/slurm/worker.sh.j2" %}``.
+
+Rule 1: an unfiltered value, an unknown variable or an unsafe value is a TemplateError with file and line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from scalable_hpc.config.data_files import builtin_directory
+from scalable_hpc.errors import TemplateError
+from scalable_hpc.scripts.context import ScriptContext
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_SUFFIX = ".j2"
+
+
+def render_worker(context: ScriptContext, *, system: str, template_dirs: Sequence[Path] = ()) -> str:
+    """Return the job script of one allocation.
+
+    Args:
+        context: the allocation.
+        system: the batch system: the folder of the template.
+        template_dirs: searched before the built-in templates.
+
+    Raises:
+        TemplateError: a template is missing or wrong, or a value is unsafe where it stands.
+    """
+    import jinja2
+
+    name = f"{system}/worker.sh.j2"
+    environment = make_environment(template_dirs)
+    try:
+        text = environment.get_template(name).render(context.variables())
+    except jinja2.TemplateNotFound as err:
+        looked = ", ".join(f"'{folder}'" for folder in (*template_dirs, builtin_directory("templates")))
+        raise TemplateError(f"there is no template '{err.name}' in {looked}") from err
+    except jinja2.TemplateSyntaxError as err:
+        raise TemplateError(f"{err.filename or err.name}:{err.lineno}: {err.message}") from err
+    except jinja2.TemplateError as err:
+        raise TemplateError(f"{_place(err.__traceback__) or name}: {err.message}", hint=_hint(err)) from err
+    except TemplateError as err:
+        raise TemplateError(f"{_place(err.__traceback__) or name}: {err.message}", hint=err.hint) from err
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as err:
+        raise TemplateError(f"{_place(err.__traceback__) or name}: {type(err).__name__}: {err}") from err
+    if not text.startswith("#!"):
+        raise TemplateError(f"'{name}' does not begin with '#!': '{text[:40]}'")
+    return text.rstrip("\n") + "\n"
+
+
+def make_environment(template_dirs: Sequence[Path] = ()) -> Environment:
+    """Return the Jinja environment of job scripts: sandboxed, strict, and closed to unfiltered values."""
+    import jinja2
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    from scalable_hpc.scripts.filters import FILTERS
+
+    ours = jinja2.FileSystemLoader(builtin_directory("templates"))
+    environment = ImmutableSandboxedEnvironment(
+        loader=jinja2.ChoiceLoader(
+            [jinja2.FileSystemLoader(list(template_dirs)), ours, jinja2.PrefixLoader({"builtin": ours})]
+        ),
+        undefined=jinja2.StrictUndefined,
+        # Not for HTML: it makes every harmless piece a Markup, so that what is none can be told and refused.
+        autoescape=True,
+        finalize=_only_filtered,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.clear()
+    environment.filters.update(FILTERS)
+    return environment
+
+
+def _only_filtered(value: object) -> object:
+    """Let through what a filter made, and numbers; ``finalize`` of the environment."""
+    from jinja2 import Undefined
+    from markupsafe import Markup
+
+    if isinstance(value, Undefined):
+        str(value)  # a strict one raises, naming the variable
+    if isinstance(value, Markup) or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+        return value
+    raise TemplateError(
+        f'"{value}" reaches the script without a filter', hint="write {{ value | shell }}, for instance"
+    )
+
+
+def _place(traceback: TracebackType | None) -> str | None:
+    """Return ``file:line`` of the innermost template in a traceback; Jinja puts its templates' lines there."""
+    found = None
+    while traceback is not None:
+        file = traceback.tb_frame.f_code.co_filename
+        if file.endswith(_SUFFIX):
+            found = f"{file}:{traceback.tb_lineno}"
+        traceback = traceback.tb_next
+    return found
+
+
+def _hint(err: Exception) -> str | None:
+    from jinja2 import UndefinedError
+
+    names = ", ".join(sorted(ScriptContext.__dataclass_fields__))
+    return f"a template may use: {names}, worker, wants_gpus" if isinstance(err, UndefinedError) else None

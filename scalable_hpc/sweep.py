@@ -1,0 +1,69 @@
+"""What dead drivers left behind: their batch jobs are found by the run's name and cancelled.
+
+A driver that closes withdraws ``scheduler.json`` from its run directory; one that is killed cannot. So a run that still
+has one, and that nobody writes any more, was orphaned.
+
+Rule 1: a run whose writer lives is left alone, whoever it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from scalable_hpc.batch.backend import BatchBackend
+from scalable_hpc.errors import RunDirectoryError, ScalableError
+from scalable_hpc.lineage.lease import Lease
+from scalable_hpc.runs import RunDirectory, list_runs
+
+BackendOf = Callable[[str, RunDirectory], BatchBackend | None]
+"""The backend of a provider's name for a run; None where this machine has none."""
+
+
+async def sweep_orphans(runs_root: Path, backend_of: BackendOf, *, but: str) -> list[str]:
+    """Cancel the jobs of every run whose driver is dead; return what was done, in words, a line a run."""
+    orphans = await asyncio.to_thread(lambda: [run for run in list_runs(runs_root) if run.run_id != but and run.is_open])
+    done = []
+    for run in orphans:
+        try:
+            words = await _sweep(run, backend_of)
+        except ScalableError as error:
+            words = f"run {run.run_id} was left by its driver; its jobs could not be cancelled: {error.message}"
+        if words:
+            done.append(words)
+    return done
+
+
+async def _sweep(run: RunDirectory, backend_of: BackendOf) -> str:
+    try:
+        lease = await asyncio.to_thread(Lease.take, run.path)
+    except RunDirectoryError:
+        return ""  # its driver lives
+    try:
+        backend = backend_of(_provider(run), run)
+        if backend is None:
+            return ""
+        jobs = [seen.job_id for seen in await backend.find(run.run_id)]
+        if jobs:
+            await backend.cancel(jobs)
+        await asyncio.to_thread(_withdraw, run)
+    finally:
+        await asyncio.to_thread(lease.release)
+    what = f"cancelled its jobs {', '.join(jobs)}" if jobs else "it had no jobs left"
+    return f"run {run.run_id} was left by its driver: {what}"
+
+
+def _provider(run: RunDirectory) -> str:
+    try:
+        return str(json.loads(run.plan.read_text()).get("provider", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
+
+
+def _withdraw(run: RunDirectory) -> None:
+    """Tell workers that still wait for a driver that none will come, and destroy the keys."""
+    run.announcement.unlink(missing_ok=True)
+    shutil.rmtree(run.path / "security", ignore_errors=True)

@@ -1,0 +1,288 @@
+"""Takes bundles in, has slots carry them out, makes results durable, and reports.
+
+``run_bundle``, ``cancel_attempts`` and ``drain`` are what the driver calls here; they find the courier through the
+Dask worker that it is part of.
+
+Rule 1: user code, arguments and results stay bytes here; nothing of them is unpickled in this process.
+Rule 2: nothing here blocks the event loop, so that a heartbeat tells a living node.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from distributed.worker import get_worker
+
+from scalable_hpc.model.messages import Bundle, Envelope
+from scalable_hpc.model.tasks import AttemptId, Ending, Evidence, Locator
+from scalable_hpc.worker import outcomes, wire
+from scalable_hpc.worker import recorder as lines
+from scalable_hpc.worker.memory import Excess, Watched
+from scalable_hpc.worker.options import WorkerOptions
+from scalable_hpc.worker.outcomes import Outcome
+from scalable_hpc.worker.publisher import Publisher
+from scalable_hpc.worker.recorder import Recorder
+from scalable_hpc.worker.reporter import Reporter
+from scalable_hpc.worker.shares import seats_needed
+from scalable_hpc.worker.slots import Doom, Slot, SlotPool
+from scalable_hpc.worker.trip import Running, Settled, Trip
+
+CANCELLED_KEPT = 100_000
+"""Attempts that were cancelled before they came here are turned away when they do; the oldest are forgotten."""
+
+logger = logging.getLogger(__name__)
+
+
+class Courier:
+    """One worker's attempts; every method may be called from any thread."""
+
+    def __init__(self, options: WorkerOptions, pool: SlotPool, recorder: Recorder, reporter: Reporter) -> None:
+        self._options = options
+        self._pool = pool
+        self._recorder = recorder
+        self._reporter = reporter
+        self._lock = threading.Condition()
+        self._bundles = 0
+        self._unreported: set[AttemptId] = set()
+        self._running: dict[str, Running] = {}
+        """By the token of the slot."""
+        self._cancelled: OrderedDict[AttemptId, None] = OrderedDict()
+        """Those that were answered when they were cancelled: nothing more is said about them."""
+        self._draining: str | None = None
+        self._publisher = Publisher()
+
+    # What the driver asks for
+
+    def carry(self, bundle: Bundle) -> None:
+        """Carry out a bundle; returns when all of its attempts have been reported."""
+        with self._lock:
+            self._bundles += 1
+            self._unreported.update(envelope.attempt for envelope in bundle.envelopes)
+        try:
+            self._carry(bundle.envelopes)
+        except Exception as error:
+            logger.exception("Bundle %s could not be carried out", bundle.key)
+            with self._lock:
+                left = [one for one in bundle.envelopes if one.attempt in self._unreported]
+            self.account([outcomes.refused(one, error, at=time.time()) for one in left])
+        finally:
+            with self._lock:
+                self._bundles -= 1
+                self._lock.notify_all()
+
+    def cancel(self, attempts: Iterable[AttemptId]) -> None:
+        """Stop attempts: those that run are killed and reported with what is known, others are answered at once."""
+        with self._lock:
+            running = {one.envelope.attempt: one for one in self._running.values()}
+            asked = [one for one in attempts if one not in self._cancelled]
+            waiting = [one for one in asked if one not in running]
+            self._cancelled.update(dict.fromkeys(waiting))
+            while len(self._cancelled) > CANCELLED_KEPT:
+                self._cancelled.popitem(last=False)
+            for attempt in asked:
+                if attempt in running:
+                    self._pool.kill(running[attempt].lease.slot, _cancelling(running[attempt]))
+        self._reporter.report([Evidence(one, Ending.CANCELLED, at=time.time(), expected=True) for one in waiting])
+        self._pool.nudge()
+
+    def drain(self, because: str) -> None:
+        """Begin nothing new; what runs may finish. The first reason stays."""
+        with self._lock:
+            if self._draining is not None:
+                return
+            self._draining = because
+        logger.info("Draining: %s", because)
+        self._reporter.draining(because)
+        self._pool.nudge()
+
+    # What the worker's own process asks for
+
+    def wait_until_idle(self, timeout_s: float) -> bool:
+        """Return whether nothing is being carried, at the latest after ``timeout_s``."""
+        with self._lock:
+            return self._lock.wait_for(lambda: self._bundles == 0, timeout_s)
+
+    def stop(self, because: str, *, timeout_s: float) -> bool:
+        """Kill what runs, have it all reported, and return whether that took less than ``timeout_s``."""
+        self.drain(because)
+        with self._lock:
+            running = list(self._running.values())
+        for one in running:
+            self._pool.kill(one.lease.slot, Doom("", Ending.SLOT_DIED, because))
+        return self.wait_until_idle(timeout_s)
+
+    def watched(self) -> list[Watched]:
+        """Return what runs, for the memory guard."""
+        with self._lock:
+            return [
+                Watched(one.attempt, one.lease.slot.pid, one.envelope.memory)
+                for one in self._running.values()
+                if one.lease.slot.pid is not None
+            ]
+
+    def stop_excess(self, excess: Excess) -> None:
+        """Kill the slot of an attempt that holds too much memory."""
+        with self._lock:
+            for one in self._running.values():
+                if one.attempt == excess.attempt:
+                    doom = Doom(excess.attempt, Ending.EXCEPTION, f"stopped: {excess.because}", excess.held)
+                    self._pool.kill(one.lease.slot, doom)
+
+    def note_memory(self, attempt: str, held: int) -> None:
+        """Enter a memory sample in the flight recorder."""
+        with self._lock:
+            found = [one.envelope.attempt for one in self._running.values() if one.attempt == attempt]
+        self._recorder.append(*[lines.held(one, at=time.time(), memory=held) for one in found])
+
+    # What a trip asks for
+
+    def begun(self, running: Running) -> None:
+        """Note that an attempt runs; one that was cancelled on its way is killed."""
+        seat = running.lease.slot.seat.index
+        self._recorder.append(lines.started(running.envelope.attempt, at=time.time(), seat=seat))
+        with self._lock:
+            self._running[running.lease.slot.token] = running
+            is_cancelled = running.envelope.attempt in self._cancelled
+        if is_cancelled:
+            self._pool.kill(running.lease.slot, _cancelling(running))
+
+    def settle(self, results: Sequence[Settled]) -> None:
+        """Make results durable, then report them; exceptions are reported."""
+        small = [(one.envelope, one.reply.data) for one in results if isinstance(one.reply, wire.Computed)]
+        places = self._publisher.publish(small)
+        self._finish([_outcome_of(one, places) for one in results])
+
+    def account(self, endings: Sequence[Evidence]) -> None:
+        """Report attempts that ended without their slot's word."""
+        self._finish(endings)
+
+    def takes_nothing_new(self) -> str | None:
+        """Return why nothing new may begin; None while it may."""
+        return self._draining
+
+    # How a bundle is carried out
+
+    def _carry(self, envelopes: Sequence[Envelope]) -> None:
+        left = self._report_reused(self._wanted(envelopes))
+        if not left:
+            return
+        width, because = self._width(left), self._draining
+        if because is not None:
+            self.account([outcomes.turned_away(one, because, at=time.time(), expected=True) for one in left])
+        elif width is None:
+            because = f"it needs more than the {self._options.cpus} cpus and {self._options.gpus} gpus of this worker"
+            self.account([outcomes.turned_away(one, because, at=time.time(), expected=False) for one in left])
+        else:
+            self._make_trip(left, width)
+
+    def _make_trip(self, envelopes: Sequence[Envelope], width: int) -> None:
+        lease = self._pool.lend(width, gives_up=lambda: self._draining is not None or not self._wanted(envelopes))
+        if lease is None:
+            because, at = self._draining or "the worker is closing", time.time()
+            left = self._wanted(envelopes)
+            self.account([outcomes.never_started(one, because, at=at, expected=True) for one in left])
+            return
+        try:
+            wanted = self._wanted(envelopes)
+            if wanted:
+                Trip(lease, wanted, self._pool, self).make()
+        except BaseException:
+            # The slot may be in the middle of the order: what it says later must not be taken for another's.
+            self._pool.kill(lease.slot, Doom("", Ending.SLOT_DIED, "the courier failed"))
+            self._pool.exit_of(lease.slot)
+            raise
+        finally:
+            with self._lock:
+                self._running.pop(lease.slot.token, None)
+            self._record_death(lease.slot)
+            self._pool.give_back(lease)
+
+    def _width(self, envelopes: Sequence[Envelope]) -> int | None:
+        options = self._options
+        return seats_needed(
+            cpus=max((one.cpus for one in envelopes), default=1),
+            gpus=max((one.gpus for one in envelopes), default=0),
+            slots=options.slots,
+            worker_cpus=options.cpus,
+            worker_gpus=options.gpus,
+        )
+
+    def _wanted(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
+        with self._lock:
+            return [one for one in envelopes if one.attempt not in self._cancelled]
+
+    def _report_reused(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
+        """Report those whose result is in the store already; return the others."""
+        left, found = [], []
+        for envelope in envelopes:
+            locator, now = self._publisher.lookup(envelope), time.time()
+            if locator is None:
+                left.append(envelope)
+            else:
+                found.append(outcomes.receipt(envelope, locator, wire.Span(now, now, 0), reused=True))
+        self._finish(found)
+        return left
+
+    def _finish(self, endings: Sequence[Outcome]) -> None:
+        """Record and report; what was answered when it was cancelled is not reported again."""
+        if not endings:
+            return
+        with self._lock:
+            self._unreported.difference_update(one.attempt for one in endings)
+            news = [one for one in endings if one.attempt not in self._cancelled]
+        now = time.time()
+        self._recorder.append(*[lines.ended(one.attempt, at=now, how=outcomes.name_of(one)) for one in endings])
+        self._reporter.report(news)
+
+    def _record_death(self, slot: Slot) -> None:
+        if slot.exit is not None:
+            self._recorder.append(
+                lines.died(
+                    at=time.time(),
+                    seat=slot.seat.index,
+                    exit_code=slot.exit.exit_code,
+                    signal=slot.exit.signal,
+                    peak_memory=slot.exit.peak_memory,
+                )
+            )
+
+
+def _cancelling(running: Running) -> Doom:
+    return Doom(running.attempt, Ending.CANCELLED, "it was cancelled")
+
+
+def _outcome_of(settled: Settled, places: Mapping[AttemptId, Locator | Exception]) -> Outcome:
+    envelope, reply = settled.envelope, settled.reply
+    if isinstance(reply, wire.Raised):
+        return outcomes.raised(envelope, reply, settled.log_tail)
+    place = reply.locator if isinstance(reply, wire.Published) else places[envelope.attempt]
+    if isinstance(place, Exception):
+        return outcomes.refused(envelope, place, at=time.time())
+    return outcomes.receipt(envelope, place, reply.span)
+
+
+def run_bundle(bundle: Bundle) -> None:
+    """Carry out a bundle; the one function that Dask runs here, in one of its threads."""
+    _courier_of(get_worker()).carry(bundle)
+
+
+def cancel_attempts(attempts: Iterable[AttemptId], *, dask_worker: Any) -> None:
+    """Stop attempts, for ``client.run``; each is answered, at once or when its slot is dead."""
+    _courier_of(dask_worker).cancel(attempts)
+
+
+def drain(because: str, *, dask_worker: Any) -> None:
+    """Begin nothing new, for ``client.run``; the worker stays until it is retired."""
+    _courier_of(dask_worker).drain(because)
+
+
+def _courier_of(dask_worker: Any) -> Courier:
+    courier = dask_worker.courier
+    if not isinstance(courier, Courier):
+        raise TypeError(f"this Dask worker is no courier: {dask_worker!r}")
+    return courier

@@ -1,0 +1,63 @@
+"""How attempts end, as receipts and evidence; the reporter signs them with who and where we are.
+
+Rule 1: pure: facts in, facts out.
+"""
+
+from __future__ import annotations
+
+from scalable_hpc.model.messages import Envelope
+from scalable_hpc.model.tasks import Ending, Evidence, Locator, Receipt
+from scalable_hpc.worker import wire
+from scalable_hpc.worker.raised import pack
+
+Outcome = Receipt | Evidence
+
+
+def name_of(outcome: Outcome) -> str:
+    """Return the word that the flight recorder has for it."""
+    if isinstance(outcome, Receipt):
+        return "reused" if outcome.reused else "done"
+    return outcome.ending.value
+
+
+def receipt(envelope: Envelope, locator: Locator, span: wire.Span, *, reused: bool = False) -> Receipt:
+    """Return the receipt of a durable result."""
+    return Receipt(
+        attempt=envelope.attempt,
+        result=locator,
+        started_at=span.started_at,
+        ended_at=span.ended_at,
+        peak_memory=span.peak_memory,
+        node="",
+        worker="",
+        allocation="",
+        reused=reused,
+    )
+
+
+def raised(envelope: Envelope, reply: wire.Raised, log_tail: str) -> Evidence:
+    """Return the evidence of an attempt whose slot told how it ended."""
+    return Evidence(
+        attempt=envelope.attempt,
+        ending=reply.ending,
+        at=reply.span.ended_at,
+        exception=reply.facts,
+        ran_s=round(reply.span.ended_at - reply.span.started_at, 6),
+        peak_memory=reply.span.peak_memory,
+        log_tail=log_tail,
+    )
+
+
+def refused(envelope: Envelope, error: Exception, *, at: float) -> Evidence:
+    """Return the evidence of an attempt that failed for a reason of ours: the store, the courier."""
+    return Evidence(envelope.attempt, Ending.REFUSED, at=at, exception=pack(error))
+
+
+def turned_away(envelope: Envelope, because: str, *, at: float, expected: bool) -> Evidence:
+    """Return the evidence of an attempt that came and was not taken."""
+    return Evidence(envelope.attempt, Ending.REFUSED, at=at, expected=expected, log_tail=because)
+
+
+def never_started(envelope: Envelope, because: str, *, at: float, expected: bool) -> Evidence:
+    """Return the evidence of an attempt that was taken, waited, and never began."""
+    return Evidence(envelope.attempt, Ending.NEVER_STARTED, at=at, expected=expected, log_tail=because)

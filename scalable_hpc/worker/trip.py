@@ -1,0 +1,194 @@
+"""One order's way through a slot: hand it over, wait, settle what comes back, account for what does not.
+
+Waits on the slot's pipe (which its death closes) and on the running attempt's timeout; cancelling, memory limits
+and the end of the worker act by killing the slot, which ends the same wait.
+
+Rule 1: every envelope of the order is accounted for exactly once, whatever the slot does.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from scalable_hpc.model.messages import Envelope
+from scalable_hpc.model.tasks import Ending, Evidence, ExceptionFacts
+from scalable_hpc.worker import wire
+from scalable_hpc.worker.outcomes import never_started
+from scalable_hpc.worker.raised import pack
+from scalable_hpc.worker.slots import Doom, Lease, SlotExit, SlotPool
+
+REPLIES_AT_ONCE = 64
+"""Replies settled together share one fsync and one message; a slot that outruns us fills its pipe meanwhile."""
+_LOOK_EVERY_S = 0.5
+"""How soon a drain stops an order that is under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """An attempt that a slot is at work on."""
+
+    envelope: Envelope
+    lease: Lease
+    since: float
+    """Monotonic seconds."""
+
+    @property
+    def attempt(self) -> str:
+        """The attempt's name as it is written in logs."""
+        return str(self.envelope.attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """An envelope and what its slot said about it."""
+
+    envelope: Envelope
+    reply: wire.Computed | wire.Published | wire.Raised
+    log_tail: str = ""
+
+
+class Office(Protocol):
+    """What a trip needs of its courier."""
+
+    def begun(self, running: Running) -> None:
+        """Note that an attempt runs, replacing the one before it in this lease; may kill the slot at once."""
+
+    def settle(self, results: Sequence[Settled]) -> None:
+        """Make results durable, then report them; exceptions are reported."""
+
+    def account(self, endings: Sequence[Evidence]) -> None:
+        """Report endings that no slot could report."""
+
+    def takes_nothing_new(self) -> str | None:
+        """Return why nothing new may begin; None while it may."""
+
+
+class Trip:
+    """Carries one order."""
+
+    def __init__(self, lease: Lease, envelopes: Sequence[Envelope], pool: SlotPool, office: Office) -> None:
+        self._lease = lease
+        self._slot = lease.slot
+        self._envelopes = tuple(envelopes)
+        self._pool = pool
+        self._office = office
+        self._current = 0
+        """Number of the envelope that the slot is at work on; all before it are settled."""
+        self._running: Running | None = None
+        self._has_stopped = False
+
+    def make(self) -> None:
+        """Return when every envelope is accounted for; the lease may be given back then."""
+        self._slot.voice.forget()
+        self._begin()  # before it is handed over: the recorder must name what kills this very node
+        with suppress(OSError):  # the slot has died: reading says so
+            wire.send(self._slot.pipe, self._lease.order(self._envelopes, os.environ))
+        finished: wire.Finished | None = None
+        try:
+            while finished is None:
+                self._wait()
+                finished = self._read_and_settle()
+        except (EOFError, OSError):
+            self._account_for_death()
+        else:
+            self._account_for_rest(finished.begun)
+
+    def _begin(self) -> None:
+        if self._current < len(self._envelopes):
+            self._running = Running(self._envelopes[self._current], self._lease, time.monotonic())
+            self._office.begun(self._running)
+        else:
+            self._running = None
+
+    def _wait(self) -> None:
+        """Return when there is something to read."""
+        while not self._slot.pipe.poll(self._patience()):
+            if self._patience() <= 0 and self._running is not None and self._slot.doom is None:
+                limit = self._running.envelope.timeout_s
+                because = f"it ran longer than its timeout of {limit:g} s"
+                self._pool.kill(self._slot, Doom(self._running.attempt, Ending.TIMEOUT, because))
+            if not self._has_stopped and self._office.takes_nothing_new():
+                self._has_stopped = True
+                self._slot.pipe.send_bytes(wire.STOP)
+
+    def _patience(self) -> float:
+        running = self._running
+        if running is None or running.envelope.timeout_s is None or self._slot.doom is not None:
+            return _LOOK_EVERY_S
+        return min(_LOOK_EVERY_S, max(0.0, running.since + running.envelope.timeout_s - time.monotonic()))
+
+    def _read_and_settle(self) -> wire.Finished | None:
+        """Take in what has come, settle it, and return ``Finished`` if it was among it.
+
+        Raises:
+            EOFError: the slot has died, and everything it said before has been settled.
+        """
+        results: list[Settled] = []
+        try:
+            while len(results) < REPLIES_AT_ONCE:
+                reply = wire.receive(self._slot.pipe)
+                if isinstance(reply, wire.Finished):
+                    return reply
+                if isinstance(reply, wire.Computed | wire.Published | wire.Raised):
+                    results.append(self._took(reply))
+                if not self._slot.pipe.poll():
+                    return None
+            return None
+        finally:
+            if results:
+                self._office.settle(results)
+
+    def _took(self, reply: wire.Computed | wire.Published | wire.Raised) -> Settled:
+        tail = self._slot.voice.tail() if isinstance(reply, wire.Raised) else ""
+        settled = Settled(self._envelopes[reply.number], reply, tail)
+        self._current = reply.number + 1
+        self._begin()
+        return settled
+
+    def _account_for_rest(self, begun: int) -> None:
+        """Return to the driver what a stopped slot did not begin."""
+        self._office.account(self._not_begun(begun))
+
+    def _not_begun(self, first: int) -> list[Evidence]:
+        draining = self._office.takes_nothing_new()
+        because, at = draining or "an attempt before it in its order ended the slot", time.time()
+        left = self._envelopes[first:]
+        return [never_started(one, because, at=at, expected=draining is not None) for one in left]
+
+    def _account_for_death(self) -> None:
+        end = self._pool.exit_of(self._slot)
+        endings = []
+        if self._running is not None:
+            endings.append(self._death_of(self._running, end))
+        self._office.account([*endings, *self._not_begun(self._current + 1)])
+
+    def _death_of(self, running: Running, end: SlotExit) -> Evidence:
+        """Tell how the attempt ended whose slot has died under it."""
+        doom = self._slot.doom
+        if doom is None and end.because:
+            return never_started(running.envelope, end.because, at=time.time(), expected=False)
+        is_meant = doom is not None and doom.attempt in (running.attempt, "")
+        ending = doom.ending if doom is not None and is_meant else Ending.SLOT_DIED
+        return Evidence(
+            attempt=running.envelope.attempt,
+            ending=ending,
+            at=time.time(),
+            exception=_out_of_memory(doom) if doom is not None and ending is Ending.EXCEPTION else None,
+            exit_code=end.exit_code,
+            signal=end.signal,
+            ran_s=round(time.monotonic() - running.since, 3),
+            peak_memory=max(filter(None, (end.peak_memory, doom.peak_memory if doom else None)), default=None),
+            # a neighbour in the same order for whom the kill was not meant is as innocent as one we cancelled
+            expected=doom is not None and ending in (Ending.SLOT_DIED, Ending.CANCELLED),
+            log_tail=self._slot.voice.tail(),
+        )
+
+
+def _out_of_memory(doom: Doom) -> ExceptionFacts:
+    """A slot that was stopped over its memory would have raised this, had the limit been the machine's."""
+    return pack(MemoryError(doom.because))

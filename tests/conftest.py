@@ -1,0 +1,35 @@
+"""What holds for every test: a home directory that is nobody's."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["tests.slurm_support"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take HOME away before any test module is imported: imports read and write there too."""
+    home = tempfile.mkdtemp(prefix="shpc-test-home-")
+    config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+    patch = pytest.MonkeyPatch()
+    config.add_cleanup(patch.undo)
+    _live_in(patch, home)
+
+
+@pytest.fixture
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home directory for this test alone."""
+    directory = tmp_path_factory.mktemp("home")
+    _live_in(monkeypatch, str(directory))
+    return directory
+
+
+def _live_in(patch: pytest.MonkeyPatch, home: str) -> None:
+    patch.setenv("HOME", home)
+    for name in [name for name in os.environ if name.startswith("XDG_")]:
+        patch.delenv(name)
