@@ -11,6 +11,7 @@ import cloudpickle
 from blake3 import blake3
 
 from scalable_hpc.cache.encode import Unencodable
+from scalable_hpc.cache.keys import call_key
 from scalable_hpc.model.tasks import Payload, ResultRef, RetryPolicy
 from scalable_hpc.model.units import parse_memory, parse_walltime
 
@@ -110,26 +111,44 @@ def pickle_function(fn: Callable[..., Any]) -> Payload:
     """
     if not callable(fn):
         raise TypeError(f"not callable: {fn!r}")
-    return _payload(fn, f"the function {_name(fn)!r}")
+    return _payload(fn, f"the function {call_name(fn)!r}")
 
 
 def make_call(
-    fn: Callable[..., Any], function: Payload, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
+    fn: Callable[..., Any],
+    function: Payload,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    options: Options,
+    *,
+    cache: bool | None = None,
 ) -> Call:
     """Return the Call for ``fn(*args, **kwargs)``, futures already replaced by their ResultRefs.
+
+    Args:
+        fn: the function.
+        function: what ``pickle_function`` made of it.
+        args: positional arguments.
+        kwargs: keyword arguments.
+        options: what is ours.
+        cache: the manifest's word: True caches a function that is not ``@cacheable`` too, False caches none.
 
     Raises:
         TypeError: the arguments cannot be pickled, or do not fit a cacheable function's signature or types.
     """
-    label = _label(_name(fn), args, kwargs)
-    call = Call(_name(fn), function, _payload((args, kwargs), f"the arguments of {label}"), options, label)
+    label = _label(call_name(fn), args, kwargs)
+    call = Call(call_name(fn), function, _payload((args, kwargs), f"the arguments of {label}"), options, label)
     declared = getattr(fn, "__scalable_cache__", None)
-    if declared is not None and options.key is None:
-        call.refresh = declared.refresh
-        try:
-            call.cache_key = declared.call_key(args, kwargs).hex if declared.store else None
-        except Unencodable as why:
-            call.warning = f"{call.name} runs uncached: {why}"
+    if options.key is not None or cache is False or (declared is None and cache is None):
+        return call
+    try:
+        if declared is None:
+            call.cache_key = call_key(fn, args, kwargs).hex
+        elif declared.store:
+            call.cache_key = declared.call_key(args, kwargs).hex
+            call.refresh = declared.refresh
+    except Unencodable as why:
+        call.warning = f"{call.name} runs uncached: {why}"
     return call
 
 
@@ -141,7 +160,8 @@ def _payload(value: Any, what: str) -> Payload:
     return Payload(digest=blake3(data).hexdigest(), size=len(data), inline=data)
 
 
-def _name(fn: Callable[..., Any]) -> str:
+def call_name(fn: Callable[..., Any]) -> str:
+    """Return the name that a call of this function goes by."""
     inner = fn
     while hasattr(inner, "func"):  # functools.partial and the like
         inner = inner.func

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from scalable_hpc.call import Call, Options, make_call, pickle_function
+from scalable_hpc.call import Call, Options, call_name, make_call, pickle_function
 from scalable_hpc.future import Owner, ScalableFuture, Stored
 from scalable_hpc.gathering import Batch, Errors, collect, gather, replace_futures
 from scalable_hpc.model.tasks import Locator, Payload, TaskSpec
@@ -24,6 +24,9 @@ _OURS = frozenset(Options.__dataclass_fields__)
 
 class Run(Owner, Protocol):
     """What the client asks of the run that it submits to."""
+
+    def cache_of(self, name: str) -> bool | None:
+        """What the manifest says of caching a task: yes, no, or nothing."""
 
     def specify(self, call: Call) -> TaskSpec:
         """Name the task and fill in what the manifest says about it."""
@@ -198,7 +201,10 @@ class ScalableClient(concurrent.futures.Executor):
     ) -> tuple[ScalableFuture, TaskSpec | None]:
         """Return the future, and the task's spec when the call must be run."""
         found: list[ScalableFuture] = []
-        call = make_call(fn, function, replace_futures(args, found), replace_futures(kwargs, found), Options(**ours))
+        options = Options(**ours)
+        cache = self._run.cache_of(options.task or call_name(fn))
+        bare = replace_futures(args, found), replace_futures(kwargs, found)
+        call = make_call(fn, function, *bare, options, cache=cache)
         if call.warning and call.warning not in self._warned:
             self._warned.add(call.warning)
             warnings.warn(call.warning, stacklevel=4)

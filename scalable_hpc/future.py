@@ -104,6 +104,11 @@ class ScalableFuture(Future[Any]):
         self._owner.cancel_task(self.task_id)
         return True
 
+    def give_up(self) -> None:
+        """Become cancelled without asking the run, which said so itself."""
+        if super().cancel():
+            self.set_running_or_notify_cancel()
+
     def __repr__(self) -> str:
         state = "cancelled" if self.cancelled() else "done" if self.done() else "waiting"
         return f"<ScalableFuture {self.task_id} {state}: {self.label}>"

@@ -113,6 +113,7 @@ def render_script(manifest: ResolvedManifest, run: RunDirectory, request: Alloca
 def script_context(manifest: ResolvedManifest, run: RunDirectory, request: AllocationRequest) -> ScriptContext:
     """Return everything that a template may use."""
     target, kind = manifest.target, manifest.worker_types[request.worker_type]
+    image = kind.image if target.use_containers else None
     return ScriptContext(
         run_id=run.run_id,
         allocation=request.name,
@@ -128,7 +129,7 @@ def script_context(manifest: ResolvedManifest, run: RunDirectory, request: Alloc
         output=run.log_of(request.name),
         run_dir=run.path,
         work_dir=target.work_dir,
-        python=target.python or (sys.executable,),
+        python=target.python or (("python3",) if image else (sys.executable,)),
         launcher=launcher_arguments(manifest, run, request),
         launch_prefix=target.launch_prefix,
         env=_environment(manifest, kind),
@@ -145,9 +146,10 @@ def script_context(manifest: ResolvedManifest, run: RunDirectory, request: Alloc
         extra_directives=target.extra_directives,
         excluded_nodes=request.excluded_nodes,
         signal_lead_s=target.signal_lead_s,
-        image=kind.image if target.use_containers else None,
+        image=image,
         runtime=kind.runtime,
         mounts=kind.mounts,
+        shared_dirs=(manifest.cache_root, *(Path(entry) for entry in user_paths())),
     )
 
 
@@ -163,7 +165,6 @@ def launcher_arguments(manifest: ResolvedManifest, run: RunDirectory, request: A
         "--memory": kind.memory,
         "--gpus": kind.gpus or None,
         "--walltime": request.walltime_s,
-        "--margin": target.margin_s,
         "--interface": target.interface,
         "--orphan-grace": target.orphan_grace_s,
     }

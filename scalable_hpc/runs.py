@@ -86,6 +86,19 @@ class RunDirectory:
         """What the jobs printed."""
         return self.path / "logs"
 
+    def describe(self, manifest: str, plan: str) -> None:
+        """Keep what the run was started from.
+
+        Raises:
+            RunDirectoryError: the disk is full or gone.
+        """
+        try:
+            for path, text in ((self.manifest, manifest), (self.plan, plan)):
+                path.touch(mode=0o600)
+                path.write_text(text)
+        except OSError as err:
+            raise RunDirectoryError(f"the run directory cannot be written: {str(self.path)!r}: {err.strerror}") from err
+
     def log_of(self, allocation: str) -> Path:
         """Where an allocation's job prints to."""
         return self.logs / f"{allocation}.log"

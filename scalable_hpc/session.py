@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from scalable_hpc.model.messages import WorkerHello
     from scalable_hpc.planning import Plan
     from scalable_hpc.runs import RunDirectory
-    from scalable_hpc.wiring import Engine
+    from scalable_hpc.wiring import LiveRun
 
 
 class ScalableSession:
@@ -29,7 +29,7 @@ class ScalableSession:
 
     def __init__(self, manifest: ResolvedManifest) -> None:
         self.manifest = manifest
-        self._engine: Engine | None = None
+        self._run: LiveRun | None = None
 
     @classmethod
     def from_yaml(cls, path: str | Path | None = None, *, target: str | None = None) -> ScalableSession:
@@ -78,31 +78,30 @@ class ScalableSession:
             RunDirectoryError: the run directory cannot be made.
         """
         from scalable_hpc.client import ScalableClient
-        from scalable_hpc.wiring import Engine
+        from scalable_hpc.wiring import LiveRun
 
-        if self._engine is None or self._engine.is_closed:
-            self._engine = Engine(self.manifest, plan or self.plan())
-            self._engine.start()
-        return ScalableClient(self._engine)
+        if self._run is None or self._run.is_closed:
+            self._run = LiveRun(self.manifest, plan or self.plan())
+        return ScalableClient(self._run)
 
     def close(self) -> None:
         """End the run: unfinished calls are cancelled, the journal is flushed, allocations are given back."""
-        if self._engine is not None:
-            self._engine.close()
+        if self._run is not None:
+            self._run.close()
 
     @property
     def run_directory(self) -> RunDirectory | None:
         """Where the run is on disk; None before the first start."""
-        return None if self._engine is None else self._engine.run
+        return None if self._run is None else self._run.directory
 
     def workers(self) -> list[WorkerHello]:
         """Return what each worker that is connected now said of itself."""
-        return [] if self._engine is None else self._engine.workers()
+        return [] if self._run is None else self._run.workers()
 
     def __enter__(self) -> ScalableClient:
         return self.start()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._engine is not None:
-            self._engine.finish(wait=kind is None, cancel=kind is not None)
+        if self._run is not None:
+            self._run.finish(wait=kind is None, cancel=kind is not None)
         self.close()

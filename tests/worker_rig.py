@@ -18,14 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import dask
 import distributed
-from blake3 import blake3
 
-from scalable_hpc.model.messages import TOPIC, AttemptDone, AttemptEnded, Bundle, Envelope, WorkerDraining, WorkerHello
+from scalable_hpc.model.messages import TOPIC, Bundle, Envelope, WorkerDraining, WorkerHello
 from scalable_hpc.model.tasks import AttemptId, Evidence, Receipt
 from scalable_hpc.worker.courier import cancel_attempts, drain, run_bundle
+from tests.worker_envelopes import Envelopes, accounted
 
 BOUND_S = 60.0
 SETTINGS = {
@@ -40,7 +39,7 @@ class WorkerRig:
 
     def __init__(self, base: Path) -> None:
         self.run_dir = base / "run"
-        self.store = base / "store"
+        self.envelope = Envelopes(base / "store")
         self.said: list[Any] = []
         self.launchers: list[subprocess.Popen[bytes]] = []
         self._news = asyncio.Condition()
@@ -86,7 +85,8 @@ class WorkerRig:
 
     async def _hear(self, event: tuple[float, dict[str, Any]]) -> None:
         async with self._news:
-            self.said.append(pickle.loads(event[1]["body"]))
+            message = pickle.loads(event[1]["body"])
+            self.said.extend(message if isinstance(message, tuple) else [message])
             self._news.notify_all()
 
     def launch(self, *, slots: int = 2, env: dict[str, str] | None = None, **options: object) -> subprocess.Popen[bytes]:
@@ -136,21 +136,6 @@ class WorkerRig:
                 except asyncio.TimeoutError:
                     continue
 
-    def envelope(self, function: Callable[..., Any], *args: Any, **options: Any) -> Envelope:
-        """Return an envelope for ``function(*args)``, the first attempt of a new task."""
-        number = next(self._numbers)
-        code = cloudpickle.dumps(function)
-        settings: dict[str, Any] = {
-            "attempt": AttemptId(f"task-{number:05d}", 1),
-            "name": "task",
-            "key": blake3(f"key {number}".encode()).hexdigest(),
-            "store": str(self.store),
-            "function_digest": blake3(code).hexdigest(),
-            "function": code,
-            "arguments": cloudpickle.dumps((args, {})),
-        }
-        return Envelope(**{**settings, **options})
-
     def send(self, to: WorkerHello, *envelopes: Envelope) -> distributed.Future:
         """Send one bundle."""
         bundle = Bundle(f"bundle-{next(self._numbers)}", envelopes)
@@ -171,9 +156,7 @@ class WorkerRig:
 
     def ended(self) -> dict[AttemptId, Receipt | Evidence]:
         """Return everything accounted for so far."""
-        receipts = [message.receipt for message in self.heard(AttemptDone)]
-        evidence = [message.evidence for message in self.heard(AttemptEnded)]
-        return {one.attempt: one for one in [*receipts, *evidence]}
+        return accounted(self.said)
 
     async def run(self, to: WorkerHello, *envelopes: Envelope) -> list[Receipt | Evidence]:
         """Send one bundle and return how its envelopes ended."""

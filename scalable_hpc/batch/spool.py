@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from _thread import get_ident  # threading itself takes as long to import as the rest of this module
 from contextlib import suppress
 
 REQUEST = "request.json"
@@ -38,7 +39,7 @@ SILENT_S = 180.0
 
 def write_json(path: str, value: object, *, durable: bool = False) -> None:
     """Replace a file by the JSON of ``value``; readers see the old one or the new one, whole."""
-    aside = f"{path}.{os.getpid()}.new"
+    aside = _aside(path)
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         os.write(descriptor, json.dumps(value).encode())
@@ -65,7 +66,7 @@ def claim(directory: str, identity: dict[str, object]) -> bool:
     A directory with a file in it is renamed into place: that is atomic with its content on every file system, and
     fails when the place is taken.
     """
-    aside = os.path.join(directory, f"{CLAIM}.{os.getpid()}.{time.monotonic_ns()}")
+    aside = _aside(os.path.join(directory, CLAIM))
     os.mkdir(aside, 0o700)
     write_json(os.path.join(aside, "by.json"), identity)
     try:
@@ -110,6 +111,11 @@ def life_of(identity: dict[str, object], directory: str | None = None) -> str:
     if identity.get("boot") != _boot_id() or not isinstance(pid, int) or start is None:
         return DEAD
     return ALIVE if _start_ticks(pid) == start else DEAD
+
+
+def _aside(path: str) -> str:
+    """Return a name beside ``path`` that no other process, and no other thread of ours, uses."""
+    return f"{path}.{os.getpid()}.{get_ident()}.new"
 
 
 def _start_ticks(pid: int) -> int | None:

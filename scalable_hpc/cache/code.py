@@ -11,6 +11,7 @@ from types import FunctionType
 from typing import Any
 
 from scalable_hpc.cache.code_graph import CodeIdentity, Graph
+from scalable_hpc.cache.encode import Unencodable
 from scalable_hpc.cache.owner import is_users_code, label_of, unwrapped
 
 REMEMBERED = 4096
@@ -32,7 +33,12 @@ def identity(target: FunctionType | type, ignore: Iterable[str] = ()) -> CodeIde
     known = _memo.get(key)
     if known is not None and known[0] is target and known[1].holds():
         return known[1]
-    made = Graph(target, ignored).identity()
+    try:
+        made = Graph(target, ignored).identity()
+    except Unencodable:
+        raise
+    except Exception as err:  # a strange object among the globals must not end the call
+        raise Unencodable("function", label_of(target), f"{type(err).__name__}: {err}") from err
     if len(_memo) >= REMEMBERED:
         _memo.clear()
     _memo[key] = (target, made)

@@ -16,6 +16,8 @@ from typing import Any
 from scalable_hpc.cache.markers import GenericType, PathType
 from scalable_hpc.model.tasks import ResultRef
 
+SHOWN = 80
+"""Characters of a value that a message shows."""
 _SCALARS = (bool, int, float, complex, str, bytes)
 
 
@@ -122,4 +124,4 @@ def _named(declared: Any) -> str:
 
 def _short(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."

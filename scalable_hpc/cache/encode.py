@@ -165,8 +165,12 @@ def digest(value: object, code_of: CodeOf) -> bytes:
     encoder = Encoder(code_of)
     try:
         encoder.add(value)
+    except Unencodable:
+        raise
     except RecursionError as err:
         raise Unencodable(type_name(type(value)), reason="it is nested too deeply") from err
+    except Exception as err:  # a strange object may raise anything when it is looked at, and must not end the call
+        raise Unencodable(type_name(type(value)), reason=f"{type(err).__name__}: {err}") from err
     return encoder.digest()
 
 

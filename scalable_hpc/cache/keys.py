@@ -96,24 +96,26 @@ class KeyMaker:
         """
         bound = self.signature.bind(args, kwargs)
         code = self.code()
-        return self._finish(_CALL, code, [(name, self._argument(name, value)) for name, value in self._each(bound)])
+        whole = digest(self.function, code_of) if code is None else code.digest
+        arguments = [(name, self._argument(name, value)) for name, value in self._each(bound)]
+        return self._finish(_CALL, code, whole, arguments)
 
-    def lineage(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], unique: str) -> CallKey:
-        """Return a key for a call that is never looked up: what has no encoding counts as ``unique`` instead.
+    def lineage(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], unique: str, occurrence: int = 0) -> CallKey:
+        """Return a key under which only this very call is known: what has no encoding counts as ``unique`` instead.
 
         Raises:
             TypeError: the arguments do not fit the signature.
         """
         stand_in = blake3(unique.encode()).digest()
-        arguments = []
+        arguments = [("", occurrence.to_bytes(8, "little"))]
         for name, value in self._each(self.signature.bind(args, kwargs)):
             arguments.append((name, _or_else(stand_in, self._argument, name, value)))
         try:
             code = self.code()
+            whole = digest(self.function, code_of) if code is None else code.digest
         except Unencodable:
-            code = None
-            arguments.append(("", stand_in))
-        return self._finish(_LINEAGE, code, arguments)
+            code, whole = None, stand_in
+        return self._finish(_LINEAGE, code, whole, arguments)
 
     def code(self) -> CodeIdentity | None:
         """Return what the function's code comes to now; None where none of it is the user's.
@@ -157,13 +159,15 @@ class KeyMaker:
     def _is_default(self, name: str, value: Any) -> bool:
         return self.signature.defaults.get(name, self) is value
 
-    def _finish(self, kind: str, code: CodeIdentity | None, arguments: list[tuple[str, bytes]]) -> CallKey:
+    def _finish(
+        self, kind: str, code: CodeIdentity | None, whole: bytes, arguments: list[tuple[str, bytes]]
+    ) -> CallKey:
         dependencies = [dependency_digest(each) for each in self._depends_on]
         head = [kind, ENCODING, self.name, self._version]
         raw = bytearray()
         for text in head:
             raw += _framed(text.encode())
-        raw += _framed(digest(self.function, code_of) if code is None else code.digest)
+        raw += _framed(whole)
         for name, value in (*dependencies, ("", b""), *arguments):
             raw += _framed(name.encode()) + _framed(value)
         parts = KeyParts(
@@ -196,7 +200,14 @@ def call_key(
     return maker.key(*maker.prepare(args, kwargs))
 
 
-def lineage_key(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], *, unique: str) -> CallKey:
+def lineage_key(
+    func: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    unique: str,
+    occurrence: int = 0,
+) -> CallKey:
     """Return the lineage key of a call that is not cacheable.
 
     Args:
@@ -204,11 +215,13 @@ def lineage_key(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping
         args: Positional arguments, with every future replaced by its ``ResultRef``.
         kwargs: Keyword arguments, likewise.
         unique: Text that no other call shares; enters in place of what has no encoding.
+        occurrence: Which one this is of several equal calls in one run: a call that draws random numbers may be
+            wanted many times.
 
     Raises:
         TypeError: the arguments do not fit the signature.
     """
-    return KeyMaker(func).lineage(args, kwargs, unique)
+    return KeyMaker(func).lineage(args, kwargs, unique, occurrence)
 
 
 def _framed(raw: bytes) -> bytes:

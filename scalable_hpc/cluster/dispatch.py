@@ -26,6 +26,7 @@ from typing import Any
 from scalable_hpc.cluster import unaccounted
 from scalable_hpc.cluster.carriers import Carrier, CarrierBook
 from scalable_hpc.cluster.errands import Errands
+from scalable_hpc.cluster.parcel import carrier_of, wrap
 from scalable_hpc.cluster.patience import Patience
 from scalable_hpc.cluster.quiet_import import Client, ClosedClientError
 from scalable_hpc.cluster.verbs import CourierVerbs
@@ -51,14 +52,15 @@ class Dispatch:
         self._patience = patience
         self._errands = errands
         self._deliver = deliver
+        self._carry = carrier_of(verbs.run_bundle)
         self._carriers = CarrierBook()
 
     def send(self, address: str, bundles: Sequence[Bundle]) -> None:
         """Give bundles to a worker that is registered; returns at once."""
         try:
             futures = self._client.map(
-                self._verbs.run_bundle,
-                bundles,
+                self._carry,
+                [wrap(bundle) for bundle in bundles],
                 key=[bundle.key for bundle in bundles],
                 workers=[address],
                 allow_other_workers=False,

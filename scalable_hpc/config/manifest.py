@@ -172,7 +172,7 @@ def _resolve(source: Source, name: str, overrides: Mapping[str, object]) -> _Fou
         return replace(found, errors=[issue], site_error=err)
     settings, said = stack([*layers, view.target], declared.provider)
     target, errors = check(Target, settings, ("targets", name))
-    found.warnings.extend(said)
+    found.warnings.extend(replace(issue, path=f"targets.{name}.{issue.path}") for issue in said)
     if target is None:
         return replace(found, errors=errors)
     sheet = Sheet(source.path, name, view.tree, settings, source.environ)

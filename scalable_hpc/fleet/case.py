@@ -1,7 +1,7 @@
 """The numbers that the planner's rules argue with, for one worker type at one moment; pure.
 
 Words: an allocation is *usable* when it has slots for us or will have; *leaving* when its end is near enough that a
-successor may exist beside it; it *occupies* the maximum unless it is leaving.
+successor may exist beside it; it *lingers* when it is closed and the batch system takes long to confirm that.
 
 Rule 1: a case changes only by ``apply``, so that each rule sees what the rules before it decided.
 Rule 2: whatever is asked once per allocation is O(1); sums over all are made once per rule.
@@ -133,9 +133,8 @@ class Case:
         """Whether a successor may exist beside it."""
         return seen.name in self._drained or self.now >= self._successor_at.get(seen.name, math.inf)
 
-    def occupies(self, seen: AllocationView) -> bool:
-        """Whether it counts against the maximum."""
-        return not self.is_leaving(seen) and not self._lingers(seen)
+    def _is_drained(self, seen: AllocationView) -> bool:
+        return seen.name in self._drained
 
     def _lingers(self, seen: AllocationView) -> bool:
         since = seen.closing_since
@@ -153,18 +152,23 @@ class Case:
         """Usable allocations that are not leaving."""
         return [seen for seen in self if self.capacity(seen) and not self.is_leaving(seen)]
 
-    def allowance(self) -> int:
-        """How many allocations may be asked for now, whatever the work."""
+    def allowance(self, *, for_successors: bool = False) -> int:
+        """How many allocations may be asked for now, whatever the work.
+
+        What is drained makes room for a replacement at once; what is leaving but still works, for a successor only.
+        """
         failures = self.view.start_failures_in_a_row
         until = self.view.paused_until
         paused = self._paused or (until is not None and self.now < until)
         if self.view.closing or paused or failures >= self.limits.start_failures:
             return 0
         counted = [seen for seen in self if not self._lingers(seen)]
+        gone = self.is_leaving if for_successors else self._is_drained
+        occupied = sum(not gone(seen) for seen in counted)
         queued = sum(seen.state in (_S.SUBMITTING, _S.PENDING) for seen in counted)
         allowed = min(
-            self.limits.maximum - sum(self.occupies(seen) for seen in counted) - self.asked,
-            2 * self.limits.maximum - len(counted) - self.asked,
+            self.limits.maximum - occupied - self.asked,
+            9 * self.limits.maximum - len(counted) - self.asked,
             self.limits.max_pending - queued - self.asked,
         )
         if failures:

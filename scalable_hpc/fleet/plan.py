@@ -188,7 +188,7 @@ def _submit_for_the_work(case: Case) -> list[Action]:
 
 def _submit_successors(case: Case) -> list[Action]:
     """Ask for successors of allocations that will end before the work does, one each at most."""
-    allowance, staying = case.allowance(), len(case.staying()) + case.asked
+    allowance, staying = case.allowance(for_successors=True), len(case.staying()) + case.asked
     leavers = case.leavers() if allowance else []
     actions: list[Action] = []
     for seen, left in zip(leavers, _left_when_over(case, leavers), strict=True):

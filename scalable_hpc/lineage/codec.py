@@ -39,7 +39,7 @@ def encode_event(event: Event) -> dict[str, Any]:
 
 
 def decode_event(line: dict[str, Any]) -> Event:
-    """Return the event of a journal line.
+    """Return the event of a journal line, which is used up.
 
     Raises:
         ValueError: its kind is unknown, or a field is missing or of another type.
@@ -49,7 +49,9 @@ def decode_event(line: dict[str, Any]) -> Event:
     if cls is None:
         raise ValueError(f"unknown kind of event: {kind!r}")
     try:
-        event: Event = _decoder_of(cls)({**line, "at": line["t"]})
+        line["at"] = line.pop("t")
+        del line["e"]
+        event: Event = _decoder_of(cls)(line)
     except (KeyError, TypeError, AttributeError) as err:
         raise ValueError(f"not a {kind} event: {err!r}") from err
     return event
@@ -91,15 +93,16 @@ def _make_encoder(cls: type[Any]) -> Coder:
 def _make_decoder(cls: type[Any]) -> Coder:
     hints = typing.get_type_hints(cls)
     plan = {field.name: _decoder(hints[field.name]) for field in fields(cls)}
-    plain = frozenset(name for name, decode in plan.items() if decode is None)
+    known = frozenset(plan)
     converted = [(name, decode) for name, decode in plan.items() if decode is not None]
 
     def decode_record(line: dict[str, Any]) -> Any:
-        found = {name: value for name, value in line.items() if name in plain}
         for name, decode in converted:
             if name in line:
-                found[name] = decode(line[name])
-        return cls(**found)
+                line[name] = decode(line[name])
+        if line.keys() <= known:
+            return cls(**line)
+        return cls(**{name: value for name, value in line.items() if name in known})
 
     return decode_record
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from scalable_hpc.errors import ScalableError
@@ -81,10 +82,8 @@ class Inbox:
 
     async def wait(self, timeout_s: float) -> None:
         """Wait for the bell, or that long."""
-        try:
+        with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._bell.wait(), timeout_s)
-        except asyncio.TimeoutError:
-            pass
         self._bell.clear()
 
     def take(self, most: int) -> Iterator[Command]:

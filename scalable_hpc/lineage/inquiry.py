@@ -85,7 +85,7 @@ async def _read(path: str, flight: Flight) -> FlightRecord | None:
     try:
         return await asyncio.wait_for(asyncio.to_thread(flight, path), RECORDER_PATIENCE_S)
     except (ScalableError, OSError, asyncio.TimeoutError) as error:
-        logger.warning("The flight recorder %r tells nothing: %s", path, error or "no answer in time")
+        logger.warning("The flight recorder %r tells nothing: %s", path, str(error) or "no answer in time")
         return None
 
 

@@ -42,7 +42,7 @@ def _unseal(line: bytes, chain: int) -> tuple[dict[str, Any], int]:
     chain = zlib.crc32(body, chain)
     if line[-_CHECKSUM_LENGTH:] != b',"c":"%08x"}' % chain:
         raise ValueError("its checksum does not match")
-    record = json.loads(body)
+    record = json.loads(body.decode("ascii"))
     if not isinstance(record, dict):
         raise ValueError("it is not an object")  # noqa: TRY004  every kind of damage is a ValueError here
     return record, chain
@@ -157,6 +157,11 @@ class Journal:
         """Note an event for the next commit."""
         with self._lock:
             self._waiting.append(event)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether anything was appended since the last commit."""
+        return bool(self._waiting)
 
     def commit(self) -> int:
         """Write and sync everything appended so far, as one batch, and return how many events that were.

@@ -62,6 +62,10 @@ class Allowance:
         self._usable_s = {name: offer.usable_s(observed_s.get(name)) for name, offer in self._offers.items()}
         self._fitting: dict[Needs, tuple[Offer, ...]] = {}
 
+    def worker_types(self) -> tuple[str, ...]:
+        """Return the names of the worker types on offer."""
+        return tuple(self._offers)
+
     def margin_s(self, worker_type: str) -> float:
         """Return what is kept free at the end of an allocation of that type."""
         offer = self._offers.get(worker_type)

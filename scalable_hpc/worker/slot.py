@@ -14,6 +14,7 @@ import resource
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -65,11 +66,30 @@ def _heed_nothing() -> None:
             signal.siginterrupt(number, False)
 
 
-def _heed_again() -> None:
-    """Give a forked child the usual handlers back: ``multiprocessing`` ends its workers with SIGTERM."""
-    for number in _UNHEEDED:
-        if signal.getsignal(number) is take_no_notice:
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+class _ForkedChildren:
+    """Gives forked children the usual handlers back: ``multiprocessing`` ends its workers with SIGTERM.
+
+    The signals are blocked meanwhile: one that came between fork and handler would be unheeded, and lost.
+    """
+
+    def __init__(self) -> None:
+        self._blocked = threading.local()
+
+    def watch(self) -> None:
+        """Do so for every fork of this process from now on."""
+        os.register_at_fork(before=self._block, after_in_parent=self._unblock, after_in_child=self._heed_again)
+
+    def _block(self) -> None:
+        self._blocked.before = signal.pthread_sigmask(signal.SIG_BLOCK, _UNHEEDED)
+
+    def _unblock(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked.before)
+
+    def _heed_again(self) -> None:
+        for number in _UNHEEDED:
+            if signal.getsignal(number) is take_no_notice:
+                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        self._unblock()
 
 
 def live(birth: Birth, pipe: int, voice: int, parent: int) -> None:
@@ -78,7 +98,7 @@ def live(birth: Birth, pipe: int, voice: int, parent: int) -> None:
         os.setpgid(0, 0)
     die_with_parent(parent)
     _heed_nothing()
-    os.register_at_fork(after_in_child=_heed_again)
+    _ForkedChildren().watch()
     os.dup2(voice, 2)
     os.close(voice)
     os.set_inheritable(pipe, False)

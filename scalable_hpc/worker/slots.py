@@ -163,6 +163,11 @@ class SlotPool:
             self._free.update(seat.index for seat in lease.seats)
             self._grant()
 
+    def waiting(self) -> int:
+        """Return how many wait in ``lend``."""
+        with self._lock:
+            return len(self._turns)
+
     def nudge(self) -> None:
         """Make everyone who waits in ``lend`` ask ``gives_up`` again."""
         with self._lock:

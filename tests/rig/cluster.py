@@ -120,7 +120,8 @@ class SlurmRig:
             self._join()
             if not self.is_running():
                 self._configure()
-            self._start()
+            self._start_head()
+            self._nodes.start([name for name in self.node_names if self._nodes.pid(name) is None])
             self._wait_for_service()
 
     def down(self, *, purge: bool = False) -> None:
@@ -140,10 +141,10 @@ class SlurmRig:
         """Back to a whole and calm cluster: no jobs, nothing dead, hung, cut off, drained or left over."""
         self._require_running()
         with self._lock():
-            self._start()
+            self._start_head()
             self._cancel_everything()
             # Quicker than KillWait, and it finds jobs that Slurm gave up while their node was cut off.
-            self._replace([name for name in self.node_names if not self._health.is_sound(name)])
+            self._replace(self._health.unsound())
             wait_until(lambda: not self._health.jobs(), "the end of all jobs", SECONDS_TO_CALM)
             self._wait_for_service()
 
@@ -220,7 +221,7 @@ class SlurmRig:
         (root / "etc/mail").chmod(0o755)
         self.settings.save()
 
-    def _start(self) -> None:
+    def _start_head(self) -> None:
         if self.settings.mode == "netns" and not self._switch.is_up():
             self._switch.up()
             for name in self.node_names:  # nodes that outlived their switch lost their cables with it
@@ -229,7 +230,6 @@ class SlurmRig:
             if (pid := self._processes.pid(name)) is not None:
                 send(pid, signal.SIGCONT)
         self._daemons.start()
-        self._nodes.start([name for name in self.node_names if self._nodes.pid(name) is None])
 
     def _wait_for_service(self) -> None:
         def is_whole() -> bool:

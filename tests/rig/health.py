@@ -56,12 +56,18 @@ class Health:
         """The ids of all jobs that are not over."""
         return sorted(set(self._commands.run(["squeue", "-h", "-a", "-o", "%A"]).split()))
 
-    def is_sound(self, node: str) -> bool:
-        """Whether a node is on the network, its slurmd at work, and nothing left on it of any job."""
-        slurmd = self._nodes.slurmd_pid(node)
-        stat = read_stat(slurmd) if slurmd is not None else None
-        is_at_work = stat is not None and stat[0] not in "TtZ"
-        return is_at_work and node in self._nodes.connected() and not self._nodes.job_pids(node)
+    def unsound(self) -> list[str]:
+        """The nodes that are dead, hung, cut off or not rid of a job, be it in Slurm's opinion only."""
+        connected, states = self._nodes.connected(), self.node_states()
+
+        def is_sound(node: str) -> bool:
+            slurmd = self._nodes.slurmd_pid(node)
+            stat = read_stat(slurmd) if slurmd is not None else None
+            is_at_work = stat is not None and stat[0] not in "TtZ"
+            is_busy = self._nodes.job_pids(node) or states.get(node, "").startswith("completing")
+            return is_at_work and node in connected and not is_busy
+
+        return [node for node in self._settings.node_names if not is_sound(node)]
 
     def picture(self) -> str:
         """What Slurm says of everything right now, for the report of a test that failed."""

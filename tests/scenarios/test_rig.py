@@ -225,9 +225,10 @@ def test_that_an_urgent_job_preempts_one_that_may_be_preempted(slurm, nodes):
 
 def test_that_a_killed_controller_is_silent_and_its_jobs_survive_it(slurm, nodes):
     """While slurmctld is away squeue fails; when it is back, a job that it had written down still runs."""
-    job, submitted = start(slurm, nodes[0]), time.time()
-    saved = slurm.settings.root / "state/job_state"
-    wait_until("the job is written down", lambda: saved.exists() and saved.stat().st_mtime > submitted, timeout=20)
+    job = start(slurm, nodes[0])
+    changed, saved = time.time(), slurm.settings.root / "state/job_state"
+    slurm.run(["scontrol", "update", f"jobid={job}", "comment=write this down"])
+    wait_until("the job is written down", lambda: saved.exists() and saved.stat().st_mtime > changed, timeout=20)
     slurm.daemon("kill", "slurmctld")
 
     silent = slurm.attempt(["squeue"])

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -114,7 +113,7 @@ def test_that_an_unknown_key_is_told_with_line_and_nearest_name(desk, wrong, rig
 
     assert f"scalable.yaml:{line}: unknown key '{path.rpartition('.')[2]}'" in str(caught.value)
     assert nearest in str(caught.value)
-    assert "E_UNKNOWN_KEY", path in [(issue.code, issue.path) for issue in desk.validate(text).errors]
+    assert ("E_UNKNOWN_KEY", path) in [(issue.code, issue.path) for issue in desk.validate(text).errors]
 
 
 @pytest.mark.parametrize(
@@ -309,15 +308,10 @@ def test_that_a_missing_manifest_is_told_with_what_to_do(tmp_path):
     assert "SCALABLE_HPC_MANIFEST" in caught.value.hint
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_that_an_unreadable_manifest_is_told(tmp_path):
+def test_that_a_manifest_that_cannot_be_read_is_told(tmp_path):
     """The system's reason is kept."""
-    path = tmp_path / "scalable.yaml"
-    path.write_text("version: 1")
-    path.chmod(0)
-
-    with pytest.raises(ManifestError, match="Permission denied"):
-        load_manifest(path, environ={})
+    with pytest.raises(ManifestError, match=r"cannot read the manifest '.*': .*[Dd]irectory"):
+        load_manifest(tmp_path, environ={})
 
 
 def test_that_a_file_that_is_no_text_is_told(tmp_path):
@@ -369,16 +363,14 @@ def test_that_overrides_win_over_everything_and_are_checked_like_the_file(desk):
         desk.load(FULL, "hpc", {"walltime": "soon"})
 
 
-@pytest.mark.parametrize(
-    ("content", "line"), [("[a]", 29), ("3", 29), ("{overlays: {x: {}}}", 29)], ids=["list", "number", "nested"]
-)
+@pytest.mark.parametrize("content", ["[a]", "3", "{overlays: {x: {}}}"], ids=["list", "number", "nested"])
 @pytest.mark.parametrize("used", [True, False])
-def test_that_an_overlay_of_the_wrong_shape_is_told(desk, content, line, used):
+def test_that_an_overlay_of_the_wrong_shape_is_told(desk, content, used):
     """Used or not, it is a part of a manifest."""
     text = FULL[: FULL.index("      big:\n")] + f"      big: {content}\n"
     text = text if used else text.replace("overlay: big", "exclusive: true")
 
-    assert [code for code, _, at in issues(desk.validate(text)) if at == line - 1] == ["E_BAD_VALUE"]
+    assert [code for code, _, line in issues(desk.validate(text)) if line == 28] == ["E_BAD_VALUE"]
 
 
 def test_that_two_spellings_of_one_setting_are_refused(desk):

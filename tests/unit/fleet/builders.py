@@ -38,9 +38,7 @@ def hello(allocation_name="a0001", address="tcp://10.0.0.1:1", slots=4, deadline
         "recorder": "",
         "version": "1",
     }
-    return WorkerHello(
-        address=address, allocation=allocation_name, slots=slots, deadline=deadline, **(facts | more)
-    )
+    return WorkerHello(address=address, allocation=allocation_name, slots=slots, deadline=deadline, **(facts | more))
 
 
 def seen(state, raw=None, job_id="17", **more):

@@ -1,0 +1,100 @@
+"""Large results: one file each, named by the digest of its content, so that writing it twice is writing it once.
+
+Rule 1: a file under its final name is whole: written aside, made durable, renamed.
+Rule 2: a large result is read by mapping it, privately: what the reader does to its arrays never reaches the file.
+"""
+
+from __future__ import annotations
+
+import itertools
+import mmap
+import os
+import secrets
+from pathlib import Path
+
+from scalable_hpc.cache.layout import DIRECTORY_MODE, FILE_MODE, Layout, is_ours, sync_directory, write_all
+from scalable_hpc.errors import StoreError
+
+ABANDONED_S = 86_400.0
+"""Seconds after which a file that is still aside was left there by a process that died."""
+_count = itertools.count()
+
+
+class Blobs:
+    """The blobs of one store."""
+
+    def __init__(self, layout: Layout, *, durable: bool) -> None:
+        self._layout = layout
+        self._durable = durable
+
+    def path(self, digest: bytes) -> Path:
+        """Return where the blob of a digest lies."""
+        name = digest.hex()
+        return self._layout.blobs / name[:2] / name
+
+    def write(self, digest: bytes, data: bytes | bytearray | memoryview, writer: str) -> None:
+        """Write a blob, unless it is there.
+
+        Raises:
+            OSError: it was not written.
+        """
+        target = self.path(digest)
+        if not self._is_there(target, len(data)):
+            aside = self._layout.aside / f"{writer}-{next(_count)}"
+            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+            try:
+                try:
+                    write_all(descriptor, data)
+                    if self._durable:
+                        os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+                target.parent.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+                aside.replace(target)
+            except OSError:
+                aside.unlink(missing_ok=True)
+                raise
+        if self._durable:
+            sync_directory(target.parent)
+            sync_directory(self._layout.blobs)
+
+    def read(self, digest: bytes, size: int) -> memoryview:
+        """Return a blob's bytes, mapped privately; shorter than ``size`` where the file is.
+
+        Raises:
+            OSError: it is not there, is another user's, or cannot be read.
+        """
+        descriptor = os.open(self.path(digest), os.O_RDONLY)
+        try:
+            status = os.fstat(descriptor)
+            if not is_ours(status):
+                raise PermissionError(f"the blob {digest.hex()!r} belongs to another user")
+            if status.st_size != size:
+                return memoryview(b"")
+            return memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_COPY))
+        finally:
+            os.close(descriptor)
+
+    def sweep(self, now: float) -> None:
+        """Remove what processes that died while writing have left."""
+        with os.scandir(self._layout.aside) as entries:
+            for entry in entries:
+                if entry.stat(follow_symlinks=False).st_mtime < now - ABANDONED_S:
+                    Path(entry.path).unlink(missing_ok=True)
+
+    def condemn(self, digest: bytes) -> None:
+        """Move a damaged blob to quarantine.
+
+        Raises:
+            OSError: it could not be moved.
+        """
+        self.path(digest).replace(self._layout.quarantine / f"{digest.hex()}-{secrets.token_hex(4)}")
+
+    def _is_there(self, target: Path, size: int) -> bool:
+        try:
+            status = target.stat()
+        except FileNotFoundError:
+            return False
+        if not is_ours(status):
+            raise StoreError(f"the blob {str(target)!r} belongs to user id {status.st_uid}, not to you")
+        return status.st_size == size

@@ -1,0 +1,118 @@
+"""Where a store's files lie, and whose they must be.
+
+    <root>/v1/  README  CACHEDIR.TAG  packs/  blobs/  aside/  quarantine/
+
+Rule 1: directories are 0700 and files 0600; what another user owns is refused, since records are unpickled.
+Rule 2: files are written aside and renamed, or appended to by their one writer.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from scalable_hpc.errors import StoreError
+
+VERSION = "v1"
+DIRECTORY_MODE = 0o700
+FILE_MODE = 0o600
+_README = """\
+This directory holds results of scalable_hpc, kept so that they need not be computed again.
+
+packs/       results up to 64 KiB, many to a file; each file has one writer and only ever grows
+blobs/       larger results, one to a file, named by the BLAKE3 digest of their content
+aside/       files that are still being written
+quarantine/  records whose digest did not match; nothing reads them again
+
+It is safe to delete the whole directory while no run is using it: everything in it can be computed again.
+"""
+_CACHEDIR_TAG = """\
+Signature: 8a477f597d28d172789f06886806bc55
+# This directory can be left out of backups: see https://bford.info/cachedir/
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The directories of one store."""
+
+    packs: Path
+    blobs: Path
+    aside: Path
+    quarantine: Path
+
+
+def open_layout(root: Path, *, create: bool) -> Layout:
+    """Return a store's directories, made if they are not there and ``create`` allows it.
+
+    Raises:
+        StoreError: they cannot be made, or are another user's.
+    """
+    top = root / VERSION
+    layout = Layout(top / "packs", top / "blobs", top / "aside", top / "quarantine")
+    try:
+        if create and not layout.quarantine.is_dir():
+            _make(layout, top)
+        for directory in (root, top, layout.packs, layout.blobs):
+            _check_owner(directory)
+    except FileNotFoundError as err:
+        raise StoreError(f"no result store at {str(root)!r}") from err
+    except OSError as err:
+        raise StoreError(
+            f"the result store {str(root)!r} cannot be opened: {err.strerror}",
+            hint="set SCALABLE_HPC_CACHE_DIR to a directory that you can write to",
+        ) from err
+    return layout
+
+
+def is_ours(status: os.stat_result) -> bool:
+    """Say whether what was looked at belongs to the user that this process runs as."""
+    return status.st_uid == os.geteuid()
+
+
+def sync_directory(directory: Path) -> None:
+    """Make names that were made or renamed in a directory durable."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
+    """Write all of ``data``, however many calls it takes."""
+    rest = memoryview(data).cast("B")
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _make(layout: Layout, top: Path) -> None:
+    missing = [parent for parent in (top, *top.parents) if not parent.exists()]
+    for directory in (*reversed(missing), layout.packs, layout.blobs, layout.aside, layout.quarantine):
+        directory.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+    for name, text in (("README", _README), ("CACHEDIR.TAG", _CACHEDIR_TAG)):
+        _write_once(top / name, text)
+    for directory in {top, *(each.parent for each in missing)}:
+        sync_directory(directory)
+
+
+def _write_once(path: Path, text: str) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+    except FileExistsError:
+        return
+    try:
+        write_all(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
+
+
+def _check_owner(directory: Path) -> None:
+    status = directory.stat()
+    if not is_ours(status):
+        raise StoreError(
+            f"the result store {str(directory)!r} belongs to user id {status.st_uid}, not to you ({os.geteuid()}): "
+            "its records will not be opened",
+            hint="set SCALABLE_HPC_CACHE_DIR to a directory of your own",
+        )

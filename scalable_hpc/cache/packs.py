@@ -1,0 +1,222 @@
+"""Small results: appended to pack files, each with one writer, named in an index file beside it.
+
+Rule 1: only the process that made a file ever writes to it, and only at its end; what a failed write left there it
+    cuts off again, what a killed process left there readers pass over.
+Rule 2: a record is durable when ``sync`` returns; one fsync serves all who wait for one.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+from scalable_hpc.cache.index import Index
+from scalable_hpc.cache.layout import FILE_MODE, is_ours, sync_directory, write_all
+from scalable_hpc.cache.records import ENTRY_SIZE, HEADER_SIZE, Entry, Kind, pack_entry, pack_header
+
+FULL = 1 << 30
+"""Bytes after which a writer begins another pack: a file that upkeep can still rewrite in one go."""
+OPEN_PACKS = 256
+"""Pack files kept open for reading, well below the usual limit of 1024 descriptors."""
+PACK, INDEX = ".pack", ".idx"
+
+
+class PackWriter:
+    """The one writer of a pack file and its index; all but ``sync`` is called under the store's lock."""
+
+    def __init__(self, packs: Path, stem: str, *, durable: bool) -> None:
+        self.stem = stem
+        self._packs = packs
+        self._durable = durable
+        self._index = _AppendedFile(packs / (stem + INDEX))
+        self._pack: _AppendedFile | None = None
+        self._new_names = True
+        self._synced = 0
+        self._syncing = threading.Lock()
+
+    @property
+    def usable(self) -> bool:
+        """Whether more may be appended."""
+        whole = self._index.whole and (self._pack is None or self._pack.whole)
+        return whole and (self._pack is None or self._pack.size < FULL)
+
+    def append(self, key: bytes, digest: bytes, size: int, data: bytes | None, revoked: list[Entry]) -> int:
+        """Append a result (its bytes, or None for a blob) and revocations; return the mark to ``sync`` to.
+
+        Raises:
+            OSError: nothing was appended.
+        """
+        offset = 0
+        if data is not None:
+            if self._pack is None:
+                self._pack = _AppendedFile(self._packs / (self.stem + PACK))
+                self._new_names = True
+            offset = self._pack.append(pack_header(key, digest, size) + data)
+        kind = Kind.BLOB if data is None else Kind.PACKED
+        return self.append_entries([Entry(kind, key, digest, offset, size, int(time.time())), *revoked])
+
+    def append_entries(self, entries: list[Entry]) -> int:
+        """Append index entries alone; return the mark to ``sync`` to.
+
+        Raises:
+            OSError: nothing was appended.
+        """
+        self._index.append(b"".join(map(pack_entry, entries)))
+        return self._index.size
+
+    def sync(self, mark: int) -> None:
+        """Return when everything up to a mark is durable.
+
+        Raises:
+            OSError: it may not be; nothing more will be appended to these files.
+        """
+        if self._synced >= mark:
+            return
+        with self._syncing:
+            if self._synced >= mark:
+                return
+            upto = self._index.size
+            for file in (self._pack, self._index):
+                if file is not None:
+                    file.flush(durable=self._durable)
+            if self._new_names and self._durable:
+                self._new_names = False
+                sync_directory(self._packs)
+            self._synced = upto
+
+    def entries_after(self, known: int) -> bytes:
+        """Return the index entries that are durable, from a byte on."""
+        return self._index.read(known, self._synced - known)
+
+    def close(self) -> None:
+        """Close both files."""
+        for file in (self._pack, self._index):
+            if file is not None:
+                file.close()
+
+
+class _AppendedFile:
+    """A new file that only grows."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, FILE_MODE)
+        self.size = 0
+        self.whole = True
+
+    def append(self, data: bytes) -> int:
+        """Append all of ``data`` or nothing; return where it starts."""
+        start = self.size
+        try:
+            write_all(self._descriptor, data)
+            self.size += len(data)
+        except BaseException:  # Ctrl-C too: what follows must start where the last whole record ends
+            self._cut()
+            raise
+        return start
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return a part of the file."""
+        return os.pread(self._descriptor, size, start) if size > 0 else b""
+
+    def flush(self, *, durable: bool) -> None:
+        """Hand the file to the disk, or at least to the file server, which sees it when a descriptor is closed."""
+        try:
+            if durable:
+                os.fsync(self._descriptor)
+            else:
+                os.close(os.dup(self._descriptor))
+        except OSError:
+            # the kernel forgets pages that it could not write: a second fsync would claim success
+            self.whole = False
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        self.whole = False
+
+    def _cut(self) -> None:
+        try:
+            os.ftruncate(self._descriptor, self.size)
+        except OSError:
+            self.whole = False
+
+
+class PackReader:
+    """Reads records out of any writer's packs; safe to use from many threads at once."""
+
+    def __init__(self, packs: Path) -> None:
+        self._packs = packs
+        self._descriptors: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def read(self, stem: str, entry: Entry) -> tuple[bytes, bytes]:
+        """Return a record's header and its result's bytes; shorter than they should be where the file ends.
+
+        Raises:
+            OSError: the pack is not there, is another user's, or cannot be read.
+        """
+        descriptor = self._descriptors.get(stem)
+        if descriptor is not None:
+            raw = os.pread(descriptor, HEADER_SIZE + entry.size, entry.offset)
+            return raw[:HEADER_SIZE], raw[HEADER_SIZE:]
+        descriptor = os.open(self._packs / (stem + PACK), os.O_RDONLY)
+        try:
+            if not is_ours(os.fstat(descriptor)):
+                raise PermissionError(f"the pack {stem!r} belongs to another user")
+            raw = os.pread(descriptor, HEADER_SIZE + entry.size, entry.offset)
+        except OSError:
+            os.close(descriptor)
+            raise
+        self._keep(stem, descriptor)
+        return raw[:HEADER_SIZE], raw[HEADER_SIZE:]
+
+    def close(self) -> None:
+        """Close every pack."""
+        with self._lock:
+            descriptors, self._descriptors = self._descriptors, {}
+        for descriptor in descriptors.values():
+            os.close(descriptor)
+
+    def _keep(self, stem: str, descriptor: int) -> None:
+        with self._lock:
+            if stem not in self._descriptors and len(self._descriptors) < OPEN_PACKS:
+                self._descriptors[stem] = descriptor
+                return
+        os.close(descriptor)
+
+
+def take_in_news(packs: Path, index: Index, own: Collection[str]) -> None:
+    """Feed to an index what other writers have added to theirs; another user's files are left alone.
+
+    Raises:
+        OSError: they cannot be read.
+    """
+    with os.scandir(packs) as entries:
+        found = sorted((entry for entry in entries if entry.name.endswith(INDEX)), key=lambda entry: entry.name)
+    for entry in found:
+        stem = entry.name.removesuffix(INDEX)
+        if stem not in own:
+            known = index.known(stem)
+            news = _tail(entry, known)
+            if news:
+                index.feed(stem, news)
+
+
+def _tail(entry: os.DirEntry[str], known: int) -> bytes:
+    try:
+        status = entry.stat()
+        if status.st_size - known < ENTRY_SIZE or not is_ours(status):
+            return b""
+        descriptor = os.open(entry.path, os.O_RDONLY)
+    except FileNotFoundError:  # removed since it was listed
+        return b""
+    try:
+        return os.pread(descriptor, status.st_size - known, known)
+    finally:
+        os.close(descriptor)

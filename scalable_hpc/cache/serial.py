@@ -1,0 +1,130 @@
+"""Results as bytes and back: pickle protocol 5 with large buffers apart, framed into one record.
+
+    header   magic, version, number of buffers, length of the pickle
+    lengths  of each buffer
+    pickle
+    buffers  each starting at a multiple of ``ALIGNMENT`` from the record's start
+
+Because the buffers lie flat in the record, arrays can be handed back on top of a mapped file without a copy.
+
+Rule 1: records are opened only out of a store whose owner was checked: unpickling runs code.
+Rule 2: what plain pickle cannot take goes through cloudpickle, and so does everything of ``__main__``, which is
+    another module in every process. A class of ``__main__`` comes back as the reader's own class of that name where
+    there is one, else as a copy.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import pickle
+import struct
+import sys
+from typing import Any
+
+from scalable_hpc.errors import ScalableError
+
+ALIGNMENT = 64
+"""What vector instructions like best, and enough for every dtype."""
+_MAGIC = b"shr\x01"
+"""The last byte is the version of this layout."""
+_HEADER = struct.Struct("<4sIQ")
+_LENGTH = struct.Struct("<Q")
+_MAIN = b"__main__"
+
+
+class Unstorable(ScalableError):
+    """A result cannot be pickled."""
+
+
+class Unreadable(ScalableError):
+    """A record cannot be made into a value again: not one of ours, or its classes are gone."""
+
+
+def dumps(value: object) -> bytes:
+    """Return a value as one record.
+
+    Raises:
+        Unstorable: it cannot be pickled.
+    """
+    buffers: list[pickle.PickleBuffer] = []
+    try:
+        body = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+        plain = _MAIN not in body
+    except Exception:  # noqa: BLE001 - a user's own __reduce__ may raise anything; cloudpickle has the last word
+        plain = False
+    if not plain:
+        buffers = []
+        body = _dumps_by_value(value, buffers)
+    parts = [buffer.raw() for buffer in buffers]
+    record = bytearray(_HEADER.pack(_MAGIC, len(parts), len(body)))
+    for part in parts:
+        record += _LENGTH.pack(part.nbytes)
+    record += body
+    for part in parts:
+        record += bytes(-len(record) % ALIGNMENT)
+        record += part
+    return bytes(record)
+
+
+def loads(record: bytes | bytearray | memoryview) -> Any:
+    """Return the value of a record.
+
+    Arrays lie on top of the record where it is writable (a private mapping); over bytes that nobody may write they
+    are copies, so that what is returned behaves the same whether it was computed or found.
+
+    Raises:
+        Unreadable: it is not a record, or cannot be unpickled here.
+    """
+    view = memoryview(record)
+    if len(view) < _HEADER.size:
+        raise Unreadable("a result's record is shorter than its header")
+    magic, count, length = _HEADER.unpack_from(view)
+    if magic != _MAGIC:
+        raise Unreadable(f"a result's record starts with {magic!r}, not with {_MAGIC!r}")
+    start = _HEADER.size + count * _LENGTH.size
+    end = start + length
+    buffers = []
+    for position in range(count):
+        (size,) = _LENGTH.unpack_from(view, _HEADER.size + position * _LENGTH.size)
+        end += -end % ALIGNMENT
+        part = view[end : end + size]
+        buffers.append(bytearray(part) if view.readonly else part)
+        end += size
+    if end != len(view):
+        raise Unreadable(f"a result's record has {len(view)} bytes where it speaks of {end}")
+    try:
+        return pickle.loads(view[start : start + length], buffers=buffers)
+    except Exception as err:  # unpickling imports modules and runs their code: anything may be raised
+        raise Unreadable(f"a result cannot be unpickled here: {err}") from err
+
+
+def _dumps_by_value(value: object, buffers: list[pickle.PickleBuffer]) -> bytes:
+    target = io.BytesIO()
+    try:
+        _pickler()(target, protocol=5, buffer_callback=buffers.append).dump(value)
+    except Exception as err:  # as above
+        raise Unstorable(f"a result of type {type(value).__qualname__!r} cannot be pickled: {err}") from err
+    return target.getvalue()
+
+
+@functools.cache
+def _pickler() -> Any:
+    import cloudpickle
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        """Cloudpickle, but for the classes of ``__main__``."""
+
+        def reducer_override(self, obj: Any) -> Any:
+            if isinstance(obj, type) and obj.__module__ == "__main__" and "<locals>" not in obj.__qualname__:
+                return _class_of_main, (obj.__qualname__, cloudpickle.dumps(obj))
+            return super().reducer_override(obj)
+
+    return Pickler
+
+
+def _class_of_main(qualname: str, pickled: bytes) -> Any:
+    found: Any = sys.modules.get("__main__")
+    for name in qualname.split("."):
+        found = getattr(found, name, None)
+    return found if isinstance(found, type) else pickle.loads(pickled)

@@ -1,0 +1,85 @@
+"""Reading records so that nothing is returned that is not what was stored.
+
+Rule 1: a record's header must name the key and digest that the index names, and its bytes must have that digest.
+Rule 2: what is not there, or not all there, may still be on its way from another node: it counts as missing.
+    What is there and wrong is damaged: its bytes go to quarantine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+
+from blake3 import blake3
+
+from scalable_hpc.cache.blobs import Blobs
+from scalable_hpc.cache.index import Place
+from scalable_hpc.cache.layout import FILE_MODE, Layout, write_all
+from scalable_hpc.cache.packs import PackReader
+from scalable_hpc.cache.records import Entry, Kind, pack_header
+from scalable_hpc.errors import StoreError
+
+
+class Damaged(StoreError):
+    """A result is not what was stored, or is gone; the copy was put out of the way, and must be made again."""
+
+
+class RecordReader:
+    """Reads and verifies the records of one store."""
+
+    def __init__(self, layout: Layout, blobs: Blobs) -> None:
+        self._layout = layout
+        self._blobs = blobs
+        self._packs = PackReader(layout.packs)
+
+    def read(self, place: Place) -> bytes | memoryview | None:
+        """Return a record's bytes; None where they are not (all) there.
+
+        Raises:
+            Damaged: they are not what was stored; they lie in quarantine now.
+            OSError: they cannot be read.
+        """
+        entry = place.entry
+        try:
+            if entry.kind == Kind.BLOB:
+                return self._read_blob(entry)
+            return self._read_packed(place.stem, entry)
+        except (FileNotFoundError, PermissionError):
+            return None
+
+    def close(self) -> None:
+        """Close every file."""
+        self._packs.close()
+
+    def _read_blob(self, entry: Entry) -> memoryview | None:
+        data = self._blobs.read(entry.digest, entry.size)
+        if len(data) != entry.size:
+            return None
+        if blake3(data, max_threads=blake3.AUTO).digest() == entry.digest:
+            return data
+        # a store that cannot be written to stays as it is; every reader finds out for itself
+        with contextlib.suppress(OSError):
+            self._blobs.condemn(entry.digest)
+        raise Damaged(f"the blob {entry.digest.hex()!r} does not have the content that its name says")
+
+    def _read_packed(self, stem: str, entry: Entry) -> bytes | None:
+        header, data = self._packs.read(stem, entry)
+        if len(data) != entry.size:
+            return None
+        if header == pack_header(entry.key, entry.digest, entry.size) and blake3(data).digest() == entry.digest:
+            return data
+        self._quarantine(f"{stem}@{entry.offset}-{secrets.token_hex(4)}", header + data)
+        raise Damaged(f"the record at {entry.offset} of the pack {stem!r} is not what was written there")
+
+    def _quarantine(self, name: str, raw: bytes) -> None:
+        try:
+            descriptor = os.open(self._layout.quarantine / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+        except OSError:
+            return  # as above
+        try:
+            write_all(descriptor, raw)
+        except OSError:
+            pass  # a full disk: the copy is for people to look at, nothing depends on it
+        finally:
+            os.close(descriptor)

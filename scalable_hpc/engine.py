@@ -1,0 +1,298 @@
+"""A run's engine: the thread with the loop that keeper, fleet and Dask live on.
+
+Dask is imported, and a scheduler started, when the first call must be run; a run whose every call is known never does.
+
+Rule 1: what belongs to the run is touched on the loop only; other threads leave messages.
+Rule 2: nothing is decided here; rooms are connected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import scalable_hpc
+from scalable_hpc.backends import backend_for_orphans, make_backend
+from scalable_hpc.batch.backend import BatchBackend
+from scalable_hpc.batch.slurm_text import never_runs
+from scalable_hpc.config.limits import allocation_limits
+from scalable_hpc.config.resolved import ResolvedManifest
+from scalable_hpc.errors import RunDirectoryError, ScalableError
+from scalable_hpc.fleet.ports import Run
+from scalable_hpc.fleet.supervisor import Supervisor
+from scalable_hpc.lineage.census import Progress
+from scalable_hpc.lineage.journal import Journal
+from scalable_hpc.lineage.keeper import Keeper
+from scalable_hpc.lineage.lease import Lease
+from scalable_hpc.lineage.need import Offer
+from scalable_hpc.lineage.payload import PayloadPack
+from scalable_hpc.model.allocations import AllocationRequest, ExitReason, JobEnding
+from scalable_hpc.model.events import Event, FleetNote, RunClosed, RunOpened
+from scalable_hpc.model.fleet import AllocationView
+from scalable_hpc.model.messages import Bundle, Upward, WorkerDraining, WorkerGone, WorkerHello
+from scalable_hpc.model.tasks import AttemptId
+from scalable_hpc.planning import render_script
+from scalable_hpc.results import Stores
+from scalable_hpc.runs import RunDirectory
+from scalable_hpc.sweep import sweep_orphans
+from scalable_hpc.worker.recorder import read_recorder
+
+if TYPE_CHECKING:
+    from scalable_hpc.cluster.dask_link import DaskLink
+
+logger = logging.getLogger(__name__)
+
+_WORD_TIMEOUT_S = 1.0
+"""For one question to the batch system about an ended allocation; the keeper asks again if it cares."""
+_START_TIMEOUT_S = 60.0
+"""For the thread to say that it is up; it only opens files."""
+
+
+class LateTransport:
+    """The way to the workers, which is not there before the first worker is wanted."""
+
+    def __init__(self) -> None:
+        self.link: DaskLink | None = None
+
+    def send(self, worker_address: str, bundles: Sequence[Bundle]) -> None:
+        """Give bundles to a worker."""
+        if self.link is not None:
+            self.link.send(worker_address, bundles)
+
+    def cancel_attempts(self, worker_address: str, attempts: Iterable[AttemptId]) -> None:
+        """Have a worker stop attempts."""
+        if self.link is not None:
+            self.link.cancel_attempts(worker_address, attempts)
+
+    def release(self, keys: Iterable[str]) -> None:
+        """Let go of bundles."""
+        if self.link is not None:
+            self.link.release(keys)
+
+
+class Engine:
+    """The loop's side of a run. ``start`` and ``close`` are for the thread that owns the session."""
+
+    def __init__(self, manifest: ResolvedManifest, run: RunDirectory, stores: Stores) -> None:
+        self._manifest = manifest
+        self._run = run
+        self._stores = stores
+        self._transport = LateTransport()
+        self._supervisor: Supervisor | None = None
+        self._backend = make_backend(manifest.target, run)
+        self._limits = allocation_limits(manifest)
+        self._lease: Lease | None = None
+        self._thread = threading.Thread(target=self._live, name=f"scalable-hpc {run.run_id}", daemon=True)
+        self._up = threading.Event()
+        self._trouble: BaseException | None = None
+        self._on_broken: Callable[[BaseException], None] = lambda _: None
+        self.keeper: Keeper
+        self._loop: asyncio.AbstractEventLoop
+        self._closing: asyncio.Event
+        self._wanted: asyncio.Event
+
+    # The owner's side.
+
+    def start(self, on_broken: Callable[[BaseException], None]) -> None:
+        """Start the thread; returns when submissions are taken.
+
+        Args:
+            on_broken: called, on the loop, when the run cannot go on (its disk is gone).
+
+        Raises:
+            RunDirectoryError: the run directory cannot be written.
+        """
+        self._on_broken = on_broken
+        self._thread.start()
+        if not self._up.wait(_START_TIMEOUT_S):
+            raise RunDirectoryError(f"the run did not start within {_START_TIMEOUT_S:.0f} s: {str(self._run.path)!r}")
+        if self._trouble is not None:
+            raise self._trouble
+
+    def close(self, because: str) -> None:
+        """Stop everything, give every allocation back, and wait until that is done."""
+        with contextlib.suppress(RuntimeError):  # the loop ended by itself
+            self._loop.call_soon_threadsafe(self._close_because, because)
+        self._thread.join()
+
+    def wake(self) -> None:
+        """Say that there is something to run."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def look(self) -> tuple[Progress, tuple[AllocationView, ...], list[WorkerHello]]:
+        """How far the run is, every allocation that has not ended, and the workers that are connected."""
+        return asyncio.run_coroutine_threadsafe(self._look(), self._loop).result()
+
+    def dask_client(self) -> Any:
+        """A new synchronous ``distributed.Client``; starts the scheduler when there is none yet."""
+        return asyncio.run_coroutine_threadsafe(self._link(), self._loop).result().plain_client()
+
+    # The loop's side.
+
+    def _live(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except BaseException as trouble:  # noqa: BLE001 - whatever it was, the owner must hear of it
+            self._trouble = trouble
+            if self._up.is_set():
+                logger.error("The run cannot go on", exc_info=trouble)
+                self._on_broken(trouble)
+        finally:
+            self._up.set()
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._closing, self._wanted = asyncio.Event(), asyncio.Event()
+        self._because = "the session ended"
+        self._link_lock = asyncio.Lock()
+        self.keeper = self._make_keeper()
+        self._record(RunOpened(
+            time.time(), self._run.run_id, self._manifest.target.name, os.getpid(), socket.gethostname(),
+            scalable_hpc.__version__, tuple(sys.argv),
+        ))
+        duties = {asyncio.ensure_future(self.keeper.run()), asyncio.ensure_future(self._serve())}
+        sweeping = asyncio.ensure_future(self._sweep())
+        self._up.set()
+        closing = asyncio.ensure_future(self._closing.wait())
+        try:
+            done, _ = await asyncio.wait({*duties, closing}, return_when=asyncio.FIRST_COMPLETED)
+            for duty in done - {closing}:
+                duty.result()
+        finally:
+            await self._wind_up(duties, sweeping)
+
+    def _make_keeper(self) -> Keeper:
+        run = self._run
+        self._lease = Lease.take(run.path)
+        target = self._manifest.target
+        return Keeper(
+            journal=Journal(run.journal, run.run_id),
+            payloads=PayloadPack(run.payloads),
+            transport=self._transport,
+            results=self._stores,
+            flight=lambda path: read_recorder(Path(path)),
+            allocation_word=self._word,
+            offers=[Offer(kind, target.walltime_s, target.margin_s) for kind in self._manifest.worker_types.values()],
+            stores=(str(run.results), str(self._manifest.cache_root)),
+            lease=self._lease,
+        )
+
+    async def _serve(self) -> None:
+        """Wait for the first call that must be run, then keep a fleet for as long as the run lasts."""
+        await self._wanted.wait()
+        try:
+            link = await self._link()
+        except (OSError, ScalableError) as err:
+            self._give_up(err if isinstance(err, ScalableError) else RunDirectoryError(f"Dask did not start: {err}"))
+            return
+        self._supervisor = Supervisor(
+            Run(
+                run_id=self._run.run_id,
+                demand=self.keeper.demand,
+                busy=self.keeper.busy,
+                record=self._record,
+                on_allocation_ended=self._allocation_ended,
+                on_failure=self._give_up,
+                log_tail=self._run.log_tail,
+                never_runs=never_runs,
+            ),
+            link,
+            self._backend,
+            self._limits,
+            poll_s=self._manifest.target.poll_s,
+        )
+        await self._supervisor.run()
+
+    async def _link(self) -> DaskLink:
+        """The link to Dask, started when first asked for."""
+        async with self._link_lock:
+            if self._transport.link is None:
+                from scalable_hpc.cluster.dask_link import DaskLink
+
+                target = self._manifest.target
+                self._transport.link = await DaskLink.start(
+                    run_dir=self._run.path,
+                    run_id=self._run.run_id,
+                    backend=self._backend,
+                    render=self._render,
+                    on_message=self._take,
+                    interface=target.interface,
+                    port=target.scheduler_port,
+                )
+            return self._transport.link
+
+    async def _sweep(self) -> None:
+        def backend_of(provider: str, run: RunDirectory) -> BatchBackend | None:
+            return backend_for_orphans(self._manifest.target, provider, run)
+
+        for words in await sweep_orphans(self._manifest.runs_root, backend_of, but=self._run.run_id):
+            logger.warning("%s", words)
+            self._record(FleetNote(time.time(), "swept", words))
+
+    async def _wind_up(self, duties: set[asyncio.Future[None]], sweeping: asyncio.Future[None]) -> None:
+        """End in the order that loses nothing: the fleet, Dask, then the journal."""
+        with contextlib.suppress(ScalableError, OSError):
+            await sweeping
+        if self._supervisor is not None:
+            await self._supervisor.close(self._because)
+        if self._transport.link is not None:
+            await self._transport.link.shutdown(because=self._because)
+        self._record(RunClosed(time.time(), self._because))
+        try:
+            await self.keeper.close()
+        finally:
+            for duty in duties:
+                duty.cancel()
+            await asyncio.gather(*duties, return_exceptions=True)
+
+    def _take(self, message: Upward) -> None:
+        self.keeper.receive(message)
+        if self._supervisor is not None and isinstance(message, (WorkerHello, WorkerDraining, WorkerGone)):
+            self._supervisor.receive(message)
+
+    def _record(self, event: Event) -> None:
+        self.keeper.record(event)
+
+    def _render(self, request: AllocationRequest) -> str:
+        return render_script(self._manifest, self._run, request)
+
+    async def _word(self, allocation: str) -> tuple[ExitReason | None, str]:
+        if self._supervisor is None:
+            return None, "the fleet has not begun"
+        return await self._supervisor.word(allocation, _WORD_TIMEOUT_S)
+
+    async def _look(self) -> tuple[Progress, tuple[AllocationView, ...], list[WorkerHello]]:
+        link, fleet = self._transport.link, self._supervisor
+        workers = [] if link is None else list(link.workers().values())
+        return self.keeper.progress(), () if fleet is None else fleet.snapshot(), workers
+
+    def _allocation_ended(self, name: str, ending: JobEnding) -> None:
+        self.keeper.allocation_ended(name, ending)
+        if ending.reason is ExitReason.COMPLETED and not self._manifest.target.keep_logs:
+            self._run.log_of(name).unlink(missing_ok=True)
+
+    def _give_up(self, error: Exception) -> None:
+        """Fail what is left: the fleet cannot be had."""
+        if not isinstance(error, ScalableError):
+            error = ScalableError(f"the fleet cannot go on: {error}")
+        self._record(FleetNote(time.time(), "failed", error.message))
+        self.keeper.fail_all(error)
+
+    def _wake(self) -> None:
+        self._wanted.set()
+        if self._supervisor is not None:
+            self._supervisor.poke()
+
+    def _close_because(self, because: str) -> None:
+        self._because = because
+        self._closing.set()

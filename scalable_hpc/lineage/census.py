@@ -1,0 +1,94 @@
+"""What the keeper tells others of its state: progress for people, demand for the fleet.
+
+Rule 1: pure, and as quick with a million waiting tasks as with ten: it counts lanes, not tasks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scalable_hpc.lineage.lanes import Lane
+from scalable_hpc.lineage.ledger import Ledger
+from scalable_hpc.lineage.need import Allowance
+from scalable_hpc.lineage.record import TaskRecord, TaskState
+from scalable_hpc.lineage.roster import Roster
+from scalable_hpc.model.fleet import Demand
+from scalable_hpc.model.resources import Needs
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is, in tasks."""
+
+    done: int = 0
+    running: int = 0
+    """On a worker."""
+    waiting: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    hits: int = 0
+    """Calls answered from the store; none of the others."""
+
+
+def progress_of(ledger: Ledger) -> Progress:
+    """Return how far a run is."""
+    state = TaskState
+    return Progress(
+        done=ledger.count(state.DONE),
+        running=ledger.count(state.SENT),
+        waiting=ledger.count(state.WAITING, state.ATTACHED, state.READY, state.BACKOFF),
+        failed=ledger.count(state.FAILED),
+        cancelled=ledger.count(state.CANCELLED),
+        hits=ledger.hits,
+    )
+
+
+@dataclass(slots=True)
+class _Tally:
+    waiting: int = 0
+    assigned: int = 0
+    need_s: float | None = None
+    timed: int = 0
+    total_s: float = 0.0
+
+
+def demand_of(ledger: Ledger, roster: Roster, allowance: Allowance) -> list[Demand]:
+    """Return what is wanted of each worker type: what is ready or in backoff, and what is assigned.
+
+    A task that several worker types could run counts for the first of them.
+    """
+    tallies: dict[str, _Tally] = {name: _Tally() for name in allowance.worker_types()}
+    for lane in ledger.ready.lanes():
+        worker_type = _type_of(lane, allowance)
+        if worker_type is not None:
+            _count_lane(tallies.setdefault(worker_type, _Tally()), lane, ledger, allowance)
+    for worker in roster:
+        attempts = sum(len(load.attempts) for load in worker.loads.values())
+        tallies.setdefault(worker.worker_type, _Tally()).assigned += attempts
+    return [
+        Demand(name, tally.waiting, tally.assigned, tally.need_s, tally.total_s / tally.timed if tally.timed else None)
+        for name, tally in tallies.items()
+    ]
+
+
+def _count_lane(tally: _Tally, lane: Lane, ledger: Ledger, allowance: Allowance) -> None:
+    waiting = lane.live + lane.delayed
+    tally.waiting += waiting
+    head: TaskRecord | None = lane.head()
+    need_s = None if head is None else allowance.need_s(head)
+    if need_s is not None:
+        tally.need_s = max(tally.need_s or 0.0, need_s)
+    mean_s = ledger.learned.mean_s(lane.key.name)
+    if mean_s is not None:
+        tally.timed += waiting
+        tally.total_s += mean_s * waiting
+
+
+def _type_of(lane: Lane, allowance: Allowance) -> str | None:
+    """Return the worker type that a lane's tasks are counted for; None: nobody could run them."""
+    if lane.key.worker_type is not None:
+        return lane.key.worker_type
+    head: TaskRecord | None = lane.head()
+    needs = Needs(lane.key.cpus, None, lane.key.gpus) if head is None else head.needs
+    fitting = allowance.fitting(needs)
+    return fitting[0].worker_type.name if fitting else None

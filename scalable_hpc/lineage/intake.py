@@ -1,0 +1,184 @@
+"""What comes in, turned into events: commands from the session, messages from workers, endings from the fleet.
+
+Rule 1: runs within a turn, on the loop; nothing blocks, and nothing is acted on here but the roster.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from scalable_hpc.errors import ScalableError
+from scalable_hpc.lineage import rulings
+from scalable_hpc.lineage.explanations import Explanations
+from scalable_hpc.lineage.inbox import Cancellation, Command, Hits, OnDone, Submission, Surrender
+from scalable_hpc.lineage.inquiry import Departure
+from scalable_hpc.lineage.ledger import Ledger
+from scalable_hpc.lineage.outcome import Outcome, same_error
+from scalable_hpc.lineage.parcels import Parcels
+from scalable_hpc.lineage.payload import PayloadPack
+from scalable_hpc.lineage.record import OVER, TaskState
+from scalable_hpc.lineage.roster import Roster
+from scalable_hpc.lineage.turn import Told, Turn
+from scalable_hpc.model.allocations import JobEnding
+from scalable_hpc.model.events import AttemptFailed, TaskGivenUp, TasksHit, TaskSubmitted
+from scalable_hpc.model.messages import (
+    AttemptDone,
+    AttemptEnded,
+    Upward,
+    WorkerDraining,
+    WorkerGone,
+    WorkerHello,
+)
+from scalable_hpc.model.tasks import AttemptId, Ending, Evidence, Receipt, TaskSpec
+
+
+@dataclass(frozen=True, slots=True)
+class AllocationOver:
+    """An allocation ended; said by the fleet."""
+
+    name: str
+    ending: JobEnding
+
+
+Message = Upward | AllocationOver
+
+
+class Intake:
+    """Takes in commands and messages."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        roster: Roster,
+        payloads: PayloadPack,
+        parcels: Parcels,
+        rng: random.Random,
+        on_departure: Callable[[Departure], None],
+    ) -> None:
+        self._ledger = ledger
+        self._roster = roster
+        self._payloads = payloads
+        self._parcels = parcels
+        self._rng = rng
+        self._on_departure = on_departure
+        self._surrender: ScalableError | None = None
+        self.listeners: dict[str, OnDone] = {}
+        """Who waits for which task."""
+        self.explanations = Explanations()
+
+    def take_command(self, command: Command, turn: Turn) -> None:
+        """Carry out what another thread wants."""
+        match command:
+            case Submission():
+                self._submit(command.spec, command.on_done, turn)
+            case Cancellation():
+                turn.tell(rulings.cancel(self._ledger, command.task_id, command.because, turn.now))
+            case Hits():
+                turn.tell([TasksHit(turn.now, command.name, command.count)])
+            case Surrender():
+                self._give_everything_up(command.error, turn)
+
+    def take_message(self, message: Message, turn: Turn) -> None:
+        """Carry out what a worker, the scheduler's side or the fleet says."""
+        match message:
+            case WorkerHello():
+                self._roster.hello(message, turn.now)
+            case WorkerDraining():
+                self._roster.drain(message.address, message.because, message.deadline)
+            case WorkerGone():
+                self._lose(message.address, message.at, turn, message.because, expected=message.expected)
+            case AttemptDone():
+                self._receive(message.receipt, turn)
+            case AttemptEnded():
+                self.take_evidence(message.evidence, turn)
+            case AllocationOver():
+                self._end_allocation(message, turn)
+
+    def take_evidence(self, evidence: Evidence, turn: Turn) -> None:
+        """Judge an attempt that ended without a receipt."""
+        self._account(evidence.attempt, turn)
+        events = rulings.on_evidence(self._ledger, evidence, turn.now, self._rng)
+        raised = evidence.exception if evidence.ending is Ending.EXCEPTION else None
+        turn.tell(events, Told(exception=raised))
+        for event in events:
+            if isinstance(event, AttemptFailed):
+                self.explanations.await_word(event)
+
+    def pop_listeners(self) -> Iterator[tuple[str, OnDone]]:
+        """Yield everybody who still waits, with the task they wait for, and forget them."""
+        while self.listeners:
+            yield self.listeners.popitem()
+
+    def adopt(self, turn: Turn) -> None:
+        """Take up what a driver that ended left open."""
+        for events in rulings.on_new_driver(self._ledger, turn.now, self._rng):
+            turn.tell(events)
+
+    def _submit(self, spec: TaskSpec, on_done: OnDone, turn: Turn) -> None:
+        if spec.task_id in self._ledger.tasks:
+            error = ValueError(f"a task of that name was submitted before: {spec.task_id!r}")
+            turn.answer(on_done, Outcome(spec.task_id, error=error))
+            return
+        self.listeners[spec.task_id] = on_done
+        turn.tell([self._submitted(spec, turn.now)])
+        record = self._ledger.tasks[spec.task_id]
+        turn.tell(rulings.on_submitted(self._ledger, record, turn.now))
+        if self._surrender is not None and not record.is_over:
+            self._give_up(spec.task_id, self._surrender, turn)
+
+    def _submitted(self, spec: TaskSpec, now: float) -> TaskSubmitted:
+        return TaskSubmitted(
+            at=now,
+            task_id=spec.task_id,
+            name=spec.name,
+            key=spec.key,
+            store=spec.store,
+            function=self._payloads.add(spec.function),
+            arguments=self._payloads.add(spec.arguments),
+            ancestors=tuple((ref.task_id, ref.key) for ref in spec.ancestors),
+            needs=spec.needs,
+            policy=spec.policy,
+            timeout_s=spec.timeout_s,
+            expected_runtime_s=spec.expected_runtime_s,
+            priority=spec.priority,
+            tag=spec.tag,
+            label=spec.label,
+        )
+
+    def _give_everything_up(self, error: ScalableError, turn: Turn) -> None:
+        """Fail every task that is not over: nothing can be run any more, now or later."""
+        self._surrender = error
+        for record in list(self._ledger.in_state(*(state for state in TaskState if state not in OVER))):
+            self._give_up(record.task_id, error, turn)
+
+    def _give_up(self, task_id: str, error: ScalableError, turn: Turn) -> None:
+        error_type, text = same_error(error)
+        turn.tell([TaskGivenUp(turn.now, task_id, error_type, text, "nothing can be run any more")], Told(error=error))
+
+    def _receive(self, receipt: Receipt, turn: Turn) -> None:
+        self._account(receipt.attempt, turn)
+        self._parcels.keep_inline(receipt.result)
+        turn.tell(rulings.on_receipt(self._ledger, receipt, turn.now), Told(result=receipt.result))
+
+    def _account(self, attempt: AttemptId, turn: Turn) -> None:
+        """Count an attempt out of its worker, and let its bundle go when it was the last one in it."""
+        finished = self._roster.accounted(attempt)
+        if finished is not None:
+            turn.releases.append(finished)
+
+    def _lose(
+        self, address: str, at: float, turn: Turn, because: str, *, expected: bool, ending: JobEnding | None = None
+    ) -> None:
+        worker = self._roster.remove(address)
+        if worker is not None:
+            turn.releases.extend(worker.loads)
+            self._on_departure(Departure(worker, at, expected, because, ending))
+
+    def _end_allocation(self, over: AllocationOver, turn: Turn) -> None:
+        """Workers of an allocation that ended are gone, whether or not their connections have noticed."""
+        turn.tell(self.explanations.explain(over.name, over.ending, turn.now))
+        at = turn.now if over.ending.ended_at is None else min(turn.now, over.ending.ended_at)
+        for worker in self._roster.of_allocation(over.name):
+            self._lose(worker.address, at, turn, "its allocation ended", expected=False, ending=over.ending)

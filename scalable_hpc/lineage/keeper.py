@@ -1,0 +1,304 @@
+"""The keeper: takes calls in, has each run until it has a receipt, and tells its future.
+
+Everything happens in turns on the engine's loop: take what came in, decide, place; then, off the loop, bring the
+journal to disk; then, and only then, act. What comes in during a turn waits for the next one.
+
+Rule 1: nothing is sent, told or let go before the events that say so are on disk.
+Rule 2: before a task is tried again its store is asked for its result: what was published is never run again.
+Rule 3: decisions are made in ``rulings`` and ``window``; here they are carried out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from scalable_hpc.errors import JournalError, RunDirectoryError, ScalableError
+from scalable_hpc.lineage.census import Progress, demand_of, progress_of
+from scalable_hpc.lineage.files import RunFiles
+from scalable_hpc.lineage.inbox import Cancellation, Command, Hits, Inbox, OnDone, Submission, Surrender
+from scalable_hpc.lineage.inquiry import Departure, inquire
+from scalable_hpc.lineage.intake import AllocationOver, Intake, Message
+from scalable_hpc.lineage.lanes import LaneKey
+from scalable_hpc.lineage.lease import BEAT_S
+from scalable_hpc.lineage.ledger import Ledger
+from scalable_hpc.lineage.need import Offer
+from scalable_hpc.lineage.outcome import Outcome
+from scalable_hpc.lineage.outgoing import Outgoing
+from scalable_hpc.lineage.parcels import Contents, Parcels
+from scalable_hpc.lineage.ports import Ports
+from scalable_hpc.lineage.record import TaskState
+from scalable_hpc.lineage.roster import Roster
+from scalable_hpc.lineage.turn import Turn, tell_outcome
+from scalable_hpc.lineage.window import WindowRules
+from scalable_hpc.model.allocations import ExitReason, JobEnding
+from scalable_hpc.model.events import AllocationChanged, FleetNote, RunClosed, RunOpened
+from scalable_hpc.model.fleet import Demand
+from scalable_hpc.model.messages import AttemptEnded, Upward
+from scalable_hpc.model.tasks import Payload, TaskSpec
+
+logger = logging.getLogger(__name__)
+
+COMMANDS_PER_TURN = 300
+MESSAGES_PER_TURN = 500
+"""The loop is Dask's too: a turn is not to hold it for more than some 20 ms."""
+SPACING_S = 0.003
+"""Least time between turns: what arrives together shares a turn and its fsync."""
+THREADS = 8
+"""For the disk and for lookups, which are mostly waits for a file system's servers."""
+
+
+class Keeper:
+    """Keeps a run's tasks. The methods of the first group are for any thread, all others for the engine's loop."""
+
+    def __init__(
+        self,
+        files: RunFiles,
+        ports: Ports,
+        *,
+        offers: Sequence[Offer] = (),
+        stores: Iterable[str] = (),
+        ledger: Ledger | None = None,
+        rules: WindowRules | None = None,
+    ) -> None:
+        """Put a keeper together; ``run`` starts it.
+
+        Args:
+            files: the run's journal, payloads and lease.
+            ports: what it is connected to.
+            offers: the worker types on this target; empty: nothing is known of them, and nothing refused.
+            stores: roots to look in for results of calls that were answered before they came here.
+            ledger: what an earlier driver's journal told; its open tasks are taken up.
+            rules: how full workers are kept.
+        """
+        self._files = files
+        self._ports = ports
+        self._ledger = Ledger() if ledger is None else ledger
+        self._roster = Roster()
+        self._parcels = Parcels(self._ledger, files.payloads, ports.results, stores)
+        self._intake = Intake(
+            self._ledger, self._roster, files.payloads, self._parcels, ports.rng, self._send_for_evidence
+        )
+        self._outgoing = Outgoing(
+            self._ledger, self._roster, self._parcels, ports.transport, tuple(offers), rules or WindowRules()
+        )
+        self._inbox = Inbox()
+        self._messages: deque[Message] = deque()
+        self._inquiries: set[asyncio.Task[None]] = set()
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="keeper")
+        self._turn: Turn | None = None
+        self._broken: BaseException | None = None
+        self._closing = False
+        self._ended: asyncio.Event | None = None
+        self._beaten_at = 0.0
+
+    def submit(self, spec: TaskSpec, on_done: OnDone) -> None:
+        """Have a task run; ``on_done`` is called once, on the loop, and must be quick."""
+        self.submit_many([(spec, on_done)])
+
+    def submit_many(self, pairs: Iterable[tuple[TaskSpec, OnDone]]) -> None:
+        """Have many tasks run, each with its own ``on_done``; ancestors come before their dependents."""
+        submissions = [Submission(spec, on_done) for spec, on_done in pairs]
+        if not self._inbox.put(submissions):
+            self._turn_away(submissions)
+
+    def cancel(self, task_id: str, because: str = "its future was cancelled") -> None:
+        """Stop a task wherever it is; one that is over or unknown is no error."""
+        self._inbox.put([Cancellation(task_id, because)])
+
+    def count_hits(self, name: str, count: int) -> None:
+        """Note calls that were answered from the store."""
+        self._inbox.put([Hits(name, count)])
+
+    def fail_all(self, error: ScalableError) -> None:
+        """Fail every task that is not over, and every one that comes later: nothing can be run any more."""
+        self._inbox.put([Surrender(error)])
+
+    def progress(self) -> Progress:
+        """Return how far the run is."""
+        return progress_of(self._ledger)
+
+    def is_running(self, task_id: str) -> bool:
+        """Whether an attempt of a task is on a worker now."""
+        record = self._ledger.tasks.get(task_id)
+        return record is not None and record.state is TaskState.SENT
+
+    def receive(self, message: Upward) -> None:
+        """Take a message from a worker, or about one."""
+        self._messages.append(message)
+        self._inbox.ring()
+
+    def allocation_ended(self, name: str, ending: JobEnding) -> None:
+        """Hear how an allocation ended: its workers are gone, and what they were running is explained."""
+        self._messages.append(AllocationOver(name, ending))
+        self._inbox.ring()
+
+    def worker_draining(self, address: str, because: str) -> None:
+        """Give a worker nothing new."""
+        self._roster.drain(address, because)
+
+    def drain_allocation(self, name: str, because: str) -> None:
+        """Give an allocation's workers nothing new, now and later."""
+        self._roster.drain_allocation(name, because)
+
+    def record(self, event: AllocationChanged | FleetNote | RunOpened) -> None:
+        """Journal what the fleet or the session did; it is on disk after the next turn."""
+        self._files.journal.append(event)
+        self._inbox.ring()
+
+    def demand(self) -> list[Demand]:
+        """Return what is wanted of each worker type."""
+        return demand_of(self._ledger, self._roster, self._outgoing.allowance())
+
+    def busy(self) -> Mapping[str, int]:
+        """Return how many attempts each connected allocation has in hand; idle ones count 0."""
+        return self._roster.busy()
+
+    def unplaced(self) -> Mapping[LaneKey, str]:
+        """Return why the first task of each kind still waits."""
+        return self._outgoing.unplaced
+
+    async def run(self) -> None:
+        """Take turns until ``close``.
+
+        Raises:
+            RunDirectoryError: the journal cannot be written; every future was told so.
+        """
+        self._ended = asyncio.Event()
+        self._inbox.attach()
+        loop = asyncio.get_running_loop()
+        try:
+            turn = self._begin_turn()
+            self._intake.adopt(turn)
+            await self._end_turn(turn)
+            while not self._closing:
+                await self._inbox.wait(self._patience_s())
+                began = loop.time()
+                await self._take_turn()
+                await asyncio.sleep(max(0.0, began + SPACING_S - loop.time()))
+        except Exception as error:
+            self._break_off(error)
+            raise
+        finally:
+            self._ended.set()
+
+    async def close(self, because: str = "the session was closed") -> None:
+        """Take one last turn and close the run's files; whoever journals anything must have ended before.
+
+        The futures of tasks that are not over are cancelled; their tasks stay open for a later driver.
+
+        Raises:
+            RunDirectoryError: the last events could not be written.
+        """
+        self._closing = True
+        left = self._inbox.close()
+        self._inbox.ring()
+        if self._ended is not None:
+            await self._ended.wait()
+        for inquiry in self._inquiries:
+            inquiry.cancel()
+        await asyncio.gather(*self._inquiries, return_exceptions=True)
+        loop = asyncio.get_running_loop()
+        try:
+            if self._broken is None:
+                await self._take_turn(place=False)
+                self._files.journal.append(RunClosed(self._ports.clock(), because))
+            await loop.run_in_executor(self._threads, self._files.close)
+        except RunDirectoryError:
+            if self._broken is None:
+                raise
+        finally:
+            self._turn_away(left)
+            self._dismiss(because)
+            self._threads.shutdown(wait=False)
+
+    def _patience_s(self) -> float:
+        """Return how long to wait for the bell: until a backoff ends, or the lease wants its beat."""
+        due = self._ledger.next_due()
+        return BEAT_S if due is None else min(BEAT_S, max(0.0, due - self._ports.clock()))
+
+    def _begin_turn(self) -> Turn:
+        self._turn = Turn(self._ledger, self._files.journal, self._intake.listeners, self._ports.clock())
+        return self._turn
+
+    async def _take_turn(self, *, place: bool = True) -> None:
+        turn = self._begin_turn()
+        for command in self._inbox.take(COMMANDS_PER_TURN):
+            self._intake.take_command(command, turn)
+        for _ in range(min(MESSAGES_PER_TURN, len(self._messages))):
+            self._intake.take_message(self._messages.popleft(), turn)
+        if self._messages:
+            self._inbox.ring()
+        self._ledger.release_due(turn.now)
+        if place:
+            await self._outgoing.choose(turn, self._threads)
+        await self._end_turn(turn)
+
+    async def _end_turn(self, turn: Turn) -> None:
+        """Bring the turn to disk, then act on it."""
+        wanted = [
+            (placement.record.function, placement.record.arguments)
+            for placement in turn.placements
+            if placement.record.function is not None and placement.record.arguments is not None
+        ]
+        contents: Sequence[Contents | JournalError] = ()
+        if turn.is_eventful or self._files.journal.is_waiting or self._is_beat_due(turn.now):
+            loop = asyncio.get_running_loop()
+            contents = await loop.run_in_executor(self._threads, self._to_disk, wanted, turn.now)
+        for evidence in self._outgoing.send(turn, contents):
+            self.receive(AttemptEnded(evidence))
+        turn.announce()
+        if turn.releases:
+            self._ports.transport.release(turn.releases)
+        for address, attempts in turn.cancels.items():
+            self._ports.transport.cancel_attempts(address, attempts)
+
+    def _to_disk(self, wanted: Sequence[tuple[Payload, Payload]], now: float) -> list[Contents | JournalError]:
+        if self._files.lease is not None and self._is_beat_due(now):
+            self._beaten_at = now
+            self._files.lease.beat()
+        return self._files.commit(wanted, self._parcels)
+
+    def _is_beat_due(self, now: float) -> bool:
+        return self._files.lease is not None and now - self._beaten_at >= BEAT_S
+
+    def _send_for_evidence(self, departure: Departure) -> None:
+        """Find out, beside the turns, what became of the attempts of a worker that is gone."""
+        inquiry = asyncio.ensure_future(self._inquire(departure))
+        self._inquiries.add(inquiry)
+        inquiry.add_done_callback(self._inquiries.discard)
+
+    async def _inquire(self, departure: Departure) -> None:
+        for evidence in await inquire(departure, self._ports.flight, self._word, self._ports.clock):
+            self.receive(AttemptEnded(evidence))
+
+    async def _word(self, allocation: str) -> tuple[ExitReason | None, str]:
+        ending = self._intake.explanations.ending(allocation)
+        if ending is not None:
+            return ending.reason, ending.raw
+        return await self._ports.allocation_word(allocation)
+
+    def _break_off(self, error: Exception) -> None:
+        """Tell everybody that the keeper cannot go on; nothing is journaled any more."""
+        logger.error("The keeper cannot go on: %s", error)
+        self._broken = error
+        self._turn_away(self._inbox.close())
+        if self._turn is not None:
+            self._turn.fail(error)
+        for task_id, on_done in self._intake.pop_listeners():
+            tell_outcome(on_done, Outcome(task_id, error=error, because="the keeper cannot go on"))
+
+    def _dismiss(self, because: str) -> None:
+        for task_id, on_done in self._intake.pop_listeners():
+            tell_outcome(on_done, Outcome(task_id, cancelled=True, because=because))
+
+    def _turn_away(self, commands: Iterable[Command]) -> None:
+        """Answer submissions that come too late."""
+        for command in commands:
+            if isinstance(command, Submission):
+                task_id, error = command.spec.task_id, self._broken
+                outcome = Outcome(task_id, error=error, cancelled=error is None, because="the session was closed")
+                tell_outcome(command.on_done, outcome)

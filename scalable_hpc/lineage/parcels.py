@@ -1,0 +1,147 @@
+"""From placed tasks to bundles: payloads read back from the pack, ancestors' results located.
+
+Rule 1: ``find`` and ``read`` may block and are called off the loop; ``pack`` only puts together.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from scalable_hpc.errors import JournalError, ScalableError
+from scalable_hpc.lineage.ledger import Ledger
+from scalable_hpc.lineage.payload import PayloadPack
+from scalable_hpc.lineage.ports import ResultStore
+from scalable_hpc.lineage.record import TaskRecord
+from scalable_hpc.lineage.window import Placement
+from scalable_hpc.model.messages import Bundle, Envelope
+from scalable_hpc.model.tasks import AttemptId, Locator, Payload
+
+logger = logging.getLogger(__name__)
+
+_INLINE_BYTES = 32 * 1024 * 1024
+"""Small results kept at hand for dependents, so that a slot need not open the store for each."""
+_FUNCTION_BYTES = 64 * 1024 * 1024
+"""Pickled functions kept at hand: each is sent with every attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What one envelope carries."""
+
+    function: bytes
+    arguments: bytes
+
+
+class _Kept:
+    """Values by name up to so many bytes; the least recently used go first."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._size = 0
+        self._values: OrderedDict[str, bytes] = OrderedDict()
+
+    def get(self, name: str) -> bytes | None:
+        value = self._values.get(name)
+        if value is not None:
+            self._values.move_to_end(name)
+        return value
+
+    def put(self, name: str, value: bytes) -> None:
+        if name not in self._values and len(value) <= self._most:
+            self._values[name] = value
+            self._size += len(value)
+            while self._size > self._most:
+                self._size -= len(self._values.popitem(last=False)[1])
+
+
+class Parcels:
+    """Puts together what is sent."""
+
+    def __init__(self, ledger: Ledger, payloads: PayloadPack, results: ResultStore, stores: Iterable[str]) -> None:
+        self._ledger = ledger
+        self._payloads = payloads
+        self._results = results
+        self._stores = dict.fromkeys(stores)
+        """Roots to look in for results of tasks that were never submitted here."""
+        self._inline = _Kept(_INLINE_BYTES)
+        self._functions = _Kept(_FUNCTION_BYTES)
+        self._external: dict[str, Locator] = {}
+        """Results of ancestors that were answered from the store, by key."""
+
+    def keep_inline(self, result: Locator) -> None:
+        """Keep a small result's bytes at hand for its dependents."""
+        if result.inline is not None:
+            self._inline.put(result.key, result.inline)
+
+    def missing(self, record: TaskRecord) -> list[str]:
+        """Return the keys of ancestors that were never submitted here and were not located yet."""
+        return [
+            key for task_id, key in record.ancestors if task_id not in self._ledger.tasks and key not in self._external
+        ]
+
+    def find(self, record: TaskRecord, key: str) -> Locator | None:
+        """Look a result up, first in the task's own store; blocks."""
+        for store in dict.fromkeys((record.store, *self._stores)):
+            try:
+                found = self._results.lookup(store, key)
+            except (ScalableError, OSError) as error:
+                logger.warning("The store %r cannot be asked for %s: %s", store, key, error)
+                continue
+            if found is not None:
+                return found
+        return None
+
+    def found_external(self, key: str, result: Locator) -> None:
+        """Remember where an ancestor's result lies."""
+        self._external[key] = result
+
+    def read(self, function: Payload, arguments: Payload) -> Contents | JournalError:
+        """Read what a task is called with; blocks."""
+        try:
+            return Contents(self._function(function), self._payloads.read(arguments))
+        except JournalError as error:
+            return error
+
+    def _function(self, payload: Payload) -> bytes:
+        data = self._functions.get(payload.digest)
+        if data is None:
+            data = self._payloads.read(payload)
+            self._functions.put(payload.digest, data)
+        return data
+
+    def pack(self, key: str, members: Sequence[tuple[Placement, Contents]]) -> Bundle:
+        """Return the bundle of placements that travel together."""
+        envelopes = tuple(self._envelope(placement.record, contents) for placement, contents in members)
+        return Bundle(key, envelopes)
+
+    @staticmethod
+    def key_of(first: AttemptId) -> str:
+        """Return the Dask key of the bundle that begins with an attempt: unique, since no attempt is sent twice."""
+        return f"scalable-{first}"
+
+    def _envelope(self, record: TaskRecord, contents: Contents) -> Envelope:
+        return Envelope(
+            record.attempt,
+            record.name,
+            record.key,
+            record.store,
+            record.function.digest if record.function else "",
+            contents.function,
+            contents.arguments,
+            {key: self._locate(task_id, key) for task_id, key in record.ancestors},
+            record.timeout_s,
+            record.needs.cpus,
+            record.needs.memory,
+            record.needs.gpus,
+        )
+
+    def _locate(self, task_id: str, key: str) -> Locator:
+        ancestor = self._ledger.tasks.get(task_id)
+        found = self._external.get(key) if ancestor is None else ancestor.result
+        if found is None:
+            raise ValueError(f"the result of {task_id!r} is not known to be anywhere")
+        inline = self._inline.get(found.key)
+        return found if inline is None else replace(found, inline=inline)

@@ -1,0 +1,105 @@
+"""One turn of the keeper: the events it brought about, and what is to be done once they are on disk."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable, MutableMapping
+from dataclasses import dataclass
+
+from scalable_hpc.lineage.inbox import OnDone
+from scalable_hpc.lineage.journal import Journal
+from scalable_hpc.lineage.ledger import Ledger
+from scalable_hpc.lineage.outcome import Outcome, task_error
+from scalable_hpc.lineage.record import TaskRecord, TaskState
+from scalable_hpc.lineage.window import Placement
+from scalable_hpc.model.events import Event, ReceiptTaken, TaskCancelled, TaskGivenUp
+from scalable_hpc.model.tasks import AttemptId, ExceptionFacts, Locator
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the events of one ruling do not hold themselves, for those whose futures they end."""
+
+    result: Locator | None = None
+    """With the inline bytes, which are not journaled."""
+    exception: ExceptionFacts | None = None
+    error: BaseException | None = None
+
+
+class Turn:
+    """Applies and journals events, and collects what follows from them."""
+
+    def __init__(self, ledger: Ledger, journal: Journal, listeners: MutableMapping[str, OnDone], now: float) -> None:
+        self.now = now
+        self.placements: list[Placement] = []
+        self.releases: list[str] = []
+        """Bundles that nobody waits for any more."""
+        self.cancels: dict[str, list[AttemptId]] = {}
+        """By worker: attempts whose tasks ended without them."""
+        self._ledger = ledger
+        self._journal = journal
+        self._listeners = listeners
+        self._outcomes: deque[tuple[OnDone, Outcome]] = deque()
+        self.is_eventful = False
+        """Whether there is anything to bring to disk."""
+
+    def tell(self, events: Iterable[Event], told: Told | None = None) -> None:
+        """Apply and journal events, in order."""
+        for event in events:
+            self.is_eventful = True
+            if isinstance(event, (ReceiptTaken, TaskGivenUp, TaskCancelled)):
+                self._end(event, told or Told())
+            else:
+                self._ledger.apply(event)
+                self._journal.append(event)
+
+    def answer(self, on_done: OnDone, outcome: Outcome) -> None:
+        """Tell somebody what became of a task, at the end of the turn."""
+        self._outcomes.append((on_done, outcome))
+
+    def announce(self) -> None:
+        """Tell everybody who waits for a task that ended in this turn."""
+        while self._outcomes:
+            tell_outcome(*self._outcomes.popleft())
+
+    def fail(self, error: BaseException) -> None:
+        """Tell those who were not told yet that what became of their task could not be journaled."""
+        while self._outcomes:
+            on_done, outcome = self._outcomes.popleft()
+            tell_outcome(on_done, Outcome(outcome.task_id, error=error, because="the keeper cannot go on"))
+
+    def _end(self, event: ReceiptTaken | TaskGivenUp | TaskCancelled, told: Told) -> None:
+        record = self._ledger.tasks[event.task_id]
+        was_over = record.is_over
+        delivered = event.attempt if isinstance(event, ReceiptTaken) else None
+        if record.state is TaskState.SENT and record.worker is not None and delivered != record.attempts:
+            self.cancels.setdefault(record.worker, []).append(record.attempt)
+        self._ledger.apply(event)
+        self._journal.append(event)
+        if (record.is_over and not was_over) or isinstance(event, TaskGivenUp):
+            on_done = self._listeners.pop(event.task_id, None)
+            if on_done is not None:
+                self._outcomes.append((on_done, _outcome(event, record, told)))
+
+
+def tell_outcome(on_done: OnDone, outcome: Outcome) -> None:
+    """Call a listener; what it raises is its own affair and must not stop the others from being told."""
+    try:
+        on_done(outcome)
+    except Exception:
+        logger.exception("The listener of %s raised", outcome.task_id)
+
+
+def _outcome(event: ReceiptTaken | TaskGivenUp | TaskCancelled, record: TaskRecord, told: Told) -> Outcome:
+    if isinstance(event, ReceiptTaken):
+        return Outcome(event.task_id, result=told.result or record.result, attempts=record.attempts)
+    if isinstance(event, TaskCancelled):
+        return Outcome(event.task_id, cancelled=True, because=event.because, attempts=record.attempts)
+    if told.error is not None:
+        return Outcome(event.task_id, error=told.error, because=event.because, attempts=record.attempts)
+    if told.exception is not None and event.error_type != "AncestorFailed":
+        return Outcome(event.task_id, exception=told.exception, because=event.because, attempts=record.attempts)
+    return Outcome(event.task_id, error=task_error(event), because=event.because, attempts=record.attempts)

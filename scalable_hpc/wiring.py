@@ -1,0 +1,193 @@
+"""The run as client and futures see it: calls in, answers out, from any thread.
+
+Rule 1: nothing here touches the engine's loop but through ``Engine``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import InvalidStateError
+from concurrent.futures import wait as wait_for_futures
+from dataclasses import replace
+from typing import Any
+
+import cloudpickle
+
+from scalable_hpc.backends import make_backend
+from scalable_hpc.cache.decorator import set_default_store_root
+from scalable_hpc.call import Call
+from scalable_hpc.config.resolved import ResolvedManifest
+from scalable_hpc.engine import Engine
+from scalable_hpc.errors import TaskError
+from scalable_hpc.exits import ExitWatch
+from scalable_hpc.future import RemoteTraceback, ScalableFuture, Stored
+from scalable_hpc.lineage.outcome import Outcome
+from scalable_hpc.model.messages import WorkerHello
+from scalable_hpc.model.tasks import ExceptionFacts, Locator, TaskSpec
+from scalable_hpc.naming import Naming
+from scalable_hpc.planning import Plan
+from scalable_hpc.results import Damaged, Stores
+from scalable_hpc.runs import RunDirectory, create_run
+from scalable_hpc.telemetry.progress import ProgressDisplay
+
+logger = logging.getLogger(__name__)
+
+
+class LiveRun:
+    """One run, from its start to its close."""
+
+    def __init__(self, manifest: ResolvedManifest, plan: Plan) -> None:
+        """Start it.
+
+        Raises:
+            MissingCommandError: a command of the batch system is not on PATH.
+            RunDirectoryError: the run directory cannot be made or written.
+        """
+        make_backend(manifest.target, RunDirectory(manifest.runs_root)).check()
+        set_default_store_root(manifest.cache_root)
+        self.directory = create_run(manifest.runs_root)
+        self.directory.describe(manifest.path.read_text(), json.dumps(plan.to_dict(), indent=1))
+        self.is_closed = False
+        self._futures: dict[str, ScalableFuture] = {}
+        self._lock = threading.Lock()
+        self._stores = Stores()
+        self._naming = Naming(manifest, self.directory.run_id, str(self.directory.results))
+        self._engine = Engine(manifest, self.directory, self._stores)
+        self._engine.start(self._broken)
+        self._dask: Any = None
+        self._exit_watch = ExitWatch(self.close)
+        self._display = ProgressDisplay(self._engine.look) if _wants_progress() else None
+        for issue in manifest.warnings:
+            logger.warning("%s", issue.message)
+
+    # What the client asks.
+
+    def cache_of(self, name: str) -> bool | None:
+        """What the manifest says of caching a task: yes, no, or nothing."""
+        return self._naming.cache_of(name)
+
+    def specify(self, call: Call) -> TaskSpec:
+        """Name the task and fill in what the manifest says about it."""
+        return self._naming.specify(call)
+
+    def known(self, spec: TaskSpec, *, fresh: bool) -> Locator | None:
+        """Where the result lies, when it is known already."""
+        return self._stores.lookup(spec.store, spec.key, fresh=fresh)
+
+    def load(self, spec: TaskSpec, locator: Locator) -> Any:
+        """Read a result; one that turns out damaged is made again."""
+        try:
+            return self._stores.load(locator)
+        except Damaged as damage:
+            logger.warning("%s is computed again: %s", spec.label, damage)
+            again = ScalableFuture(task_id=f"{spec.task_id}-again", key=spec.key, label=spec.label, owner=self)
+            self.accept([(replace(spec, task_id=again.task_id), again)])
+            return again.result()
+
+    def accept(self, pairs: Sequence[tuple[TaskSpec, ScalableFuture]]) -> None:
+        """Take over calls that must be run."""
+        with self._lock:
+            self._futures.update({spec.task_id: future for spec, future in pairs})
+        self._engine.keeper.submit_many([(spec, self._told(spec)) for spec, _ in pairs])
+        self._engine.wake()
+
+    def count_hits(self, name: str, count: int) -> None:
+        """Note calls that were answered from the store."""
+        self._engine.keeper.count_hits(name, count)
+
+    def cancel_task(self, task_id: str) -> None:
+        """Stop a task wherever it is."""
+        self._engine.keeper.cancel(task_id)
+
+    def is_running(self, task_id: str) -> bool:
+        """Whether an attempt of the task is on a worker now."""
+        return self._engine.keeper.is_running(task_id)
+
+    def dask_client(self) -> Any:
+        """A plain ``distributed.Client`` connected to the run's scheduler; closed with the run."""
+        with self._lock:
+            if self._dask is None:
+                self._dask = self._engine.dask_client()
+            return self._dask
+
+    def finish(self, *, wait: bool, cancel: bool) -> None:
+        """Cancel what is not over if asked to, and wait for the rest if asked to."""
+        if cancel:
+            for future in self._unfinished():
+                future.cancel()
+        if wait:
+            wait_for_futures(self._unfinished())
+
+    def workers(self) -> list[WorkerHello]:
+        """What each worker that is connected said of itself."""
+        return [] if self.is_closed else self._engine.look()[2]
+
+    def close(self) -> None:
+        """Cancel what is not over, give every allocation back, close the journal; a second call does nothing."""
+        with self._lock:
+            if self.is_closed:
+                return
+            self.is_closed = True
+        self._exit_watch.end()
+        self.finish(wait=False, cancel=True)
+        if self._dask is not None:
+            self._dask.close()
+        if self._display is not None:
+            self._display.stop()
+        summary = self._engine.close("the session ended")
+        self._stores.close()
+        self._say(summary)
+
+    # What the engine tells.
+
+    def _told(self, spec: TaskSpec) -> Callable[[Outcome], None]:
+        def on_done(outcome: Outcome) -> None:
+            with self._lock:
+                future = self._futures.pop(spec.task_id, None)
+            if future is not None:
+                with contextlib.suppress(InvalidStateError):  # cancelled by its owner a moment ago
+                    self._complete(future, spec, outcome)
+
+        return on_done
+
+    def _complete(self, future: ScalableFuture, spec: TaskSpec, outcome: Outcome) -> None:
+        if outcome.result is not None:
+            locator = outcome.result
+            future.set_result(Stored(lambda: self.load(spec, locator)))
+        elif outcome.cancelled:
+            future.give_up()
+        else:
+            future.set_exception(outcome.error or _exception(outcome.exception, spec.label))
+
+    def _broken(self, trouble: BaseException) -> None:
+        """Fail every future: the run itself cannot go on."""
+        for future in self._unfinished():
+            with contextlib.suppress(InvalidStateError):
+                future.set_exception(trouble)
+
+    def _unfinished(self) -> list[ScalableFuture]:
+        with self._lock:
+            return [future for future in self._futures.values() if not future.done()]
+
+
+def _exception(facts: ExceptionFacts | None, label: str) -> BaseException:
+    """The exception that the task raised, as it was raised, with the traceback of where; or the next best."""
+    if facts is None:
+        return TaskError(f"{label} failed, and no evidence of it was kept")
+    try:
+        error = cloudpickle.loads(facts.pickled) if facts.pickled else None
+    except Exception:  # noqa: BLE001 - whatever the class's own unpickling raises
+        error = None
+    if not isinstance(error, BaseException):
+        error = TaskError(f"{label} raised {facts.type_name}: {facts.message}")
+    error.__cause__ = RemoteTraceback(facts.traceback)
+    return error
+
+
+def _wants_progress() -> bool:
+    return os.environ.get("SCALABLE_HPC_PROGRESS", "0") not in ("", "0")

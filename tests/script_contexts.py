@@ -1,0 +1,67 @@
+"""Contexts of job scripts: a plain one, and one that says everything."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from scalable_hpc.scripts.context import ScriptContext
+
+RUN = "20261122T084512Z-ab12cd"
+
+PLAIN = ScriptContext(
+    run_id=RUN,
+    allocation="a0007",
+    job_name=f"scalable-{RUN}-a0007",
+    comment=f"scalable_hpc {RUN}",
+    worker_type="gcam",
+    nodes=1,
+    slots=4,
+    cpus=16,
+    memory=64 * 2**30,
+    gpus=0,
+    walltime_s=14_400,
+    output=Path(f"/scratch/me/runs/{RUN}/logs/a0007.txt"),
+    run_dir=Path(f"/scratch/me/runs/{RUN}"),
+    work_dir=Path("/home/me/ensemble"),
+    python=("/home/me/venv/bin/python",),
+    launcher=(
+        *("--run-dir", f"/scratch/me/runs/{RUN}", "--allocation", "a0007", "--worker-type", "gcam"),
+        *("--slots", "4", "--cpus", "16", "--memory", str(64 * 2**30), "--walltime", "14400"),
+    ),
+)
+
+FULL = replace(
+    PLAIN,
+    gpus=2,
+    launch_prefix=("numactl", "--interleave=all"),
+    env=(("OMP_NUM_THREADS", "4"), ("TITLE", 'it\'s a "big" run')),
+    modules=("gcc/12", "cuda"),
+    setup=("ulimit -c 0", "umask 027\nmkdir -p /tmp/ensemble\n"),
+    preload_script="/home/me/ensemble/prepare.sh",
+    partition="standard",
+    account="0123",
+    qos="high",
+    constraint="[rack1|rack2]&ib",
+    reservation="spring",
+    exclusive=True,
+    extra_directives=("--mail-type=END", "--licenses=scratch:1"),
+    excluded_nodes=("node07", "node09"),
+    signal_lead_s=120,
+)
+
+BOXED = replace(
+    FULL,
+    nodes=2,
+    gres="gpu:a100:2",
+    python=("python3",),
+    image="/home/me/images/gcam 7.sif",
+    runtime="apptainer",
+    mounts=(("/data/gcam", "/gcam/data"),),
+    shared_dirs=(Path("/scratch/me/cache"), Path("/scratch/me/runs")),
+)
+
+
+def context(**changes: Any) -> ScriptContext:
+    return replace(PLAIN, **changes)

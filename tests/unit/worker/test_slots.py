@@ -1,0 +1,237 @@
+"""Laws of a worker's seats and the processes in them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from scalable_hpc.model.tasks import Ending
+from scalable_hpc.worker import wire
+from scalable_hpc.worker.shares import share_out
+from scalable_hpc.worker.slots import Doom, SlotPool
+from tests.waiting import wait_until
+from tests.worker_envelopes import Envelopes
+
+
+@pytest.fixture
+def pool(tmp_path):
+    made = pool_of(tmp_path, slots=2)
+    made.start()
+    yield made
+    made.close()
+
+
+def pool_of(tmp_path, *, slots, **options):
+    seats = share_out(slots=slots, cpus=slots, available=[], is_confined=False)
+    return SlotPool(seats, name="a0001", scratch=tmp_path, **options)
+
+
+def ask(lease, function, *args, store=Path("/nowhere")):
+    """Have one function run in a leased slot and return its reply."""
+    wire.send(lease.slot.pipe, lease.order([Envelopes(store)(function, *args)], os.environ))
+    reply = wire.receive(lease.slot.pipe)
+    assert wire.receive(lease.slot.pipe) == wire.Finished(1)
+    return reply
+
+
+def test_that_a_killed_slot_is_back_within_a_fifth_of_a_second(pool):
+    """From the kill to the answer of its successor in the same seat."""
+    lease = pool.lend(1)
+    ask(lease, os.getpid)
+    begun = time.monotonic()
+
+    os.kill(lease.slot.pid, signal.SIGKILL)
+    pool.exit_of(lease.slot)
+    pool.give_back(lease)
+    successor = pool.lend(1)
+    reply = ask(successor, os.getpid)
+    elapsed = time.monotonic() - begun
+
+    assert isinstance(reply, wire.Computed)
+    assert successor.slot.seat == lease.slot.seat
+    assert elapsed < 0.2
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code", "number"),
+    [
+        ("ctypes.string_at(0)", None, signal.SIGSEGV),
+        ("os._exit(3)", 3, None),
+        ("os._exit(0)", 0, None),
+        ("os.kill(os.getpid(), 9)", None, signal.SIGKILL),
+        ("os.abort()", None, signal.SIGABRT),
+    ],
+)
+def test_that_an_exit_is_told_exactly(pool, code, exit_code, number):
+    """Exit code or signal, and the peak memory, from the kernel itself."""
+    lease = pool.lend(1)
+    order = lease.order([Envelopes(Path("/nowhere"))(exec, f"import ctypes, os; {code}", {})], os.environ)
+
+    wire.send(lease.slot.pipe, order)
+    with pytest.raises(EOFError):
+        wire.receive(lease.slot.pipe)
+    end = pool.exit_of(lease.slot)
+    pool.give_back(lease)
+
+    assert (end.exit_code, end.signal) == (exit_code, number)
+    assert end.peak_memory > 1 << 20
+
+
+def test_that_a_slot_that_closes_its_pipe_is_not_waited_for_forever(pool):
+    """User code that closes every descriptor is killed, and its seat is free again."""
+    lease = pool.lend(1)
+    order = lease.order([Envelopes(Path("/nowhere"))(exec, "import os, time; os.closerange(3, 99); time.sleep(600)", {})], {})
+    wire.send(lease.slot.pipe, order)
+    with pytest.raises(EOFError):
+        wire.receive(lease.slot.pipe)
+
+    end = pool.exit_of(lease.slot)
+    pool.give_back(lease)
+
+    assert end.signal == signal.SIGKILL
+
+
+def grow_a_tree(path):
+    """Start a child in the group, one in a session of its own, and one whose parent is dead."""
+    nap = [sys.executable, "-c", "import time; time.sleep(600)"]
+    orphan = f"import subprocess; print(subprocess.Popen({nap!r}, start_new_session=True, stdout=2).pid)"
+    pids = [
+        subprocess.Popen(nap).pid,
+        subprocess.Popen(nap, start_new_session=True).pid,
+        int(subprocess.run([sys.executable, "-c", orphan], stdout=subprocess.PIPE, check=True).stdout),
+    ]
+    Path(path).write_text(" ".join(map(str, pids)))
+    return pids
+
+
+def is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("how", ["killed by us", "killed from outside", "the courier closes"])
+def test_that_a_slot_takes_its_whole_family_along(tmp_path, how):
+    """Children that left the process group, and those whose parents have died, too."""
+    pool = pool_of(tmp_path, slots=1)
+    pool.start()
+    lease = pool.lend(1)
+    ask(lease, grow_a_tree, str(tmp_path / "pids"))
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    were_alive = [is_alive(pid) for pid in pids]
+
+    if how == "killed by us":
+        pool.kill(lease.slot, Doom("", Ending.CANCELLED, "test"))
+    elif how == "killed from outside":
+        os.kill(lease.slot.pid, signal.SIGSEGV)
+    else:
+        pool.close()
+
+    wait_until("the family is gone", lambda: not any(map(is_alive, pids)), timeout=10, every=0.01)
+    pool.close()
+    assert were_alive == [True] * 3
+
+
+def test_that_no_slot_outlives_a_courier_that_was_killed(tmp_path):
+    """Not even one that holds the interpreter lock in C code, nor its children."""
+    script = textwrap.dedent("""
+        import os, sys, time
+        from pathlib import Path
+        from scalable_hpc.worker import wire
+        from tests.unit.worker.test_slots import Envelopes, ask, grow_a_tree, pool_of
+
+        def hold_the_lock():
+            import ctypes
+            ctypes.PyDLL(None).sleep(600)
+
+        scratch = Path(sys.argv[1])
+        pool = pool_of(scratch, slots=2)
+        pool.start()
+        one, other = pool.lend(1), pool.lend(1)
+        ask(one, grow_a_tree, str(scratch / "pids"))
+        wire.send(other.slot.pipe, other.order([Envelopes(scratch)(hold_the_lock)], {}))
+        while not all(lease.slot.pid for lease in (one, other)):
+            time.sleep(0.01)
+        print(one.slot.pid, other.slot.pid, (scratch / "pids").read_text(), flush=True)
+        time.sleep(600)
+    """)
+    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True) as courier:
+        pids = [int(pid) for pid in courier.stdout.readline().split()]
+        were_alive = [is_alive(pid) for pid in pids]
+        courier.kill()
+
+    wait_until("all slots and their children are gone", lambda: not any(map(is_alive, pids)), timeout=10, every=0.01)
+    assert were_alive == [True] * 5
+
+
+def test_that_a_dead_nursery_is_noticed(tmp_path):
+    """Slots die with it, whoever waits is woken, and the worker is told that it is done for."""
+    told = []
+    pool = pool_of(tmp_path, slots=1, on_collapse=told.append)
+    pool.start()
+    lease = pool.lend(1)
+    slot_pid = wait_until("the slot is born", lambda: lease.slot.pid, timeout=10, every=0.01)
+    nursery = int(Path(f"/proc/{slot_pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+    os.kill(nursery, signal.SIGKILL)
+    with pytest.raises((EOFError, OSError)):
+        wire.receive(lease.slot.pipe)
+    end = pool.exit_of(lease.slot)
+
+    wait_until("the slot is gone", lambda: not is_alive(slot_pid), timeout=10, every=0.01)
+    wait_until("it is told", lambda: told, timeout=10, every=0.01)
+    pool.close()
+    assert "nursery" in end.because
+    assert "nursery" in told[0]
+
+
+def test_that_a_wide_attempt_is_not_overtaken_for_ever(pool):
+    """Who came first is served first, even if he needs more seats than are free now."""
+    first = pool.lend(1)
+    got = {}
+    wide = threading.Thread(target=lambda: got.update(wide=pool.lend(2)))
+    wide.start()
+    wait_until("the wide one waits", lambda: pool.waiting() == 1, timeout=10, every=0.01)
+    narrow = threading.Thread(target=lambda: got.update(narrow=pool.lend(1)))
+    narrow.start()
+    wait_until("the narrow one waits behind it", lambda: pool.waiting() == 2, timeout=10, every=0.01)
+
+    pool.give_back(first)
+    wide.join(10)
+    has_overtaken = "narrow" in got
+    pool.give_back(got["wide"])
+    narrow.join(10)
+
+    assert not has_overtaken
+    assert [seat.index for seat in got["wide"].seats] == [0, 1]
+    assert "narrow" in got
+
+
+def test_that_who_gives_up_leaves_the_queue(pool):
+    """And those behind him move up."""
+    leases = [pool.lend(1), pool.lend(1)]
+    gives_up, got = threading.Event(), {}
+    patient = threading.Thread(target=lambda: got.update(patient=pool.lend(1)))
+    impatient = threading.Thread(target=lambda: got.update(impatient=pool.lend(2, gives_up=gives_up.is_set)))
+    impatient.start()
+    wait_until("one waits", lambda: pool.waiting() == 1, timeout=10, every=0.01)
+    patient.start()
+    wait_until("two wait", lambda: pool.waiting() == 2, timeout=10, every=0.01)
+
+    gives_up.set()
+    pool.nudge()
+    impatient.join(10)
+    pool.give_back(leases[0])
+    patient.join(10)
+
+    assert got["impatient"] is None
+    assert got["patient"].seats == leases[0].seats
