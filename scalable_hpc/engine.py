@@ -30,13 +30,15 @@ from scalable_hpc.errors import RunDirectoryError, ScalableError
 from scalable_hpc.fleet.ports import Run
 from scalable_hpc.fleet.supervisor import Supervisor
 from scalable_hpc.lineage.census import Progress
+from scalable_hpc.lineage.files import RunFiles
 from scalable_hpc.lineage.journal import Journal
 from scalable_hpc.lineage.keeper import Keeper
 from scalable_hpc.lineage.lease import Lease
 from scalable_hpc.lineage.need import Offer
 from scalable_hpc.lineage.payload import PayloadPack
+from scalable_hpc.lineage.ports import Ports
 from scalable_hpc.model.allocations import AllocationRequest, ExitReason, JobEnding
-from scalable_hpc.model.events import Event, FleetNote, RunClosed, RunOpened
+from scalable_hpc.model.events import AllocationChanged, FleetNote, RunOpened
 from scalable_hpc.model.fleet import AllocationView
 from scalable_hpc.model.messages import Bundle, Upward, WorkerDraining, WorkerGone, WorkerHello
 from scalable_hpc.model.tasks import AttemptId
@@ -79,6 +81,28 @@ class LateTransport:
             self.link.release(keys)
 
 
+class Allocations:
+    """What the fleet opens and closes allocations with: Dask's side is told, and the keeper's."""
+
+    def __init__(self, link: DaskLink, keeper: Keeper) -> None:
+        self._link = link
+        self._keeper = keeper
+
+    async def open(self, request: AllocationRequest) -> str:
+        """Submit an allocation and return the job id."""
+        return await self._link.open(request)
+
+    async def close(self, name: str, because: str) -> None:
+        """Give an allocation back."""
+        self._keeper.drain_allocation(name, because)
+        await self._link.close(name, because)
+
+    async def drain(self, name: str, because: str) -> None:
+        """Place nothing more on an allocation; its workers are told too, for what is on its way."""
+        self._keeper.drain_allocation(name, because)
+        await self._link.drain(name, because)
+
+
 class Engine:
     """The loop's side of a run. ``start`` and ``close`` are for the thread that owns the session."""
 
@@ -90,7 +114,6 @@ class Engine:
         self._supervisor: Supervisor | None = None
         self._backend = make_backend(manifest.target, run)
         self._limits = allocation_limits(manifest)
-        self._lease: Lease | None = None
         self._thread = threading.Thread(target=self._live, name=f"scalable-hpc {run.run_id}", daemon=True)
         self._up = threading.Event()
         self._trouble: BaseException | None = None
@@ -135,7 +158,7 @@ class Engine:
 
     def dask_client(self) -> Any:
         """A new synchronous ``distributed.Client``; starts the scheduler when there is none yet."""
-        return asyncio.run_coroutine_threadsafe(self._link(), self._loop).result().plain_client()
+        return asyncio.run_coroutine_threadsafe(self._linked(), self._loop).result().plain_client()
 
     # The loop's side.
 
@@ -172,26 +195,21 @@ class Engine:
             await self._wind_up(duties, sweeping)
 
     def _make_keeper(self) -> Keeper:
-        run = self._run
-        self._lease = Lease.take(run.path)
-        target = self._manifest.target
+        run, target = self._run, self._manifest.target
+        lease = Lease.take(run.path)
+        files = RunFiles(Journal(run.journal, run.run_id), PayloadPack(run.payloads), lease)
         return Keeper(
-            journal=Journal(run.journal, run.run_id),
-            payloads=PayloadPack(run.payloads),
-            transport=self._transport,
-            results=self._stores,
-            flight=lambda path: read_recorder(Path(path)),
-            allocation_word=self._word,
+            files,
+            Ports(self._transport, self._stores, lambda path: read_recorder(Path(path)), self._word),
             offers=[Offer(kind, target.walltime_s, target.margin_s) for kind in self._manifest.worker_types.values()],
             stores=(str(run.results), str(self._manifest.cache_root)),
-            lease=self._lease,
         )
 
     async def _serve(self) -> None:
         """Wait for the first call that must be run, then keep a fleet for as long as the run lasts."""
         await self._wanted.wait()
         try:
-            link = await self._link()
+            link = await self._linked()
         except (OSError, ScalableError) as err:
             self._give_up(err if isinstance(err, ScalableError) else RunDirectoryError(f"Dask did not start: {err}"))
             return
@@ -206,14 +224,14 @@ class Engine:
                 log_tail=self._run.log_tail,
                 never_runs=never_runs,
             ),
-            link,
+            Allocations(link, self.keeper),
             self._backend,
             self._limits,
             poll_s=self._manifest.target.poll_s,
         )
         await self._supervisor.run()
 
-    async def _link(self) -> DaskLink:
+    async def _linked(self) -> DaskLink:
         """The link to Dask, started when first asked for."""
         async with self._link_lock:
             if self._transport.link is None:
@@ -247,9 +265,8 @@ class Engine:
             await self._supervisor.close(self._because)
         if self._transport.link is not None:
             await self._transport.link.shutdown(because=self._because)
-        self._record(RunClosed(time.time(), self._because))
         try:
-            await self.keeper.close()
+            await self.keeper.close(self._because)
         finally:
             for duty in duties:
                 duty.cancel()
@@ -260,7 +277,7 @@ class Engine:
         if self._supervisor is not None and isinstance(message, (WorkerHello, WorkerDraining, WorkerGone)):
             self._supervisor.receive(message)
 
-    def _record(self, event: Event) -> None:
+    def _record(self, event: AllocationChanged | FleetNote | RunOpened) -> None:
         self.keeper.record(event)
 
     def _render(self, request: AllocationRequest) -> str:

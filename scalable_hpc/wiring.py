@@ -20,6 +20,7 @@ import cloudpickle
 
 from scalable_hpc.backends import make_backend
 from scalable_hpc.cache.decorator import set_default_store_root
+from scalable_hpc.cache.verify import Damaged
 from scalable_hpc.call import Call
 from scalable_hpc.config.resolved import ResolvedManifest
 from scalable_hpc.engine import Engine
@@ -31,9 +32,8 @@ from scalable_hpc.model.messages import WorkerHello
 from scalable_hpc.model.tasks import ExceptionFacts, Locator, TaskSpec
 from scalable_hpc.naming import Naming
 from scalable_hpc.planning import Plan
-from scalable_hpc.results import Damaged, Stores
+from scalable_hpc.results import Stores
 from scalable_hpc.runs import RunDirectory, create_run
-from scalable_hpc.telemetry.progress import ProgressDisplay
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class LiveRun:
         self._engine.start(self._broken)
         self._dask: Any = None
         self._exit_watch = ExitWatch(self.close)
-        self._display = ProgressDisplay(self._engine.look) if _wants_progress() else None
+        self._display: Any = None
         for issue in manifest.warnings:
             logger.warning("%s", issue.message)
 
@@ -139,9 +139,8 @@ class LiveRun:
             self._dask.close()
         if self._display is not None:
             self._display.stop()
-        summary = self._engine.close("the session ended")
+        self._engine.close("the session ended")
         self._stores.close()
-        self._say(summary)
 
     # What the engine tells.
 

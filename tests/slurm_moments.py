@@ -14,9 +14,9 @@ GOLDEN = SLURM / "golden"
 MOMENTS = sorted(path.name for path in GOLDEN.iterdir() if path.is_dir())
 
 SQUEUE_COLUMNS = (
-    "id state compact reason place nodes 6 7 8 9 10 submit start end 14 15 16 17 name comment 20".split()
+    ["id", "state", "compact", "reason", "place", "nodes", "6", "7", "8", "9", "10", "submit", "start", "end", "14", "15", "16", "17", "name", "comment", "20"]
 )
-SACCT_DUPLICATES_COLUMNS = "id state exit start end".split()
+SACCT_DUPLICATES_COLUMNS = ["id", "state", "exit", "start", "end"]
 _SACCT_NAMES = {
     "JobIDRaw": "id", "State": "state", "ExitCode": "exit", "Submit": "submit", "Start": "start", "End": "end",
     "JobName": "name", "Comment": "comment", "NodeList": "nodes",

@@ -67,7 +67,7 @@ class CourierBench:
         self._threads = ThreadPoolExecutor(2 * slots)
         self._news = threading.Condition()
 
-    def __enter__(self) -> CourierBench:
+    def __enter__(self) -> CourierBench:  # noqa: PYI034  typing.Self needs Python 3.11
         self.pool.start()
         self._guard.start()
         self.reporter.attach(ADDRESS, self._hear)

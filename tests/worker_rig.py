@@ -45,7 +45,7 @@ class WorkerRig:
         self._news = asyncio.Condition()
         self._numbers = itertools.count(1)
 
-    async def __aenter__(self) -> WorkerRig:
+    async def __aenter__(self) -> WorkerRig:  # noqa: PYI034  typing.Self needs Python 3.11
         for directory in (self.run_dir, self.run_dir / "recorders", self.run_dir / "logs"):
             directory.mkdir(mode=0o700)
         self._settings = dask.config.set(SETTINGS)
@@ -89,7 +89,9 @@ class WorkerRig:
             self.said.extend(message if isinstance(message, tuple) else [message])
             self._news.notify_all()
 
-    def launch(self, *, slots: int = 2, env: dict[str, str] | None = None, **options: object) -> subprocess.Popen[bytes]:
+    def launch(
+        self, *, slots: int = 2, env: dict[str, str] | None = None, **options: object
+    ) -> subprocess.Popen[bytes]:
         """Start a launcher in a process group of its own, as a batch system does."""
         name = options.pop("allocation", f"a{next(self._numbers):04d}")
         argv = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]

@@ -12,15 +12,16 @@ import os
 import re
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TypeVar
 
 from scalable_hpc.batch import local_jobs, shepherd, spool
 from scalable_hpc.batch.local_queue import LocalQueue
 from scalable_hpc.batch.local_text import Capacity, LocalRequest, Waiting, parse_script, refuse_what_never_fits
-from scalable_hpc.errors import MissingCommandError, RunDirectoryError, SubmissionError
+from scalable_hpc.errors import BatchSilent, MissingCommandError, RunDirectoryError, SubmissionError
 from scalable_hpc.model.allocations import JobObservation, JobState
 
 KILL_WAIT_S = 3.0
@@ -30,6 +31,9 @@ _README = """The jobs of scalable_hpc's local batch system, one directory each; 
 Remove it when no job of it runs any more.
 """
 _JOB_ID = re.compile(r"local-([0-9]{1,9})")
+
+
+T = TypeVar("T")
 
 
 class LocalBackend:
@@ -83,15 +87,15 @@ class LocalBackend:
 
     async def status(self, job_ids: Sequence[str]) -> Mapping[str, JobObservation]:
         """Observe jobs, of this driver or of an earlier one with the same spool; every id is in the answer."""
-        return await asyncio.to_thread(lambda: {job_id: self._observe(job_id) for job_id in job_ids})
+        return await self._in_thread(lambda: {job_id: self._observe(job_id) for job_id in job_ids})
 
     async def cancel(self, job_ids: Sequence[str]) -> None:
         """End jobs: SIGTERM to all of their processes, SIGKILL after ``kill_wait_s``; returns before they are over."""
-        await asyncio.to_thread(self._order_all, list(job_ids), signal.SIGTERM)
+        await self._in_thread(lambda: self._order_all(list(job_ids), signal.SIGTERM))
 
     async def find(self, run_id: str) -> Sequence[JobObservation]:
         """Return every job in the spool that is not over and whose name starts with ``scalable-<run_id>-``."""
-        return await asyncio.to_thread(self._find, f"scalable-{run_id}-")
+        return await self._in_thread(lambda: self._find(f"scalable-{run_id}-"))
 
     async def end_time(self, job_id: str) -> float | None:
         """Return when a running job's walltime will end it (seconds since the epoch)."""
@@ -108,6 +112,13 @@ class LocalBackend:
     def close(self) -> None:
         """Start no more jobs: those that wait are cancelled, those that run go on."""
         self._queue.close()
+
+    async def _in_thread(self, verb: Callable[[], T]) -> T:
+        """Do file work off the loop; a disk that fails is silence, not news of a job."""
+        try:
+            return await asyncio.to_thread(verb)
+        except OSError as err:
+            raise BatchSilent(f"the spool cannot be used: '{self._spool}' ({err})") from err
 
     def _submit(self, script: Path) -> str:
         try:

@@ -131,7 +131,8 @@ class LocalQueue:
                 try:
                     pid, end = _start_shepherd(entry)
                 except OSError as err:
-                    local_jobs.fail_to_launch(entry.directory, f"no process: {err.strerror}")
+                    with suppress(OSError):
+                        local_jobs.fail_to_launch(entry.directory, f"no process: {err.strerror}")
                     continue
                 self._running[end] = _Running(entry, pid)
                 selector.register(end, selectors.EVENT_READ)
@@ -143,7 +144,8 @@ class LocalQueue:
         os.close(end)
         with suppress(ChildProcessError):
             os.waitpid(gone.pid, 0)
-        local_jobs.observe(gone.entry.directory)
+        with suppress(OSError):  # a full disk: whoever looks at the job next settles it
+            local_jobs.observe(gone.entry.directory)
 
     def _used(self) -> Capacity:
         ours = [
@@ -158,7 +160,7 @@ def _start_shepherd(entry: _Entry) -> tuple[int, int]:
     package = scalable_hpc.__path__[0]
     argv = [sys.executable, "-I", "-S", "-c", _START, package, str(entry.directory)]
     ours, its = os.pipe()
-    log = str(entry.directory / spool.SHEPHERD_LOG)
+    log = str(entry.directory.parent / spool.SHEPHERDS_LOG)
     try:
         pid = os.posix_spawn(
             sys.executable,
@@ -192,4 +194,8 @@ def _jobs_of_others(directory: Path) -> dict[Path, Capacity]:
 
 
 def _is_on(directory: Path) -> bool:
-    return local_jobs.observe(directory).state in (JobState.RUNNING, JobState.ENDING, JobState.PENDING)
+    try:
+        seen = local_jobs.observe(directory)
+    except OSError:
+        return True
+    return seen.state in (JobState.RUNNING, JobState.ENDING, JobState.PENDING)

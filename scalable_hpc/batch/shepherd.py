@@ -26,6 +26,9 @@ STOPS = {signal.SIGTERM: "cancelled", signal.SIGUSR1: "preempted"}
 _IGNORED = {signal.SIGINT, signal.SIGHUP}
 _WATCHED = {signal.SIGCHLD, LOSE_NODE, *STOPS, *_IGNORED}
 
+LAST_WORD_TRIES = 60
+"""A second apart; without a last word the job counts as NODE_FAIL, which costs its attempts nothing."""
+
 _OPEN_FILES = 65_536
 """Descriptors that a driver may have left inheritable are closed up to this one."""
 
@@ -127,8 +130,19 @@ class Shepherd:
         return "failed", (f"FAILED (exit code {code}{left})" if code > 0 else f"FAILED (signal {-code}{left})")
 
     def _tell(self, state: str, **more: object) -> None:
+        """Write the job's state; a disk that is full or away must not keep us from watching, nor from the last word."""
         known = {"state": state, "started_at": self.started_at, "ends_at": self.ends_at, "script": self.identity}
-        spool.write_json(os.path.join(self.directory, spool.STATE), {**known, **more}, durable=state == "ended")
+        is_last = state == "ended"
+        tries = LAST_WORD_TRIES if is_last else 1
+        while tries and not self._is_written({**known, **more}, durable=is_last):
+            tries -= 1
+            time.sleep(1.0 if is_last else 0.0)
+
+    def _is_written(self, state: dict[str, object], *, durable: bool) -> bool:
+        with suppress(OSError):
+            spool.write_json(os.path.join(self.directory, spool.STATE), state, durable=durable)
+            return True
+        return False
 
     def _end(self, reason: str, raw: str) -> None:
         code = None if self.status is None else os.waitstatus_to_exitcode(self.status)
@@ -177,8 +191,8 @@ class Shepherd:
                     signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, set())
             os.execve(argv[0], argv, self._environment())  # noqa: S606
-        except OSError as err:
-            os.write(says, f"{doing}{err.strerror})".encode())
+        except (OSError, ValueError) as err:
+            os.write(says, f"{doing}{getattr(err, 'strerror', None) or err})".encode())
         finally:
             os._exit(127)
 

@@ -2,6 +2,7 @@
 # ruff: noqa: PTH102, PTH104, PTH105, PTH106, PTH108, PTH116, PTH118, PTH123
 """The spool of local jobs on disk: one directory per job, small JSON files, and who is alive.
 
+    <spool>/shepherds.log   what a shepherd said when it failed; empty otherwise
     <spool>/local-7/
       request.json   what was asked for, and by which driver; written once, before the job has an id
       script         the script as it was when submitted
@@ -27,7 +28,7 @@ SCRIPT = "script"
 CLAIM = "claim"
 STATE = "state.json"
 OUTPUT = "output.txt"
-SHEPHERD_LOG = "shepherd.log"
+SHEPHERDS_LOG = "shepherds.log"
 
 ALIVE, DEAD, ELSEWHERE = "alive", "dead", "elsewhere"
 
@@ -40,14 +41,17 @@ SILENT_S = 180.0
 def write_json(path: str, value: object, *, durable: bool = False) -> None:
     """Replace a file by the JSON of ``value``; readers see the old one or the new one, whole."""
     aside = _aside(path)
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, json.dumps(value).encode())
-        if durable:
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.replace(aside, path)
+        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(json.dumps(value).encode())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(aside, path)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(aside)
+        raise
 
 
 def read_json(path: str) -> dict[str, object] | None:

@@ -10,38 +10,39 @@ import os
 import types
 import typing
 from collections.abc import Callable
-from pathlib import PurePath
-from typing import Any
+from typing import Any, cast
 
 from scalable_hpc.cache.markers import GenericType, PathType
-from scalable_hpc.model.tasks import ResultRef
 
 SHOWN = 80
 """Characters of a value that a message shows."""
 _SCALARS = (bool, int, float, complex, str, bytes)
 
 
-def brought_into(value: Any, declared: Any, what: str) -> Any:
+def brought_into(value: Any, declared: Any, name: str, function: str) -> Any:
     """Return an argument as its declared type wants it.
 
     Args:
         value: The argument; the result of another task that is still to come passes unseen.
         declared: A class, a generic alias or union, or one of the markers.
-        what: How a message should call the argument.
+        name: The parameter, for the message.
+        function: The function, for the message.
 
     Raises:
         TypeError: it does not fit.
     """
-    if isinstance(value, ResultRef) or _is_marker(declared):
+    if _is_marker(declared) or _is_to_come(value):
         return value
     if declared in _SCALARS:
         value = _plain(value)
         if declared is float and type(value) is int and float(value) == value:
             value = float(value)
-    elif isinstance(declared, type) and issubclass(declared, PurePath) and isinstance(value, str):
-        value = declared(value)
+    elif isinstance(declared, type) and issubclass(declared, os.PathLike) and isinstance(value, str):
+        value = cast("Any", declared)(value)
     if not fits(value, declared):
-        raise TypeError(f"{what} must be {_named(declared)}, not {_named(type(value))}: {_short(value)}")
+        raise TypeError(
+            f"{name!r} of {function}() must be {_named(declared)}, not {_named(type(value))}: {_short(value)}"
+        )
     return value
 
 
@@ -109,6 +110,11 @@ _SPECIAL: dict[Any, Callable[[Any, tuple[Any, ...]], bool]] = {
 
 def _is_marker(declared: Any) -> bool:
     return isinstance(declared, type) and issubclass(declared, GenericType)
+
+
+def _is_to_come(value: Any) -> bool:
+    # by name: the module costs more to import than this one, and may never be needed
+    return type(value).__name__ == "ResultRef" and type(value).__module__ == "scalable_hpc.model.tasks"
 
 
 def _plain(value: Any) -> Any:

@@ -20,10 +20,10 @@ ENVIRONMENT = ("SCALABLE_HPC_CACHE_DIR", "SCALABLE_CACHE_DIR")
 DEFAULT_ROOT = ".scalable/cache"
 
 _P = ParamSpec("_P")
-_R = TypeVar("_R", covariant=True)
+_R_co = TypeVar("_R_co", covariant=True)
 
 
-class Cached(Protocol[_P, _R]):
+class Cached(Protocol[_P, _R_co]):
     """A cacheable function."""
 
     cache: CacheControl
@@ -31,12 +31,12 @@ class Cached(Protocol[_P, _R]):
     __wrapped__: Callable[..., Any]
     __name__: str
 
-    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co:
         """Return the result of the call, found or computed."""
 
 
 @overload
-def cacheable(return_type: Callable[_P, _R], /) -> Cached[_P, _R]: ...
+def cacheable(return_type: Callable[_P, _R_co], /) -> Cached[_P, _R_co]: ...
 @overload
 def cacheable(
     return_type: Any = None,
@@ -47,7 +47,7 @@ def cacheable(
     refresh: bool = False,
     store: bool = True,
     **arg_types: Any,
-) -> Callable[[Callable[_P, _R]], Cached[_P, _R]]: ...
+) -> Callable[[Callable[_P, _R_co]], Cached[_P, _R_co]]: ...
 def cacheable(
     return_type: Any = None,
     *,

@@ -26,6 +26,9 @@ ENCODING = "scalable_hpc key 1"
 """Raised whenever the bytes that make up a key change: then no old key can be met again."""
 _CALL, _LINEAGE = "call", "lineage"
 _LENGTH = struct.Struct("<I")
+_LENGTHS = struct.Struct("<II")
+_SEPARATOR = _LENGTHS.pack(0xFFFFFFFF, 0)
+"""Between dependencies and arguments: no name is that long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,10 @@ class KeyMaker:
         self._ignore = frozenset(ignore)
         self._arg_types = dict(arg_types or {})
         self._code: CodeIdentity | None = None
-        self._prefix = b""
+        self._heads = {
+            kind: b"".join(_framed(text.encode()) for text in (kind, ENCODING, self.name, self._version))
+            for kind in (_CALL, _LINEAGE)
+        }
 
     def prepare(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         """Return the arguments brought into their declared types.
@@ -81,11 +87,14 @@ class KeyMaker:
         if not self._arg_types:
             return args, kwargs
         bound = self.signature.bind(args, kwargs)
+        changed = False
         for name, declared in self._arg_types.items():
             place = bound.named if name in bound.named else bound.extra
             if name in place and not self._is_default(name, place[name]):
-                place[name] = brought_into(place[name], declared, f"{name!r} of {self.name}()")
-        return self.signature.spelled(bound)
+                value = brought_into(place[name], declared, name, self.name)
+                changed = changed or value is not place[name]
+                place[name] = value
+        return self.signature.spelled(bound) if changed else (args, kwargs)
 
     def key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:
         """Return the key of a call.
@@ -163,13 +172,13 @@ class KeyMaker:
         self, kind: str, code: CodeIdentity | None, whole: bytes, arguments: list[tuple[str, bytes]]
     ) -> CallKey:
         dependencies = [dependency_digest(each) for each in self._depends_on]
-        head = [kind, ENCODING, self.name, self._version]
-        raw = bytearray()
-        for text in head:
-            raw += _framed(text.encode())
+        raw = bytearray(self._heads[kind])
         raw += _framed(whole)
-        for name, value in (*dependencies, ("", b""), *arguments):
-            raw += _framed(name.encode()) + _framed(value)
+        for name, value in dependencies:
+            raw += _named(name, value)
+        raw += _SEPARATOR
+        for name, value in arguments:
+            raw += _named(name, value)
         parts = KeyParts(
             function=self.name,
             code=code,
@@ -222,6 +231,11 @@ def lineage_key(
         TypeError: the arguments do not fit the signature.
     """
     return KeyMaker(func).lineage(args, kwargs, unique, occurrence)
+
+
+def _named(name: str, value: bytes) -> bytes:
+    raw = name.encode()
+    return _LENGTHS.pack(len(raw), len(value)) + raw + value
 
 
 def _framed(raw: bytes) -> bytes:

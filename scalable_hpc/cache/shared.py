@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from pathlib import Path
 
 from scalable_hpc.cache.decorator import default_store_root
 from scalable_hpc.cache.store import Durability, Store
@@ -19,15 +18,15 @@ def open_store(root: str | os.PathLike[str], *, durability: Durability = "fsync"
     Raises:
         StoreError: it cannot be opened or made, or belongs to another user.
     """
-    key = (str(Path(root).absolute()), durability)
-    store = _stores.get(key)
-    if store is not None and not store.closed:
-        return store
-    with _opening:
-        store = _stores.get(key)
-        if store is None or store.closed:
-            store = _stores[key] = Store(key[0], durability=durability)
-        return store
+    given = (os.fspath(root), durability)
+    store = _stores.get(given)  # absolute names are found as they are: this is on the way of every hit
+    if store is None or store.closed:
+        key = (os.path.abspath(given[0]), durability)  # noqa: PTH100 - as the default root is made
+        with _opening:
+            store = _stores.get(key)
+            if store is None or store.closed:
+                store = _stores[key] = Store(key[0], durability=durability)
+    return store
 
 
 def default_store() -> Store:

@@ -8,25 +8,20 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from scalable_hpc.cache.declared import check_declaration, check_result, fits
+from scalable_hpc.cache.declared import check_declaration, check_result
 from scalable_hpc.cache.markers import PathType
-from scalable_hpc.errors import ScalableError, StoreError
 
 if TYPE_CHECKING:
-    from scalable_hpc.cache.keys import CallKey, KeyMaker
+    from scalable_hpc.cache.calls import Caller
+    from scalable_hpc.cache.keys import CallKey
     from scalable_hpc.cache.store import Store
 
 _TAKES_ANY_NAME = 0x08
 """``CO_VARKEYWORDS``: the module ``inspect``, which names it, is slow to import."""
-
-
-class CacheWarning(UserWarning):
-    """A call was computed without the cache, or its result could not be kept."""
 
 
 class CacheSpec:
@@ -62,8 +57,7 @@ class CacheSpec:
         self.store = store
         self.arg_types = dict(arg_types or {})
         self._check()
-        self._maker: KeyMaker | None = None
-        self._warned: set[str] = set()
+        self._made: Caller | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         module, qualname = self.function.__module__, self.function.__qualname__
@@ -78,7 +72,7 @@ class CacheSpec:
         Raises:
             TypeError: one does not fit.
         """
-        return self._keys().prepare(args, kwargs) if self.arg_types else (args, kwargs)
+        return self._caller().keys.prepare(args, kwargs) if self.arg_types else (args, kwargs)
 
     def call_key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:
         """Return the key of a call.
@@ -87,7 +81,7 @@ class CacheSpec:
             Unencodable: an argument, or something that the code reaches, has no encoding.
             TypeError: the arguments do not fit the signature or their declared types.
         """
-        return self._keys().key(*self.prepare(args, kwargs))
+        return self._caller().keys.key(*self.prepare(args, kwargs))
 
     def check_result(self, value: Any) -> None:
         """Check a result against the declared return type.
@@ -100,81 +94,18 @@ class CacheSpec:
 
     def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Return the result of a call, found in this process's store or computed and kept there."""
-        args, kwargs = self.prepare(args, kwargs)
-        key, store = self._key_and_store(args, kwargs)
-        if key is None or store is None:
-            value = self.function(*args, **kwargs)
-            self.check_result(value)
-            return value
-        replace = self.refresh
-        if not replace:
-            found, value = self._find(store, key)
-            if found:
-                return value
-            replace = value is _UNUSABLE
-        value = self.function(*args, **kwargs)
-        self.check_result(value)
-        if self.store:
-            self._keep(store, key, value, replace=replace)
-        return value
+        return self._caller().run(args, kwargs)
 
-    def warn(self, problem: ScalableError, what: str) -> None:
-        """Say once for each kind of trouble that the cache is not used."""
-        kind = f"{type(problem).__name__} {what}"
-        if kind not in self._warned:
-            self._warned.add(kind)
-            warnings.warn(f"{self.name}(): {what}: {problem}", CacheWarning, stacklevel=4)
+    def _caller(self) -> Caller:
+        caller = self._made
+        if caller is None:
+            from scalable_hpc.cache.calls import Caller
 
-    def _key_and_store(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str | None, Store | None]:
-        from scalable_hpc.cache.encode import Unencodable
-        from scalable_hpc.cache.shared import default_store
-
-        try:
-            return self._keys().key(args, kwargs).hex, default_store()
-        except (Unencodable, StoreError) as problem:
-            self.warn(problem, "computed without the cache")
-            return None, None
-
-    def _find(self, store: Store, key: str) -> tuple[bool, Any]:
-        from scalable_hpc.cache.serial import Unreadable
-        from scalable_hpc.cache.store import MISSING
-
-        try:
-            value = store.fetch(key)
-        except Unreadable:
-            return False, _UNUSABLE
-        except StoreError as problem:
-            self.warn(problem, "computed without looking into the cache")
-            return False, None
-        if value is MISSING:
-            return False, None
-        if self.return_type is not None and not fits(value, self.return_type):
-            return False, _UNUSABLE
-        return True, value
-
-    def _keep(self, store: Store, key: str, value: Any, *, replace: bool) -> None:
-        from scalable_hpc.cache.serial import Unstorable, dumps
-
-        try:
-            store.publish(key, dumps(value), replace=replace)
-        except (Unstorable, StoreError) as problem:
-            self.warn(problem, "the result was not kept")
-
-    def _keys(self) -> KeyMaker:
-        if self._maker is None:
-            from scalable_hpc.cache.keys import KeyMaker
-
-            self._maker = KeyMaker(
-                self.function,
-                version=self.version,
-                depends_on=self.depends_on,
-                ignore=self.ignore,
-                arg_types=self.arg_types,
-            )
-        return self._maker
+            caller = self._made = Caller(self)
+        return caller
 
     def _check(self) -> None:
-        code = self.function.__code__  # type: ignore[attr-defined]
+        code = self.function.__code__
         named = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
         for name, declared in self.arg_types.items():
             if name not in named and not code.co_flags & _TAKES_ANY_NAME:
@@ -224,12 +155,8 @@ class CacheControl:
 
     def uncached(self, *args: Any, **kwargs: Any) -> Any:
         """Compute a call without the cache: nothing is looked up, nothing is kept."""
-        args, kwargs = self._spec.prepare(args, kwargs)  # type: ignore[assignment]
-        return self._spec.function(*args, **kwargs)
-
-
-_UNUSABLE: Any = object()
-"""Stands for a result that is there and cannot be used here: the new one takes its place."""
+        positional, named = self._spec.prepare(args, kwargs)
+        return self._spec.function(*positional, **named)
 
 
 def _store() -> Store:

@@ -212,7 +212,8 @@ def _inside(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
     """Return the model in an annotation, and whether a mapping of names lies between."""
     from pydantic import BaseModel
 
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    # Python 3.10 takes dict[str, int] for a class
+    if typing.get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation, False
     for argument in typing.get_args(annotation):
         inner, is_mapping = _inside(argument)

@@ -18,12 +18,15 @@ _OURS = {
     "gres": "set gres", "reservation": "set reservation", "exclusive": "set exclusive", "signal": "set signal_lead",
     "requeue": "a lost allocation is replaced under a new name", "no-requeue": "it is always given",
     "array": "each allocation is a job of its own", "wrap": "the script is ours", "parsable": "it is always given",
+    "wait": "a submission must answer at once", "test-only": "plan shows what would be submitted",
+    "help": "it submits nothing", "usage": "it submits nothing", "version": "it submits nothing",
     "chdir": "set work_dir", "exclude": "bad nodes are excluded by what is seen of them",
 }  # fmt: skip
 """Options of sbatch that the template or the submission sets, and what to do instead."""
 _SHORT = {
     "J": "job-name", "o": "output", "N": "nodes", "n": "ntasks", "c": "cpus-per-task", "t": "time", "p": "partition",
     "A": "account", "q": "qos", "C": "constraint", "a": "array", "D": "chdir", "x": "exclude",
+    "W": "wait", "h": "help", "V": "version",
 }  # fmt: skip
 
 

@@ -30,6 +30,7 @@ from scalable_hpc.config.values import (
     Walltime,
     Words,
     nothing_is_empty,
+    plain,
 )
 
 
@@ -88,7 +89,7 @@ class Settings(Part):
     setup: Lines | None = None
     python: Words | None = None
     launch_prefix: Words | None = None
-    containers: Literal["auto", "none"] | None = None
+    containers: Annotated[Literal["auto", "none"] | None, BeforeValidator(plain)] = None
     container_runtime: OptionalLine = None
     templates: Lines | None = None
 
@@ -110,13 +111,13 @@ class Settings(Part):
 class Site(Settings):
     """A file of ``site-configs/``."""
 
-    batch: Literal["local", "slurm"] | None = None
+    batch: Annotated[Literal["local", "slurm"] | None, BeforeValidator(plain)] = None
 
 
 class Target(Settings):
     """One entry of ``targets``."""
 
-    provider: Literal["local", "slurm"]
+    provider: Annotated[Literal["local", "slurm"], BeforeValidator(plain)]
     overlay: OptionalLine = None
     site: OptionalLine = None
     work_dir: OptionalLine = None
@@ -176,7 +177,7 @@ class Project(Part):
 class Manifest(Part):
     """``scalable.yaml``; overlays are laid over it before it comes here."""
 
-    version: Literal["1"]
+    version: Annotated[Literal["1"], BeforeValidator(plain)]
     project: Annotated[Project, BeforeValidator(nothing_is_empty)] = Project()
     targets: Annotated[dict[str, Target], BeforeValidator(nothing_is_empty)] = {}
     components: Annotated[dict[str, Component], BeforeValidator(nothing_is_empty)] = {}

@@ -132,6 +132,11 @@ def _empty_is_unset(value: Any) -> Any:
     return None if isinstance(value, str) and not value else value
 
 
+def plain(value: Any) -> Any:
+    """Take a Scalar for the plain text that it is; a Literal wants no subclass of ``str``."""
+    return str(value) if isinstance(value, str) else value
+
+
 def _one_or_many(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 

@@ -44,6 +44,11 @@ def _worker_type(name: str, part: Component, target: Target, sheet: Sheet) -> Wo
     where = f"components.{name}"
     for key in ("cpus", "memory", "gpus", "slots"):
         sheet.sources.setdefault(f"{where}.{key}", "default")
+    if part.tags:
+        text = (
+            "'tags' has no effect here: it is a label; tasks go to components by name (task, tag) or by what they need"
+        )
+        sheet.warn(f"{where}.tags", text, "W_NO_EFFECT")
     image, runtime = _container(part, where, target, sheet)
     return WorkerType(
         name=name,

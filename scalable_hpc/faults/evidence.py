@@ -51,12 +51,6 @@ def describe(evidence: Evidence) -> str:
     return f"{_what(evidence)}{span}{place}"
 
 
-def describe_exception(facts: ExceptionFacts) -> str:
-    """Return ``ValueError: text`` as Python prints it."""
-    name = facts.type_name.removeprefix("builtins.")
-    return f"{name}: {facts.message}" if facts.message else name
-
-
 def _what(evidence: Evidence) -> str:
     match evidence.ending:
         case Ending.EXCEPTION:

@@ -168,7 +168,7 @@ class Case:
         queued = sum(seen.state in (_S.SUBMITTING, _S.PENDING) for seen in counted)
         allowed = min(
             self.limits.maximum - occupied - self.asked,
-            9 * self.limits.maximum - len(counted) - self.asked,
+            2 * self.limits.maximum - len(counted) - self.asked,
             self.limits.max_pending - queued - self.asked,
         )
         if failures:

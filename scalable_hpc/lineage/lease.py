@@ -6,6 +6,7 @@ does not tell one node of another's lock, a fresh heartbeat of somebody else dec
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -37,6 +38,10 @@ class Holder:
     started: float
     """When that process began: a pid alone may be another's by now."""
     beat: float
+
+    def is_same_process(self, other: Holder) -> bool:
+        """Whether both are one process, whenever they were asked."""
+        return (self.host, self.pid, self.started) == (other.host, other.pid, other.started)
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
@@ -93,21 +98,17 @@ class Lease:
 
     def release(self) -> None:
         """Give the directory back; a second time is no error."""
-        with suppress(OSError):
-            if read_holder(self._run_dir) == self._me_now():
-                (self._run_dir / HEARTBEAT_NAME).unlink(missing_ok=True)
+        last = read_holder(self._run_dir)
+        if last is not None and last.is_same_process(self._me):
+            with suppress(OSError):
+                (self._run_dir / HEARTBEAT_NAME).unlink()
         if self._lock is not None:
             self._lock.release()
-
-    def _me_now(self) -> Holder | None:
-        found = read_holder(self._run_dir)
-        same = found is not None and (found.host, found.pid) == (self._me.host, self._me.pid)
-        return found if same else None
 
     def _refuse_other(self, now: float) -> None:
         """Refuse while a heartbeat says that another process, which the lock does not know of, is writing."""
         other = read_holder(self._run_dir)
-        if other is None or (other.host, other.pid, other.started) == (self._me.host, self._me.pid, self._me.started):
+        if other is None or other.is_same_process(self._me):
             return
         is_here = other.host == self._me.host
         if is_here and (self._lock is not None or not _runs(other)):
@@ -127,6 +128,8 @@ def read_holder(run_dir: Path) -> Holder | None:
 
 def _lock(run_dir: Path, now: float) -> FileLock | None:
     """Lock the directory; None where the file system has no locks."""
+    if not run_dir.is_dir():  # FileLock would make it
+        raise _unwritable(run_dir, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
     lock = FileLock(run_dir / LOCK_NAME, mode=0o600, thread_local=False)
     try:
         lock.acquire(timeout=0)

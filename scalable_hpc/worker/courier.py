@@ -18,6 +18,7 @@ from typing import Any
 
 from distributed.worker import get_worker
 
+from scalable_hpc.cache.store import Staged
 from scalable_hpc.model.messages import Bundle, Envelope
 from scalable_hpc.model.tasks import AttemptId, Ending, Evidence, Locator
 from scalable_hpc.worker import outcomes, wire
@@ -153,8 +154,8 @@ class Courier:
 
     def settle(self, results: Sequence[Settled]) -> None:
         """Make results durable, then report them; exceptions are reported."""
-        small = [(one.envelope, one.reply.data) for one in results if isinstance(one.reply, wire.Computed)]
-        places = self._publisher.publish(small)
+        made = [(one.envelope, _result_in(one.reply)) for one in results if not isinstance(one.reply, wire.Raised)]
+        places = self._publisher.publish(made)
         self._finish([_outcome_of(one, places) for one in results])
 
     def account(self, endings: Sequence[Evidence]) -> None:
@@ -218,13 +219,13 @@ class Courier:
 
     def _report_reused(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
         """Report those whose result is in the store already; return the others."""
-        left, found = [], []
-        for envelope in envelopes:
-            locator, now = self._publisher.lookup(envelope), time.time()
-            if locator is None:
-                left.append(envelope)
-            else:
-                found.append(outcomes.receipt(envelope, locator, wire.Span(now, now, 0), reused=True))
+        places, now = self._publisher.lookup(envelopes), time.time()
+        left = [one for one in envelopes if one.attempt not in places]
+        found = [
+            outcomes.receipt(one, places[one.attempt], wire.Span(now, now, 0), reused=True)
+            for one in envelopes
+            if one.attempt in places
+        ]
         self._finish(found)
         return left
 
@@ -256,11 +257,15 @@ def _cancelling(running: Running) -> Doom:
     return Doom(running.attempt, Ending.CANCELLED, "it was cancelled")
 
 
+def _result_in(reply: wire.Computed | wire.Laid) -> bytes | Staged:
+    return reply.data if isinstance(reply, wire.Computed) else reply.staged
+
+
 def _outcome_of(settled: Settled, places: Mapping[AttemptId, Locator | Exception]) -> Outcome:
     envelope, reply = settled.envelope, settled.reply
     if isinstance(reply, wire.Raised):
         return outcomes.raised(envelope, reply, settled.log_tail)
-    place = reply.locator if isinstance(reply, wire.Published) else places[envelope.attempt]
+    place = places[envelope.attempt]
     if isinstance(place, Exception):
         return outcomes.refused(envelope, place, at=time.time())
     return outcomes.receipt(envelope, place, reply.span)

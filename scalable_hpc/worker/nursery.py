@@ -18,6 +18,7 @@ import selectors
 import signal
 import socket
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -27,6 +28,8 @@ from scalable_hpc.worker.linux import become_subreaper
 MARK = "SCALABLE_HPC_SLOT_ID"
 MESSAGE_LIMIT = 1 << 16
 """Bytes of one message; an environment of a slot is a few hundred."""
+_LAST_ROUNDS, _LAST_PAUSE_S = 100, 0.01
+"""What is not dead a second after SIGKILL waits for a file system; the batch system waits longer than we can."""
 _ORPHAN_ROUNDS = 5
 """Killing an orphan may orphan its children in turn; a family deeper than this is left to the batch system."""
 
@@ -53,9 +56,7 @@ class Nursery:
             watched.register(self._bell, selectors.EVENT_READ)
             while self._attend([key.fileobj for key, _ in watched.select()]):
                 pass
-        for pid in list(self._living):
-            self._exterminate(pid)
-        self._reap()
+        self._leave_nobody_behind()
 
     def _attend(self, ready: Sequence[object]) -> bool:
         if self._bell in ready:
@@ -114,6 +115,17 @@ class Nursery:
         relatives = kin.descendants([pid], kin.process_table())
         kin.kill_group(pid)
         kin.kill_all(relatives)
+
+    def _leave_nobody_behind(self) -> None:
+        """Kill everything below us: as subreaper that is every slot and all that slots have ever started."""
+        for _ in range(_LAST_ROUNDS):
+            kin.kill_all(kin.descendants([self._pid], kin.process_table()) - {self._pid})
+            self._reap()
+            try:
+                os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            time.sleep(_LAST_PAUSE_S)
 
     def _reap(self) -> None:
         while True:

@@ -8,15 +8,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
-from scalable_hpc.cache.store import Store
+from scalable_hpc.cache.store import Staged, Store
 from scalable_hpc.model.messages import Envelope
 from scalable_hpc.model.tasks import AttemptId, Locator
 
 logger = logging.getLogger(__name__)
 
-Result = tuple[Envelope, bytes]
+Result = tuple[Envelope, bytes | Staged]
+"""An envelope and its result: the bytes of a small one, or what its slot has staged of a large one."""
 
 
 class Publisher:
@@ -26,28 +26,39 @@ class Publisher:
         self._lock = threading.Lock()
         self._stores: dict[str, Store] = {}
 
-    def lookup(self, envelope: Envelope) -> Locator | None:
-        """Return where the envelope's result lies, if somebody has published it already."""
-        return self._store(envelope.store).lookup(envelope.key)
+    def lookup(self, envelopes: Sequence[Envelope]) -> dict[AttemptId, Locator]:
+        """Return where results lie that somebody has published already.
+
+        Raises:
+            StoreError: a store cannot be read.
+        """
+        found = {}
+        for root in {envelope.store for envelope in envelopes}:
+            store, is_fresh = self._store(root), True
+            for envelope in envelopes:
+                if envelope.store == root:
+                    locator = store.lookup(envelope.key, fresh=is_fresh)
+                    is_fresh = is_fresh and locator is not None  # one look at what others have published is enough
+                    if locator is not None:
+                        found[envelope.attempt] = locator
+        return found
 
     def publish(self, results: Sequence[Result]) -> dict[AttemptId, Locator | Exception]:
-        """Publish; for those of a store that fails, the exception stands in the place of the locator."""
-        by_store: dict[str, list[Result]] = {}
-        for result in results:
-            by_store.setdefault(result[0].store, []).append(result)
-        places: dict[AttemptId, Locator | Exception] = {}
-        for root, together in by_store.items():
-            attempts = [envelope.attempt for envelope, _ in together]
-            try:
-                items = [(envelope.key, data) for envelope, data in together]
-                places.update(zip(attempts, self._store(root).publish_many(items), strict=True))
-            except Exception as error:
-                logger.exception("Results could not be stored in %s", root)
-                places.update(dict.fromkeys(attempts, error))
-        return places
+        """Publish; for what cannot be stored, the exception stands in the place of the locator."""
+        return {envelope.attempt: self._publish_one(envelope, result) for envelope, result in results}
+
+    def _publish_one(self, envelope: Envelope, result: bytes | Staged) -> Locator | Exception:
+        try:
+            store = self._store(envelope.store)
+            if isinstance(result, Staged):
+                return store.publish_staged(envelope.key, result)
+            return store.publish(envelope.key, result)
+        except Exception as error:
+            logger.exception("The result of %s could not be stored in %s", envelope.attempt, envelope.store)
+            return error
 
     def _store(self, root: str) -> Store:
         with self._lock:
             if root not in self._stores:
-                self._stores[root] = Store(Path(root))
+                self._stores[root] = Store(root)
             return self._stores[root]

@@ -21,7 +21,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -29,7 +28,7 @@ import cloudpickle
 
 from scalable_hpc.cache.declared import check_result
 from scalable_hpc.cache.serial import dumps, loads
-from scalable_hpc.cache.store import Store
+from scalable_hpc.cache.store import Staged, Store
 from scalable_hpc.model.messages import Envelope
 from scalable_hpc.model.tasks import Ending, ResultRef
 from scalable_hpc.worker import wire
@@ -183,7 +182,8 @@ class Slot:
             self._leave_if_forked(0)
             if len(data) <= wire.INLINE_LIMIT:
                 return wire.Computed(number, span(), data)
-            return wire.Published(number, span(), self._publish(envelope, data))
+            staged = self._stage(envelope, data)
+            return wire.Laid(number, span(), staged)
         except _Refusal as refusal:
             return wire.Raised(number, span(), Ending.REFUSED, pack(refusal.cause))
         except BaseException as error:  # noqa: BLE001  SystemExit and KeyboardInterrupt of user code are its endings
@@ -218,7 +218,7 @@ class Slot:
 
     def _store(self, root: str) -> Store:
         if root not in self._stores:
-            self._stores[root] = Store(Path(root))
+            self._stores[root] = Store(root)
         return self._stores[root]
 
     def _fetch(self, envelope: Envelope, reference: ResultRef) -> Any:
@@ -229,9 +229,9 @@ class Slot:
         except Exception as err:
             raise _Refusal(err) from err
 
-    def _publish(self, envelope: Envelope, data: bytes) -> Any:
+    def _stage(self, envelope: Envelope, data: bytes) -> Staged:
         try:
-            return self._store(envelope.store).publish(envelope.key, data)
+            return self._store(envelope.store).stage(data)
         except Exception as err:
             raise _Refusal(err) from err
 

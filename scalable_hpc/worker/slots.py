@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -29,8 +31,10 @@ from scalable_hpc.worker.shares import Seat, environment_of
 from scalable_hpc.worker.slot import Birth
 from scalable_hpc.worker.voices import Listener, Voice
 
-EXIT_KNOWN_WITHIN_S = 5.0
+EXIT_KNOWN_WITHIN_S = 1.0
 """From a closed pipe to the nursery's word on the exit; a slot that only closed its pipe is killed after that."""
+KILLED_WITHIN_S = 5.0
+"""A process in an uninterruptible wait does not even die of SIGKILL; its seat is given to another all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,8 @@ class Doom:
     ending: Ending
     because: str
     peak_memory: int | None = None
+    at: float = field(default_factory=time.monotonic)
+    """Monotonic seconds."""
 
 
 @dataclass(slots=True)
@@ -68,12 +74,13 @@ class Slot:
     exit: SlotExit | None = None
     has_died: threading.Event = field(default_factory=threading.Event)
 
-    def end(self, exit_: SlotExit) -> None:
+    def end(self, exit_: SlotExit) -> SlotExit:
         """Take down the exit and wake whoever waits on the pipe; what is in it already can still be read."""
         self.exit = exit_
         self.has_died.set()
         with suppress(OSError), socket.socket(fileno=os.dup(self.pipe.fileno())) as twin:
             twin.shutdown(socket.SHUT_RD)
+        return exit_
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +190,12 @@ class SlotPool:
         """Return how a slot ended whose pipe is closed; one that lives on without its pipe is killed."""
         if not slot.has_died.wait(EXIT_KNOWN_WITHIN_S):
             self._ask({"do": "kill", "token": slot.token})
-            slot.has_died.wait(EXIT_KNOWN_WITHIN_S)
-        return slot.exit or SlotExit(None, None, None, because="its end was not reported")
+            slot.has_died.wait(KILLED_WITHIN_S)
+        return slot.exit or self.give_up(slot)
+
+    def give_up(self, slot: Slot) -> SlotExit:
+        """Take a slot for dead that was killed and does not die, so that its seat can be given to another."""
+        return slot.end(SlotExit(None, signal.SIGKILL, None))
 
     def close(self) -> None:
         """Kill all slots with their descendants, and end the nursery."""
@@ -196,7 +207,7 @@ class SlotPool:
         with suppress(OSError):
             self._nursery_link.shutdown(socket.SHUT_RDWR)
         try:
-            self._nursery.wait(EXIT_KNOWN_WITHIN_S)
+            self._nursery.wait(KILLED_WITHIN_S)
         except subprocess.TimeoutExpired:
             self._nursery.kill()
             self._nursery.wait()

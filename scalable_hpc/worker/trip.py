@@ -20,7 +20,7 @@ from scalable_hpc.model.tasks import Ending, Evidence, ExceptionFacts
 from scalable_hpc.worker import wire
 from scalable_hpc.worker.outcomes import never_started
 from scalable_hpc.worker.raised import pack
-from scalable_hpc.worker.slots import Doom, Lease, SlotExit, SlotPool
+from scalable_hpc.worker.slots import KILLED_WITHIN_S, Doom, Lease, SlotExit, SlotPool
 
 REPLIES_AT_ONCE = 64
 """Replies settled together share one fsync and one message; a slot that outruns us fills its pipe meanwhile."""
@@ -48,7 +48,7 @@ class Settled:
     """An envelope and what its slot said about it."""
 
     envelope: Envelope
-    reply: wire.Computed | wire.Published | wire.Raised
+    reply: wire.Computed | wire.Laid | wire.Raised
     log_tail: str = ""
 
 
@@ -112,6 +112,9 @@ class Trip:
                 limit = self._running.envelope.timeout_s
                 because = f"it ran longer than its timeout of {limit:g} s"
                 self._pool.kill(self._slot, Doom(self._running.attempt, Ending.TIMEOUT, because))
+            doom = self._slot.doom
+            if doom is not None and time.monotonic() - doom.at > KILLED_WITHIN_S:
+                self._pool.give_up(self._slot)
             if not self._has_stopped and self._office.takes_nothing_new():
                 self._has_stopped = True
                 self._slot.pipe.send_bytes(wire.STOP)
@@ -134,7 +137,7 @@ class Trip:
                 reply = wire.receive(self._slot.pipe)
                 if isinstance(reply, wire.Finished):
                     return reply
-                if isinstance(reply, wire.Computed | wire.Published | wire.Raised):
+                if isinstance(reply, wire.Computed | wire.Laid | wire.Raised):
                     results.append(self._took(reply))
                 if not self._slot.pipe.poll():
                     return None
@@ -143,7 +146,7 @@ class Trip:
             if results:
                 self._office.settle(results)
 
-    def _took(self, reply: wire.Computed | wire.Published | wire.Raised) -> Settled:
+    def _took(self, reply: wire.Computed | wire.Laid | wire.Raised) -> Settled:
         tail = self._slot.voice.tail() if isinstance(reply, wire.Raised) else ""
         settled = Settled(self._envelopes[reply.number], reply, tail)
         self._current = reply.number + 1

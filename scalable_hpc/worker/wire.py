@@ -12,13 +12,14 @@ import pickle
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
+from scalable_hpc.cache.store import SMALL, Staged
 from scalable_hpc.model.messages import Envelope
-from scalable_hpc.model.tasks import Ending, ExceptionFacts, Locator
+from scalable_hpc.model.tasks import Ending, ExceptionFacts
 
 STOP = b"stop"
 """Begin nothing more of the order in hand; meaningless, and ignored, between orders."""
 
-INLINE_LIMIT = 64 * 1024
+INLINE_LIMIT = SMALL
 """Bytes up to which a result travels to the courier, which appends it to its pack; larger ones are files anyway."""
 
 
@@ -51,12 +52,12 @@ class Computed:
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
-    """A large result that the slot has made durable itself."""
+class Laid:
+    """A large result whose bytes the slot has made durable in the store; they have no key yet."""
 
     number: int
     span: Span
-    locator: Locator
+    staged: Staged
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Finished:
     begun: int
 
 
-Reply = Computed | Published | Raised | Finished
+Reply = Computed | Laid | Raised | Finished
 
 
 def send(pipe: Connection, message: Order | Reply) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
 from tests.ensembles import Ensemble, ReceiptTaken, make_ensemble, of_kind
+from tests.processes import processes_naming
 from tests.waiting import wait_until
 
 COUNT = 30
@@ -71,15 +71,3 @@ def test_that_a_killed_driver_on_slurm_is_taken_up_where_it_stopped(slurm, tmp_p
 
     wait_until("the first run's jobs to be gone", lambda: not orphans(), timeout=30)
 
-
-def processes_naming(text: str) -> list[int]:
-    """Processes whose command line names ``text``."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                if text.encode() in (entry / "cmdline").read_bytes():
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-    return found

@@ -202,7 +202,7 @@ def test_that_a_missing_interpreter_is_a_failed_launch(bench):
 
 def test_that_walltime_warns_asks_and_kills(bench):
     """SIGUSR1 to the script alone, SIGTERM to every process, SIGKILL to what is left; nothing survives."""
-    backend = bench.backend()
+    backend = bench.backend(kill_wait_s=1.0)
     said = bench.directory / "said"
     body = (
         f"trap 'echo script USR1 $EPOCHREALTIME >> {said}' USR1\n"
@@ -219,16 +219,15 @@ def test_that_walltime_warns_asks_and_kills(bench):
     assert ending.reason is ExitReason.TIMEOUT
     assert_all_gone(bench)
     assert sorted(" ".join(line[:2]) for line in lines) == ["child TERM", "script TERM", "script USR1"]
-    assert times["USR1"] - started == pytest.approx(0.6, abs=0.4)
-    assert times["TERM"] - started == pytest.approx(1.2, abs=0.4)
-    assert ending.ended_at - started < 4
+    assert 0.6 <= times["USR1"] - started < 1.2 <= times["TERM"] - started < 2.2
+    assert 2.2 <= ending.ended_at - started < 6
 
 
 def test_that_a_job_that_ends_on_the_warning_completes(bench):
     """What the launcher does: drain, and leave before the end."""
     backend = bench.backend()
     body = "trap 'exit 0' USR1; while :; do sleep 0.02; done"
-    ending = wait_for_end(backend, bench.submit(backend, body, walltime=20, signal_lead=19.7))
+    ending = wait_for_end(backend, bench.submit(backend, body, walltime=20, signal_lead=19.2))
 
     assert (ending.reason, ending.exit_code) == (ExitReason.COMPLETED, 0)
 
@@ -237,7 +236,7 @@ def test_that_a_job_that_leaves_in_its_grace_still_ran_out_of_time(bench):
     """Its exit code does not make it a success."""
     backend = bench.backend(kill_wait_s=30)
     body = "trap 'exit 0' TERM; while :; do sleep 0.02; done"
-    ending = wait_for_end(backend, bench.submit(backend, body, walltime=0.3))
+    ending = wait_for_end(backend, bench.submit(backend, body, walltime=0.8))
 
     assert (ending.reason, ending.exit_code) == (ExitReason.TIMEOUT, 0)
 
@@ -346,7 +345,7 @@ def test_that_a_queued_job_starts_without_anybody_asking(bench):
     wait_until("the second ran", lambda: marks[1].exists() and marks[1].read_text(), timeout=15, every=0.02)
     ended, started = float(marks[0].read_text().split()[1]), float(marks[1].read_text().split()[0])
 
-    assert 0 < started - ended < 1
+    assert 0 < started - ended < 2
     wait_for_end(backend, job_id)
 
 
@@ -462,6 +461,27 @@ def test_that_a_job_does_not_outlive_its_shepherd(bench, noticed_by):
     assert ending.reason is ExitReason.NODE_FAIL
     assert "shepherd" in ending.raw
     assert_all_gone(bench)
+
+
+def test_that_a_full_disk_loses_no_job(bench):
+    """The shepherd watches on without being able to say so, and says how it ended once it can."""
+    backend = bench.backend()
+    gate = bench.directory / "gate"
+    job_id = bench.submit(backend, f"echo $$ > {{pids}}; until [ -e {gate} ]; do sleep 0.02; done; exit 9")
+    wait_for(backend, job_id, JobState.RUNNING)
+    (pid,) = wait_until("it runs", bench.runaways, timeout=10, every=0.01)
+    state = bench.directory / "spool" / job_id / "state.json"
+    state.unlink()
+    state.mkdir()  # nothing can be renamed onto it: writing fails, for root too
+    gate.touch()
+
+    assert look(backend, job_id).state is JobState.PENDING
+    wait_until("it is over", lambda: is_gone(pid), timeout=10, every=0.01)
+    state.rmdir()
+    assert wait_for_end(backend, job_id).exit_code == 9
+    assert sorted(path.name for path in state.parent.iterdir()) == [
+        "claim", "output.txt", "request.json", "script", "state.json",
+    ]  # fmt: skip
 
 
 def test_that_a_job_on_another_host_is_left_alone(bench):

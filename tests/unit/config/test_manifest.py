@@ -8,6 +8,8 @@ from scalable_hpc.config.manifest import load_manifest, validate_manifest
 from scalable_hpc.errors import ManifestError, SiteError, UnknownTargetError, WalltimeError
 from tests.manifest_files import LOCAL
 
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
 FULL = """
     version: 1
     project: {name: ensemble, local_cache: results}
@@ -28,7 +30,7 @@ FULL = """
         memory: 8G
         slots: 1
         env: {OMP_NUM_THREADS: 2, FLAG: yes}
-        tags: [iam]
+        gpus: 0
     tasks:
       run:
         component: gcam
@@ -132,9 +134,9 @@ def test_that_an_unknown_key_is_told_with_line_and_nearest_name(desk, wrong, rig
         ("timeout: 90m", "timeout: 0", ["timeout is '0'", "more than zero"]),
         ("FLAG: yes", "'A B': yes", ["'A B'", "not a variable name"]),
         ("component: gcam", "component: gcm", ["component is 'gcm'", "did you mean 'gcam'"]),
-        ("tags: [iam]", "mounts: {data: /data}", ["'data' in components.gcam.mounts", "absolute"]),
-        ("tags: [iam]", "mounts: {/data: data}", ["'data' in components.gcam.mounts", "absolute"]),
-        ("tags: [iam]", "tags: iam", ["tags is 'iam'", "must be a list"]),
+        ("gpus: 0", "mounts: {data: /data}", ["'data' in components.gcam.mounts", "absolute"]),
+        ("gpus: 0", "mounts: {/data: data}", ["'data' in components.gcam.mounts", "absolute"]),
+        ("gpus: 0", "tags: iam", ["tags is 'iam'", "must be a list"]),
         ("max_workers: 4", "site: nowhere", ["no site config 'nowhere'", "slurm-generic"]),
         ("max_workers: 4", "overlay: bog", ["overlay is 'bog'", "did you mean 'big'"]),
         ("retries: 3", "retries: 3\n        retry: {retries: 2}", ["retries is 3", "retry.retries 2"]),
@@ -377,3 +379,11 @@ def test_that_two_spellings_of_one_setting_are_refused(desk):
     """``queue`` and ``partition``."""
     with pytest.raises(ManifestError, match="'queue' and 'partition' mean the same"):
         desk.load(FULL.replace("queue: standard", "queue: standard\n        partition: other"), "hpc")
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*/scalable.yaml")), ids=lambda path: path.parent.name)
+def test_that_the_examples_have_no_findings(path):
+    """Neither errors nor warnings, on any target."""
+    report = validate_manifest(path, environ={})
+
+    assert (report.errors, report.warnings) == ((), ())

@@ -49,7 +49,7 @@ def test_that_what_has_no_effect_elsewhere_is_told_too(desk):
         LOCAL.replace("{name: ensemble}", "{name: ensemble, default_storage: s3://x}")
         + """
     components:
-      work: {cpus: 1, runtime: apptainer, mounts: {/a: /b}, preload_script: warm.py}
+      work: {cpus: 1, tags: [iam], runtime: apptainer, mounts: {/a: /b}, preload_script: warm.py}
       boxed: {cpus: 1, image: x.sif, runtime: docker}
     tasks:
       run: {component: work, outputs: {db: dir}}
@@ -58,6 +58,7 @@ def test_that_what_has_no_effect_elsewhere_is_told_too(desk):
 
     assert set(warned(found)) == {
         "project.default_storage",
+        "components.work.tags",
         "components.work.runtime",
         "components.work.mounts",
         "components.work.preload_script",

@@ -49,7 +49,9 @@ def test_that_options_of_the_users_own_are_taken(line):
     assert option_problem(line) is None
 
 
-@pytest.mark.parametrize("line", ["--time=1:00", "-t 60", "-pdebug", "--job-name=x", "-J x", "--signal=B:TERM@60"])
+@pytest.mark.parametrize(
+    "line", ["--time=1:00", "-t 60", "-pdebug", "--job-name=x", "-J x", "--signal=B:TERM@60", "--wait", "-W"]
+)
 def test_that_options_that_are_ours_are_refused_with_what_to_write_instead(line):
     """Two different words for one thing end in surprises."""
     assert "which is ours" in option_problem(line)

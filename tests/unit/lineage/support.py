@@ -21,7 +21,7 @@ from scalable_hpc.lineage.ports import Ports
 from scalable_hpc.model.allocations import ExitReason
 from scalable_hpc.model.events import AttemptPlaced, Event, TaskSubmitted
 from scalable_hpc.model.messages import AttemptDone, AttemptEnded, Bundle, Envelope, WorkerGone, WorkerHello
-from scalable_hpc.model.resources import Needs, WorkerType
+from scalable_hpc.model.resources import WorkerType
 from scalable_hpc.model.tasks import (
     AttemptId,
     Ending,
@@ -31,7 +31,6 @@ from scalable_hpc.model.tasks import (
     Payload,
     Receipt,
     ResultRef,
-    RetryPolicy,
     TaskSpec,
 )
 

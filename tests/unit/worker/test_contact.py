@@ -9,7 +9,14 @@ import socket
 import pytest
 
 from scalable_hpc.errors import RunDirectoryError
-from scalable_hpc.worker.contact import FILE_NAME, SchedulerContact, TlsFiles, is_answered, read_contact, wait_for_contact
+from scalable_hpc.worker.contact import (
+    FILE_NAME,
+    SchedulerContact,
+    TlsFiles,
+    is_answered,
+    read_contact,
+    wait_for_contact,
+)
 
 CONTENT = {"version": 1, "run_id": "r1", "address": "tcp://10.0.0.1:8786", "driver": {"host": "login1", "pid": 7}}
 
@@ -88,7 +95,9 @@ def test_that_a_file_of_another_owner_is_refused(run_dir):
         read_contact(run_dir)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", json.dumps(CONTENT | {"version": 2, "tls": None}), json.dumps(CONTENT)])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", json.dumps(CONTENT | {"version": 2, "tls": None}), json.dumps(CONTENT)]
+)
 def test_that_what_cannot_be_understood_is_refused(run_dir, content):
     """Cut off, of another version or without a field: an error that names the file."""
     write(run_dir, content)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict
+from typing import NamedTuple
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +11,12 @@ from hypothesis import strategies as st
 from scalable_hpc.model.tasks import ResultRef
 from scalable_hpc.worker.references import resolve
 
-Pair = namedtuple("Pair", ["left", "right"])
+
+class Pair(NamedTuple):
+    left: object
+    right: object
+
+
 REFERENCES = st.builds(ResultRef, st.text(max_size=3), st.text("0123456789abcdef", max_size=4))
 PLAIN = st.none() | st.integers() | st.text(max_size=3)
 

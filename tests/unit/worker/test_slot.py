@@ -42,7 +42,7 @@ def result_of(bench, function_, /, *args, **options):
 
 
 def where_am_i():
-    return {"pid": os.getpid(), "group": os.getpgid(0), "cwd": os.getcwd(), **os.environ}
+    return {"pid": os.getpid(), "group": os.getpgid(0), "cwd": str(Path.cwd()), **os.environ}
 
 
 def test_that_a_slot_has_a_process_group_and_a_scratch_directory_of_its_own(bench):
@@ -65,8 +65,8 @@ def litter():
 
 
 def look_around():
-    left = sorted(os.listdir(os.environ["SCALABLE_HPC_SCRATCH"]))
-    return os.getpid(), left, os.getcwd(), signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+    left = sorted(map(str, Path(os.environ["SCALABLE_HPC_SCRATCH"]).iterdir()))
+    return os.getpid(), left, str(Path.cwd()), signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
 
 
 def test_that_nothing_of_an_attempt_is_left_to_the_next(bench):
@@ -75,7 +75,7 @@ def test_that_nothing_of_an_attempt_is_left_to_the_next(bench):
 
     found = result_of(bench, look_around)
 
-    assert found == (pid, [], os.getcwd(), True)
+    assert found == (pid, [], str(Path.cwd()), True)
 
 
 def add(left, right):
@@ -239,10 +239,12 @@ def test_that_modules_beside_the_run_are_found(bench):
     """The search path is the worker's working directory and what the environment adds."""
     directory = bench.base / "modules"
     directory.mkdir(exist_ok=True)
-    (directory / "beside_the_run.py").write_text(textwrap.dedent("""
+    (directory / "beside_the_run.py").write_text(
+        textwrap.dedent("""
         def answer():
             return 42
-    """))
+    """)
+    )
     code = b"cbeside_the_run\nanswer\n."
 
     result = result_of(bench, add, function=code, function_digest="answer", arguments=cloudpickle.dumps(((), {})))

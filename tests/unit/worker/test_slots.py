@@ -88,7 +88,9 @@ def test_that_an_exit_is_told_exactly(pool, code, exit_code, number):
 def test_that_a_slot_that_closes_its_pipe_is_not_waited_for_forever(pool):
     """User code that closes every descriptor is killed, and its seat is free again."""
     lease = pool.lend(1)
-    order = lease.order([Envelopes(Path("/nowhere"))(exec, "import os, time; os.closerange(3, 99); time.sleep(600)", {})], {})
+    order = lease.order(
+        [Envelopes(Path("/nowhere"))(exec, "import os, time; os.closerange(3, 99); time.sleep(600)", {})], {}
+    )
     wire.send(lease.slot.pipe, order)
     with pytest.raises(EOFError):
         wire.receive(lease.slot.pipe)

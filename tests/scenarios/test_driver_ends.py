@@ -1,0 +1,59 @@
+"""However a driver ends short of SIGKILL, its journal is closed and its allocations are given back."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from scalable_hpc.model.events import AllocationChanged, RunClosed
+from tests.ensembles import make_ensemble, of_kind
+from tests.processes import processes_naming
+from tests.waiting import wait_until
+
+LOCAL = {"provider": "local", "capacity": {"cpus": 2}, "allocations": {"max": 1, "walltime": "00:05:00"}}
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        pytest.param(signal.SIGTERM, 128 + signal.SIGTERM, id="SIGTERM"),
+        pytest.param(signal.SIGHUP, 128 + signal.SIGHUP, id="SIGHUP"),
+        pytest.param(signal.SIGINT, -signal.SIGINT, id="SIGINT"),
+    ],
+)
+def test_that_a_signalled_driver_closes_its_journal_and_gives_back_its_allocations(tmp_path, number, code):
+    """The exit code is the shell's for that signal, nothing of the run is left running."""
+    ensemble = make_ensemble(tmp_path, target=LOCAL, count=50, seconds=0.3, cpus=2)
+    driver = ensemble.start()
+    try:
+        wait_until("two scenarios done", lambda: len(ensemble.counted("end")) >= 2, timeout=60)
+        os.kill(driver.pid, number)
+        _, err = driver.communicate(timeout=60)
+    finally:
+        driver.kill()
+    events = ensemble.events()
+
+    assert driver.returncode == code, err
+    assert len(of_kind(events, RunClosed)) == 1
+    last = {event.name: event.state for event in of_kind(events, AllocationChanged)}
+    assert set(last.values()) == {"ended"}
+    assert processes_naming(str(ensemble.runs[0].path)) == []
+    assert not ensemble.runs[0].is_open
+
+
+def test_that_a_script_which_never_closes_its_session_leaves_nothing_behind(tmp_path):
+    """The tutorials' style, ``session.start()`` and no ``close()``, ends as cleanly as ``with``."""
+    ensemble = make_ensemble(tmp_path, target=LOCAL, count=4, seconds=0.0, cpus=2)
+    text = ensemble.driver.read_text()
+    ensemble.driver.write_text(
+        text.replace("    with session as client:\n", "    client = session.start(session.plan())\n    if client:\n")
+    )
+
+    finished = ensemble.run()
+
+    assert finished.returncode == 0, finished.stderr
+    assert "complete 4" in finished.stdout
+    assert len(of_kind(ensemble.events(), RunClosed)) == 1
+    assert processes_naming(str(ensemble.runs[0].path)) == []
