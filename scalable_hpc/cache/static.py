@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,14 +24,14 @@ _INIT = "__init__"
 class FileStamp:
     """A source file as it was when it was read."""
 
-    path: Path
+    path: str
     mtime_ns: int
     size: int
 
     def holds(self) -> bool:
         """Say whether the file has not been touched since."""
         try:
-            now = self.path.stat()
+            now = os.stat(self.path)  # noqa: PTH116 - asked at every call, and pathlib takes five times as long
         except OSError:
             return False
         return (now.st_mtime_ns, now.st_size) == (self.mtime_ns, self.size)
@@ -102,11 +103,11 @@ def _read(path: Path) -> tuple[FileStamp, bytes, list[tuple[str, int, tuple[str,
         now = path.stat()
     except OSError:
         return None
-    stamp = FileStamp(path, now.st_mtime_ns, now.st_size)
+    stamp = FileStamp(str(path), now.st_mtime_ns, now.st_size)
     read = _parsed(stamp)
     return None if read is None else (stamp, *read)
 
 
 @functools.lru_cache(maxsize=4096)
 def _parsed(stamp: FileStamp) -> tuple[bytes, list[tuple[str, int, tuple[str, ...]]]] | None:
-    return file_imports(stamp.path)
+    return file_imports(Path(stamp.path))

@@ -43,6 +43,8 @@ SETTINGS: Mapping[str, Any] = MappingProxyType(
         "distributed.worker.profile.enabled": False,
         "distributed.diagnostics.computations.nframes": 0,
         "distributed.diagnostics.nvml": False,
+        "distributed.admin.system-monitor.disk": False,
+        "distributed.admin.system-monitor.gil.enabled": False,
         "distributed.admin.low-level-log-length": _KEPT_EVENTS,
         "distributed.admin.large-graph-warning-threshold": "1GB",
         # The scheduler's web server has no authentication: it gets no pages (and is stopped, see scheduler.py).

@@ -28,7 +28,8 @@ from scalable_hpc.model.events import Event
 FORMAT = "scalable-hpc journal"
 VERSION = 1
 _CHECKSUM_LENGTH = len(',"c":"00000000"}')
-_to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
+"""Infinity is written as Python's json reads it: a policy without a cap must not stop the journal."""
 
 
 def _seal(record: dict[str, Any], chain: int) -> tuple[bytes, int]:

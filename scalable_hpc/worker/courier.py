@@ -97,6 +97,8 @@ class Courier:
             if self._draining is not None:
                 return
             self._draining = because
+            for running in self._running.values():
+                running.lease.slot.stop()
         logger.info("Draining: %s", because)
         self._reporter.draining(because)
         self._pool.nudge()

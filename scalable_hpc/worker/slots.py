@@ -73,6 +73,17 @@ class Slot:
     doom: Doom | None = None
     exit: SlotExit | None = None
     has_died: threading.Event = field(default_factory=threading.Event)
+    speaking: threading.Lock = field(default_factory=threading.Lock)
+
+    def hand(self, order: wire.Order) -> None:
+        """Hand over work; a slot that has died meanwhile closes the pipe, which reading tells."""
+        with suppress(OSError), self.speaking:
+            wire.send(self.pipe, order)
+
+    def stop(self) -> None:
+        """Ask it to begin nothing more of the order in hand."""
+        with suppress(OSError), self.speaking:
+            self.pipe.send_bytes(wire.STOP)
 
     def end(self, exit_: SlotExit) -> SlotExit:
         """Take down the exit and wake whoever waits on the pipe; what is in it already can still be read."""

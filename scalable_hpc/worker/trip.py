@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,7 +24,7 @@ from scalable_hpc.worker.slots import KILLED_WITHIN_S, Doom, Lease, SlotExit, Sl
 REPLIES_AT_ONCE = 64
 """Replies settled together share one fsync and one message; a slot that outruns us fills its pipe meanwhile."""
 _LOOK_EVERY_S = 0.5
-"""How soon a drain stops an order that is under way."""
+"""How soon an order that was handed over just as the drain began is stopped; others are stopped at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +85,7 @@ class Trip:
         """Return when every envelope is accounted for; the lease may be given back then."""
         self._slot.voice.forget()
         self._begin()  # before it is handed over: the recorder must name what kills this very node
-        with suppress(OSError):  # the slot has died: reading says so
-            wire.send(self._slot.pipe, self._lease.order(self._envelopes, os.environ))
+        self._slot.hand(self._lease.order(self._envelopes, os.environ))
         finished: wire.Finished | None = None
         try:
             while finished is None:
@@ -117,7 +115,7 @@ class Trip:
                 self._pool.give_up(self._slot)
             if not self._has_stopped and self._office.takes_nothing_new():
                 self._has_stopped = True
-                self._slot.pipe.send_bytes(wire.STOP)
+                self._slot.stop()
 
     def _patience(self) -> float:
         running = self._running
