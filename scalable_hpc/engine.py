@@ -26,7 +26,7 @@ from scalable_hpc.batch.backend import BatchBackend
 from scalable_hpc.batch.slurm_text import never_runs
 from scalable_hpc.config.limits import allocation_limits
 from scalable_hpc.config.resolved import ResolvedManifest
-from scalable_hpc.errors import RunDirectoryError, ScalableError
+from scalable_hpc.errors import RunDirectoryError, ScalableError, SubmissionError
 from scalable_hpc.fleet.ports import Run
 from scalable_hpc.fleet.supervisor import Supervisor
 from scalable_hpc.lineage.census import Progress
@@ -84,13 +84,18 @@ class LateTransport:
 class Allocations:
     """What the fleet opens and closes allocations with: Dask's side is told, and the keeper's."""
 
-    def __init__(self, link: DaskLink, keeper: Keeper) -> None:
+    def __init__(self, link: DaskLink, keeper: Keeper, scripts: Path) -> None:
         self._link = link
         self._keeper = keeper
+        self._scripts = scripts
 
     async def open(self, request: AllocationRequest) -> str:
-        """Submit an allocation and return the job id."""
-        return await self._link.open(request)
+        """Submit an allocation and return the job id; a refusal names the script that was refused."""
+        try:
+            return await self._link.open(request)
+        except SubmissionError as refusal:
+            refusal.message += f"\nthe script that was refused: {self._scripts / request.name}.sh"
+            raise
 
     async def close(self, name: str, because: str) -> None:
         """Give an allocation back."""
@@ -224,7 +229,7 @@ class Engine:
                 log_tail=self._run.log_tail,
                 never_runs=never_runs,
             ),
-            Allocations(link, self.keeper),
+            Allocations(link, self.keeper, self._run.scripts),
             self._backend,
             self._limits,
             poll_s=self._manifest.target.poll_s,

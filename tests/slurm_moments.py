@@ -13,9 +13,29 @@ SLURM = Path(__file__).parent / "transcripts" / "slurm"
 GOLDEN = SLURM / "golden"
 MOMENTS = sorted(path.name for path in GOLDEN.iterdir() if path.is_dir())
 
-SQUEUE_COLUMNS = (
-    ["id", "state", "compact", "reason", "place", "nodes", "6", "7", "8", "9", "10", "submit", "start", "end", "14", "15", "16", "17", "name", "comment", "20"]
-)
+SQUEUE_COLUMNS = [
+    "id",
+    "state",
+    "compact",
+    "reason",
+    "place",
+    "nodes",
+    "6",
+    "7",
+    "8",
+    "9",
+    "10",
+    "submit",
+    "start",
+    "end",
+    "14",
+    "15",
+    "16",
+    "17",
+    "name",
+    "comment",
+    "20",
+]
 SACCT_DUPLICATES_COLUMNS = ["id", "state", "exit", "start", "end"]
 _SACCT_NAMES = {
     "JobIDRaw": "id", "State": "state", "ExitCode": "exit", "Submit": "submit", "Start": "start", "End": "end",
@@ -68,9 +88,7 @@ def moment(name: str) -> Moment:
     def text(file: str) -> str:
         return (folder / file).read_text() if (folder / file).exists() else ""
 
-    return Moment(
-        name, text("squeue.psv"), text("scontrol.txt"), text("sacct.psv"), text("sacct-duplicates.psv")
-    )
+    return Moment(name, text("squeue.psv"), text("scontrol.txt"), text("sacct.psv"), text("sacct-duplicates.psv"))
 
 
 @dataclass(frozen=True)

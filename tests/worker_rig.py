@@ -21,6 +21,7 @@ from typing import Any
 import dask
 import distributed
 
+from scalable_hpc.cluster.security import TlsFiles, create_tls_files
 from scalable_hpc.model.messages import TOPIC, Bundle, Envelope, WorkerDraining, WorkerHello
 from scalable_hpc.model.tasks import AttemptId, Evidence, Receipt
 from scalable_hpc.worker.courier import cancel_attempts, drain, run_bundle
@@ -37,7 +38,9 @@ SETTINGS = {
 class WorkerRig:
     """One run directory, its scheduler, and the launchers that were started in it."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, *, tls: bool = False) -> None:
+        self._has_tls = tls
+        self._tls: TlsFiles | None = None
         self.run_dir = base / "run"
         self.envelope = Envelopes(base / "store")
         self.said: list[Any] = []
@@ -50,6 +53,8 @@ class WorkerRig:
             directory.mkdir(mode=0o700)
         self._settings = dask.config.set(SETTINGS)
         self._settings.__enter__()
+        if self._has_tls:
+            self._tls = create_tls_files(self.run_dir, "test")
         await self.open_driver()
         return self
 
@@ -63,8 +68,13 @@ class WorkerRig:
 
     async def open_driver(self) -> None:
         """Start scheduler and client, and announce them."""
-        self.scheduler = await distributed.Scheduler(host="127.0.0.1", port=0, dashboard_address="127.0.0.1:0")
-        self.client = await distributed.Client(self.scheduler.address, asynchronous=True, set_as_default=False)
+        security = self._tls.security() if self._tls else None
+        self.scheduler = await distributed.Scheduler(
+            host="127.0.0.1", port=0, dashboard_address="127.0.0.1:0", security=security
+        )
+        self.client = await distributed.Client(
+            self.scheduler.address, asynchronous=True, set_as_default=False, security=security
+        )
         self.client.subscribe_topic(TOPIC, self._hear)
         self.announce(self.scheduler.address)
 
@@ -73,11 +83,18 @@ class WorkerRig:
         await self.client.close()
         await self.scheduler.close()
 
+    async def lose_driver(self) -> None:
+        """End both as SIGKILL does: every connection breaks, nobody is told anything."""
+        for comm in list(self.scheduler.stream_comms.values()):
+            comm.abort()
+        await self.close_driver()
+
     def announce(self, address: str) -> None:
         """Write ``scheduler.json``."""
         path = self.run_dir / "scheduler.json"
         driver = {"host": "localhost", "pid": os.getpid()}
-        content = {"version": 1, "run_id": "test", "address": address, "tls": None, "driver": driver}
+        tls = self._tls.as_dict() if self._tls else None
+        content = {"version": 1, "run_id": "test", "address": address, "tls": tls, "driver": driver}
         aside = path.with_suffix(".new")
         aside.touch(mode=0o600)
         aside.write_text(json.dumps(content))

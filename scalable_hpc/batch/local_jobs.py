@@ -40,6 +40,10 @@ def _before_the_end(directory: Path, request: dict[str, object]) -> dict[str, ob
             return _told(directory) or {"state": "pending"}
         return {"state": "pending", "because": "Resources"}
     if spool.life_of(by, str(directory)) == spool.DEAD:
+        guard = by.get("guard")
+        if isinstance(guard, dict) and spool.life_of(guard) == spool.ALIVE:
+            told = _told(directory) or {}
+            return told if told.get("state") == "ended" else {**told, "state": "ending"}
         settle(directory)
     # Read after the look at the shepherd: had it ended in between, its last state is there now.
     return _told(directory) or {"state": "pending", "because": "Prolog"}
@@ -94,8 +98,7 @@ def order(directory: Path, number: signal.Signals) -> None:
         )
     pid = by.get("pid")
     if life == spool.DEAD or not isinstance(pid, int):
-        settle(directory)
-        return
+        return  # whoever looks at it next settles it
     with suppress(ProcessLookupError):
         _send_to(pid, by, number)
 

@@ -2,8 +2,9 @@
 # ruff: noqa: PTH123, PTH208
 """Every process of a local job, found and ended, however far it has run away.
 
-A job's processes are the descendants of its shepherd (a subreaper: whoever is orphaned becomes its child), and, should
-the shepherd be gone, its script and those that carry the job's marker in their environment, with their descendants.
+A job's processes are the descendants of its shepherd (a subreaper: whoever is orphaned becomes its child), should it
+be gone, of its guard (another), and should that be gone too, its script and those that carry the job's marker in their
+environment, with their descendants.
 
 Rule 1: imports nothing that takes time: the shepherd of every job starts with this module.
 """

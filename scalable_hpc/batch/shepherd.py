@@ -219,13 +219,36 @@ def _seconds(value: object) -> float | None:
 
 
 def main(directory: str) -> None:
-    """Run the job whose directory this is, unless it was cancelled before."""
+    """Run the job whose directory this is, unless it was cancelled before.
+
+    The process that was started becomes the guard and forks the shepherd: should the shepherd be killed by force, all
+    that is left of its job becomes the guard's, even what carries no marker any more.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)  # before the claim: whoever sees it may send orders
     os.closerange(3, _OPEN_FILES)
-    request = spool.read_json(os.path.join(directory, spool.REQUEST))
     process_tree.become_subreaper()
-    if request is not None and spool.claim(directory, spool.identity_of(os.getpid())):
+    guard = spool.identity_of(os.getpid())
+    if shepherd := os.fork():
+        _guard(directory, shepherd)
+        return
+    process_tree.become_subreaper()  # a fork does not inherit it
+    request = spool.read_json(os.path.join(directory, spool.REQUEST))
+    if request is not None and spool.claim(directory, {**spool.identity_of(os.getpid()), "guard": guard}):
         Shepherd(directory, request).run()
+
+
+def _guard(directory: str, shepherd: int) -> None:
+    """Wait for the shepherd; when it did not leave by itself, end its job. Whoever looks then says how it ended."""
+    _, status = os.waitpid(shepherd, 0)
+    if status == 0:
+        return
+
+    def reap() -> None:
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+    process_tree.kill_all(lambda: process_tree.below({os.getpid()}) | process_tree.marked(directory), reap)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from scalable_hpc.cache.owner import is_users_code, is_users_module, label_of, t
 from scalable_hpc.cache.reach import Import, reach_of
 from scalable_hpc.cache.source import class_source, code_digest
 from scalable_hpc.cache.static import module_digest, resolve, submodules
-from scalable_hpc.cache.watches import ABSENT, Binding, Body, Content, Watch, cells_of, encoded, is_constant
+from scalable_hpc.cache.watches import ABSENT, Binding, Body, Content, Extent, Watch, cells_of, encoded, is_constant
 
 _STATELESS: tuple[type, ...] = (
     type(threading.Lock()),
@@ -153,6 +153,7 @@ class Graph:
 
     def describe_dispatcher(self, node: _Node, function: Any) -> None:
         """Follow every implementation of a ``functools.singledispatch`` function."""
+        self.watches.append(Extent(function.registry, tuple(function.registry)))
         for cls, implementation in function.registry.items():
             self.watches.append(Binding(function.registry, cls, implementation))
             self.value(node, f"for {type_name(cls)}", implementation)
@@ -164,8 +165,7 @@ class Graph:
             self.watches.append(Binding(vars(cls), name, method))
         for position, base in enumerate((*cls.__bases__, type(cls))):
             self.value(node, f"base {position}", base)
-        written = [method for method in methods.values() if not method.__code__.co_filename.startswith("<string>")]
-        own = [method for method in written if method.__globals__.get("__name__") == cls.__module__]
+        own = [method for method in methods.values() if _is_written(method, self.home)]
         module = sys.modules.get(cls.__module__)
         namespace = own[0].__globals__ if own else vars(module) if module else {}
         filename = own[0].__code__.co_filename if own else getattr(module, "__file__", None)
@@ -262,6 +262,11 @@ class Graph:
         node.say(where, digest)
         name = f"{node.label}: {where}" if where else node.label
         self.parts[name] = blake3(digest).hexdigest()[:_SHORT]
+
+
+def _is_written(method: FunctionType, home: str) -> bool:
+    """Say whether a method is the user's writing, and not what a class decorator or a library put there."""
+    return is_users_code(method, home) and not method.__code__.co_filename.startswith("<string>")
 
 
 def _members(value: Any) -> list[tuple[str, Any]]:

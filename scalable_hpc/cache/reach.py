@@ -13,8 +13,8 @@ from types import CodeType
 
 _GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 _ATTRIBUTE = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
-_OWN_NAME = "__name__"
-"""Read by every class statement; what a module is called does not alter a result."""
+_CLASS_MACHINERY = frozenset({"__name__", "__annotations__"})
+"""Read by class statements; what a module is called, or annotates, does not alter a result."""
 _SILENT = frozenset({"EXTENDED_ARG", "CACHE", "NOP"})
 _CONSTANT = frozenset({"LOAD_CONST", "LOAD_SMALL_INT"})
 
@@ -68,7 +68,7 @@ def _scan(code: CodeType, paths: set[tuple[str, ...]], imports: set[Import]) -> 
         if path:
             paths.add(path)
             path = ()
-        if step.opname in _GLOBAL and step.argval != _OWN_NAME:
+        if step.opname in _GLOBAL and step.argval not in _CLASS_MACHINERY:
             path = (step.argval,)
         elif step.opname == "IMPORT_NAME":
             level, names = recent[-2:] if len(recent) > 1 else (0, None)

@@ -41,6 +41,18 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
+class Extent:
+    """Which names a namespace has."""
+
+    namespace: Mapping[Any, Any]
+    names: tuple[Any, ...]
+
+    def holds(self) -> bool:
+        """Say whether none came and none went."""
+        return tuple(self.namespace) == self.names
+
+
+@dataclass(frozen=True, slots=True)
 class Body:
     """A function's own code, defaults and closure."""
 

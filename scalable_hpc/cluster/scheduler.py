@@ -7,6 +7,7 @@ the GIL it finds that no worker was heard for a while; it is the one who didn't 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from scalable_hpc.cluster.quiet_import import PeriodicCallback, Scheduler
@@ -42,17 +43,18 @@ class StallWatch:
 class PatientScheduler(Scheduler):  # type: ignore[misc]
     """A ``Scheduler`` without web server that forgives silence during its own stalls."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic, **options: Any) -> None:
         super().__init__(**{**options, "dashboard": False, "dashboard_address": "127.0.0.1:0"})
         # Dask starts a web server in any case; without authentication, on a node that others use too.
         self.http_server.stop()
-        self._stalls = StallWatch(time.monotonic())
+        self._clock = clock
+        self._stalls = StallWatch(clock())
         self.periodic_callbacks["scalable-hpc-tick"] = PeriodicCallback(self._tick, _TICK_S * 1000)
 
     def _tick(self) -> None:
-        self._stalls.tick(time.monotonic())
+        self._stalls.tick(self._clock())
 
     async def check_worker_ttl(self) -> None:
         """Remove workers that were silent for too long, unless it was us who stood still."""
-        if not self._stalls.stalled_lately(time.monotonic()):
+        if not self._stalls.stalled_lately(self._clock()):
             await super().check_worker_ttl()

@@ -69,7 +69,7 @@ def _retire_drained(case: Case) -> list[Action]:
     return [
         Retire(seen.name, "drained, and nothing runs on it any more")
         for seen in case.untouched(_S.DRAINING)
-        if seen.busy <= 1
+        if seen.busy == 0
     ]
 
 
@@ -156,7 +156,7 @@ def _retire_unneeded_start(case: Case) -> list[Action]:
     return [
         Retire(seen.name, "no task is left for it, and no worker of it is here yet")
         for seen in case.untouched(_S.STARTING)
-        if seen.busy <= 1
+        if seen.busy == 0
         and (case.view.closing or case.now - (seen.alone_since or seen.submitted_at) >= case.limits.idle_s)
     ]
 

@@ -156,6 +156,7 @@ class Slot:
             while True:
                 order = wire.receive(self._pipe)
                 if isinstance(order, wire.Order):
+                    wire.send(self._pipe, wire.Begun())
                     wire.send(self._pipe, wire.Finished(self._carry_out(order)))
 
     def _carry_out(self, order: wire.Order) -> int:

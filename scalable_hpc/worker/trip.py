@@ -33,8 +33,6 @@ class Running:
 
     envelope: Envelope
     lease: Lease
-    since: float
-    """Monotonic seconds."""
 
     @property
     def attempt(self) -> str:
@@ -79,6 +77,8 @@ class Trip:
         self._current = 0
         """Number of the envelope that the slot is at work on; all before it are settled."""
         self._running: Running | None = None
+        self._since: float | None = None
+        """Monotonic seconds; None until the slot says that it has begun: it may not even be born yet."""
         self._has_stopped = False
 
     def make(self) -> None:
@@ -98,7 +98,7 @@ class Trip:
 
     def _begin(self) -> None:
         if self._current < len(self._envelopes):
-            self._running = Running(self._envelopes[self._current], self._lease, time.monotonic())
+            self._running = Running(self._envelopes[self._current], self._lease)
             self._office.begun(self._running)
         else:
             self._running = None
@@ -118,10 +118,10 @@ class Trip:
                 self._slot.stop()
 
     def _patience(self) -> float:
-        running = self._running
-        if running is None or running.envelope.timeout_s is None or self._slot.doom is not None:
+        limit = self._running.envelope.timeout_s if self._running is not None else None
+        if limit is None or self._since is None or self._slot.doom is not None:
             return _LOOK_EVERY_S
-        return min(_LOOK_EVERY_S, max(0.0, running.since + running.envelope.timeout_s - time.monotonic()))
+        return min(_LOOK_EVERY_S, max(0.0, self._since + limit - time.monotonic()))
 
     def _read_and_settle(self) -> wire.Finished | None:
         """Take in what has come, settle it, and return ``Finished`` if it was among it.
@@ -135,6 +135,8 @@ class Trip:
                 reply = wire.receive(self._slot.pipe)
                 if isinstance(reply, wire.Finished):
                     return reply
+                if isinstance(reply, wire.Begun):
+                    self._since = time.monotonic()
                 if isinstance(reply, wire.Computed | wire.Laid | wire.Raised):
                     results.append(self._took(reply))
                 if not self._slot.pipe.poll():
@@ -148,6 +150,7 @@ class Trip:
         tail = self._slot.voice.tail() if isinstance(reply, wire.Raised) else ""
         settled = Settled(self._envelopes[reply.number], reply, tail)
         self._current = reply.number + 1
+        self._since = time.monotonic()
         self._begin()
         return settled
 
@@ -182,7 +185,7 @@ class Trip:
             exception=_out_of_memory(doom) if doom is not None and ending is Ending.EXCEPTION else None,
             exit_code=end.exit_code,
             signal=end.signal,
-            ran_s=round(time.monotonic() - running.since, 3),
+            ran_s=None if self._since is None else round(time.monotonic() - self._since, 3),
             peak_memory=max(filter(None, (end.peak_memory, doom.peak_memory if doom else None)), default=None),
             # a neighbour in the same order for whom the kill was not meant is as innocent as one we cancelled
             expected=doom is not None and ending in (Ending.SLOT_DIED, Ending.CANCELLED),

@@ -1,7 +1,7 @@
 """What courier and slot say to each other over their pipe, as data.
 
 An order crosses once, whatever it holds; its replies stream back one by one, so that a long bundle is reported
-while it runs. ``Finished`` always comes last and says how many of the order's envelopes were begun.
+while it runs. ``Begun`` comes first; ``Finished`` comes last and says how many of the order's envelopes were begun.
 
 Rule 1: plain data; functions, arguments and results are bytes here.
 """
@@ -31,6 +31,11 @@ class Order:
     environment: dict[str, str] = field(default_factory=dict)
     cpus: tuple[int, ...] = ()
     """Cores to be bound to; empty: leave as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The order is in hand and its first envelope runs; each further one runs as soon as the one before has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,7 @@ class Finished:
     begun: int
 
 
-Reply = Computed | Laid | Raised | Finished
+Reply = Begun | Computed | Laid | Raised | Finished
 
 
 def send(pipe: Connection, message: Order | Reply) -> None:

@@ -149,16 +149,19 @@ def test_that_a_job_starts_clean(bench):
 
 
 def test_that_a_job_starts_at_once_where_there_is_room(bench):
-    """Within 150 ms, at best of five: this machine has other work too."""
+    """Within 150 ms at best of five; on a machine so busy that a bare Python is slow, within 15 of those."""
     backend = bench.backend()
-    took = []
+    took, bare = [], []
     for _ in range(5):
         before = time.time()
         job_id = bench.submit(backend, "echo $EPOCHREALTIME", output=bench.directory / "at")
         wait_for_end(backend, job_id)
         took.append(float((bench.directory / "at").read_text()) - before)
+        before = time.time()
+        subprocess.run([sys.executable, "-I", "-S", "-c", ""], check=True)
+        bare.append(time.time() - before)
 
-    assert min(took) < 0.15
+    assert min(took) < max(0.15, 15 * min(bare))
 
 
 @pytest.mark.parametrize(
@@ -441,25 +444,48 @@ def test_that_a_dead_drivers_jobs_are_the_next_ones_to_find_and_end(bench):
     assert wait_for_end(backend, third).reason is ExitReason.COMPLETED
 
 
-def _shepherd_of(bench, job_id) -> int:
-    return json.loads((bench.directory / "spool" / job_id / "claim" / "by.json").read_text())["pid"]
+def _shepherd_and_guard_of(bench, job_id) -> tuple[int, int]:
+    by = json.loads((bench.directory / "spool" / job_id / "claim" / "by.json").read_text())
+    return by["pid"], by["guard"]["pid"]
 
 
 @pytest.mark.parametrize("noticed_by", ["its driver", "another driver"])
 def test_that_a_job_does_not_outlive_its_shepherd(bench, noticed_by):
-    """Whoever finds the shepherd dead ends what is left, and says NODE_FAIL."""
+    """Its guard ends what is left, also what no marker betrays; whoever looks says NODE_FAIL."""
     backend = bench.backend()
-    body = "echo $$ >> {pids}; (setsid bash -c 'echo $$ >> {pids}; sleep 600' &) ; sleep 600"
-    job_id = bench.submit(backend, body)
-    wait_until("both run", lambda: len(bench.runaways()) == 2, timeout=10, every=0.01)
+    job_id = _running_with_runaway(bench, backend)
     if noticed_by == "another driver":
         backend.close()
         backend = bench.backend()
-    os.kill(_shepherd_of(bench, job_id), signal.SIGKILL)
+    os.kill(_shepherd_and_guard_of(bench, job_id)[0], signal.SIGKILL)
     ending = wait_for_end(backend, job_id)
 
     assert ending.reason is ExitReason.NODE_FAIL
     assert "shepherd" in ending.raw
+    assert_all_gone(bench)
+
+
+def test_that_a_job_does_not_outlive_shepherd_and_guard(bench):
+    """Then whoever finds both dead ends it: by its marker, and its script even without one."""
+    backend = bench.backend()
+    marked = "(setsid bash -c 'echo $$ >> {pids}; sleep 600' &)"
+    job_id = bench.submit(backend, f"{marked}; echo $$ >> {{pids}}; exec env -i sleep 600")
+    wait_until("both run", lambda: len(bench.runaways()) == 2, timeout=10, every=0.01)
+    for pid in reversed(_shepherd_and_guard_of(bench, job_id)):
+        os.kill(pid, signal.SIGKILL)
+
+    assert wait_for_end(backend, job_id).reason is ExitReason.NODE_FAIL
+    assert_all_gone(bench)
+
+
+def test_that_a_job_does_not_need_its_guard(bench):
+    """The shepherd alone ends it as ordered."""
+    backend = bench.backend()
+    job_id = _running_with_runaway(bench, backend)
+    os.kill(_shepherd_and_guard_of(bench, job_id)[1], signal.SIGKILL)
+    backend.preempt(job_id)
+
+    assert wait_for_end(backend, job_id).reason is ExitReason.PREEMPTED
     assert_all_gone(bench)
 
 

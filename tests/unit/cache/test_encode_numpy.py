@@ -75,7 +75,10 @@ def test_that_padding_is_not_part_of_a_value():
     clean, dirty = np.zeros(3, aligned), np.frombuffer(b"\xff" * 48, aligned).copy()
     for name in aligned.names:
         dirty[name] = clean[name]
-    exact, rubbish = np.ones(3, np.longdouble), np.frombuffer(b"\xff" * 3 * np.longdouble(0).nbytes, np.longdouble).copy()
+    exact, rubbish = (
+        np.ones(3, np.longdouble),
+        np.frombuffer(b"\xff" * 3 * np.longdouble(0).nbytes, np.longdouble).copy(),
+    )
     rubbish[...] = exact
 
     assert key(clean) == key(dirty)

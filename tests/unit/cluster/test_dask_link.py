@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -436,6 +437,7 @@ def test_that_allocations_left_behind_are_neither_cancelled_nor_told_to_close(ru
     assert "connection-broken" in log
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # tornado forgets a socket
 def test_that_a_port_that_is_taken_is_an_error_with_its_name(run_dir):
     """A second link on the first one's port says so and leaves nothing behind."""
 
@@ -458,6 +460,7 @@ def test_that_a_port_that_is_taken_is_an_error_with_its_name(run_dir):
             return list(other.iterdir())
 
     assert asyncio.run(story()) == []
+    gc.collect()
 
 
 def test_that_a_run_directory_that_cannot_be_written_is_an_error_with_its_name(run_dir):

@@ -1,5 +1,6 @@
 """What the fleet does, situation by situation."""
 
+import itertools
 import math
 import time
 from dataclasses import replace
@@ -222,7 +223,7 @@ def test_that_only_as_many_successors_come_as_the_remaining_work_needs():
 
 
 def test_that_a_short_walltime_shortens_the_lead():
-    """A lead of two minutes in a one-minute walltime: the successor is asked for in the last third, not at the start."""
+    """A lead of two minutes in a one-minute walltime: the successor is asked for in the last third of it."""
     one = limits(maximum=1, walltime_s=60)
     short = allocation(walltime_s=60, started_at=0.0, ends_at=60.0, busy=4)
 
@@ -245,7 +246,7 @@ def test_that_successors_of_allocations_that_end_together_are_staggered():
 
     times = sorted(successor_times(ending, limits(), 60.0, None).values())
 
-    assert [second - first for first, second in zip(times, times[1:], strict=False)] == [30.0, 30.0]
+    assert [second - first for first, second in itertools.pairwise(times)] == [30.0, 30.0]
     assert times[-1] == 3610.0 - 180.0
 
 

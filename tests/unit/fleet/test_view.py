@@ -236,7 +236,7 @@ FOLDS = [
     lambda k, t: view.worker_came(k, hello(), t),
     lambda k, t: view.worker_left(k, hello().address, t),
     lambda k, t: view.worker_drains(k, WorkerDraining(hello().address, "signal", None), t),
-    lambda k, t: view.answer_lost(k, t),
+    view.answer_lost,
     lambda k, t: view.disowned(k, seen(JobState.RUNNING, name="scalable-x-a0002"), t),
     *[lambda k, t, s=state: view.observed(k, seen(s), t) for state in JobState],
 ]

@@ -37,6 +37,7 @@ def pool_of(tmp_path, *, slots, **options):
 def ask(lease, function, *args, store=Path("/nowhere")):
     """Have one function run in a leased slot and return its reply."""
     wire.send(lease.slot.pipe, lease.order([Envelopes(store)(function, *args)], os.environ))
+    assert wire.receive(lease.slot.pipe) == wire.Begun()
     reply = wire.receive(lease.slot.pipe)
     assert wire.receive(lease.slot.pipe) == wire.Finished(1)
     return reply
@@ -76,6 +77,7 @@ def test_that_an_exit_is_told_exactly(pool, code, exit_code, number):
     order = lease.order([Envelopes(Path("/nowhere"))(exec, f"import ctypes, os; {code}", {})], os.environ)
 
     wire.send(lease.slot.pipe, order)
+    assert wire.receive(lease.slot.pipe) == wire.Begun()
     with pytest.raises(EOFError):
         wire.receive(lease.slot.pipe)
     end = pool.exit_of(lease.slot)
@@ -92,6 +94,7 @@ def test_that_a_slot_that_closes_its_pipe_is_not_waited_for_forever(pool):
         [Envelopes(Path("/nowhere"))(exec, "import os, time; os.closerange(3, 99); time.sleep(600)", {})], {}
     )
     wire.send(lease.slot.pipe, order)
+    assert wire.receive(lease.slot.pipe) == wire.Begun()
     with pytest.raises(EOFError):
         wire.receive(lease.slot.pipe)
 

@@ -1,0 +1,170 @@
+"""The sums that a report is made of: one small record per task and allocation, moved on event by event; pure.
+
+Rule 1: events may come without those that should precede them (a torn journal): nothing is assumed, nothing raised.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from scalable_hpc.model.allocations import AllocationState
+from scalable_hpc.model.events import (
+    AllocationChanged,
+    AttemptExplained,
+    AttemptFailed,
+    AttemptPlaced,
+    Event,
+    FleetNote,
+    ReceiptTaken,
+    RunClosed,
+    RunOpened,
+    TaskCancelled,
+    TaskGivenUp,
+    TasksHit,
+    TaskSubmitted,
+)
+from scalable_hpc.model.tasks import Ending
+
+_HOLDS_NODES = (AllocationState.STARTING.value, AllocationState.LIVE.value, AllocationState.DRAINING.value)
+_NOT_BEGUN = (Ending.NEVER_STARTED.value, Ending.REFUSED.value)
+
+
+@dataclass(slots=True)
+class TaskTally:
+    """One task so far."""
+
+    name: str = ""
+    label: str = ""
+    state: str = "unfinished"
+    begun: int = 0
+    """Attempts that were placed and are not known to have ended before they began."""
+    begun_after_receipt: int = 0
+    """Attempts that were placed although a receipt had been taken: there should be none."""
+    reused: int = 0
+    is_done_before: bool = False
+    ran_s: float | None = None
+    failed: list[AttemptFailed] = field(default_factory=list)
+    given_up: TaskGivenUp | None = None
+
+
+@dataclass(slots=True)
+class AllocationTally:
+    """One allocation so far."""
+
+    last: AllocationChanged
+    asked_at: float
+    worker_type: str = ""
+    job_id: str = ""
+    nodes: tuple[str, ...] = ()
+    started_at: float | None = None
+    ended_at: float | None = None
+    receipts: int = 0
+
+
+class Tally:
+    """A run so far."""
+
+    def __init__(self) -> None:
+        self.run_id = ""
+        self.target = ""
+        self.opened_at: float | None = None
+        self.last_at = 0.0
+        self.closed_because: str | None = None
+        self.drivers = 0
+        self.tasks: dict[str, TaskTally] = {}
+        self.hits: Counter[str] = Counter()
+        self.allocations: dict[str, AllocationTally] = {}
+        self.notes: list[FleetNote] = []
+        self.lost_on: Counter[str] = Counter()
+        self._explained: dict[tuple[str, int], str] = {}
+
+    def add(self, event: Event) -> None:
+        """Count one event."""
+        self.opened_at = event.at if self.opened_at is None else self.opened_at
+        self.last_at = max(self.last_at, event.at)
+        if isinstance(event, FleetNote):
+            self.notes.append(event)
+        elif isinstance(event, TasksHit):
+            self.hits[event.name] += event.count
+        elif isinstance(event, RunOpened | RunClosed):
+            self._add_run(event)
+        elif isinstance(event, AllocationChanged):
+            self._add_allocation(event)
+        else:
+            self._add_task(event)
+
+    def reason_of(self, failed: AttemptFailed) -> str:
+        """Why the allocation under an attempt ended, as far as anybody said: then, later, or of the allocation."""
+        said = self._explained.get((failed.task_id, failed.attempt)) or failed.allocation_reason
+        if said is None and failed.ending in (Ending.WORKER_LOST.value, Ending.NEVER_STARTED.value):
+            allocation = self.allocations.get(failed.allocation or "")
+            said = allocation.last.reason if allocation is not None else None
+        return said or ""
+
+    def _add_run(self, event: RunOpened | RunClosed) -> None:
+        if isinstance(event, RunClosed):
+            self.closed_because = event.because
+            return
+        self.run_id, self.target = event.run_id, event.target
+        self.closed_because = None
+        self.drivers += 1
+        for task in self.tasks.values():
+            task.is_done_before = task.state == "done"
+
+    def _add_task(
+        self,
+        event: TaskSubmitted
+        | AttemptPlaced
+        | ReceiptTaken
+        | AttemptFailed
+        | AttemptExplained
+        | TaskGivenUp
+        | TaskCancelled,
+    ) -> None:
+        task = self.tasks.setdefault(event.task_id, TaskTally())
+        if isinstance(event, TaskSubmitted):
+            task.name, task.label = event.name, event.label
+        elif isinstance(event, AttemptPlaced):
+            task.begun += 1
+            task.begun_after_receipt += task.state == "done"
+        elif isinstance(event, ReceiptTaken):
+            self._add_receipt(task, event)
+        elif isinstance(event, AttemptFailed):
+            self._add_failed(task, event)
+        elif isinstance(event, AttemptExplained):
+            self._explained[event.task_id, event.attempt] = event.allocation_reason
+        elif isinstance(event, TaskGivenUp):
+            task.state, task.given_up = "failed", event
+        else:
+            task.state = "cancelled"
+
+    def _add_receipt(self, task: TaskTally, event: ReceiptTaken) -> None:
+        if event.reused:
+            task.reused += 1
+        else:
+            task.ran_s = event.ended_at - event.started_at
+        if not event.late:
+            task.state, task.given_up = "done", None
+        if event.allocation in self.allocations:
+            self.allocations[event.allocation].receipts += 1
+
+    def _add_failed(self, task: TaskTally, event: AttemptFailed) -> None:
+        task.failed.append(event)
+        if event.ending in _NOT_BEGUN:
+            task.begun = max(0, task.begun - 1)
+        if not event.charged and event.allocation is not None and event.ending != Ending.CANCELLED.value:
+            self.lost_on[event.allocation] += 1
+
+    def _add_allocation(self, event: AllocationChanged) -> None:
+        seen = self.allocations.get(event.name)
+        if seen is None:
+            seen = self.allocations[event.name] = AllocationTally(event, event.at)
+        seen.last = event
+        seen.worker_type = event.worker_type or seen.worker_type
+        seen.job_id = event.job_id or seen.job_id
+        seen.nodes = event.nodes or seen.nodes
+        if event.state in _HOLDS_NODES and seen.started_at is None:
+            seen.started_at = event.at
+        if event.state == AllocationState.ENDED.value:
+            seen.ended_at = event.at

@@ -1,0 +1,160 @@
+"""A run's report as plain text: readable without colour, the journal's own words unchanged; pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from scalable_hpc.model.units import format_walltime
+from scalable_hpc.telemetry.report import AllocationReport, Failure, RunReport
+
+ALLOCATIONS_SHOWN = 40
+"""More lines than this are summed up: nobody reads four hundred."""
+NOTES_SHOWN = 20
+REASON_WIDTH = 100
+"""Longer words of the batch system are cut in the overview; the journal has all of them."""
+_PERMANENT = "permanent"
+
+
+def render_report(report: RunReport) -> str:
+    """Return the whole report: what was done, what was lost, run again and skipped, allocations, failures."""
+    parts = [
+        _head(report),
+        _tasks(report),
+        _upkeep(report),
+        _allocations(report),
+        _notes(report),
+        render_failures(report) if report.failures else "",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def render_failures(report: RunReport) -> str:
+    """Return the tasks that failed for good, one paragraph each."""
+    total = report.tasks.submitted + report.tasks.hits
+    if not report.failures:
+        return f"No failures ({_count(total, 'task')})."
+    paragraphs = [f"Failures ({len(report.failures):,} of {_count(total, 'task')}):"]
+    paragraphs += [_failure(number, failure) for number, failure in enumerate(report.failures, 1)]
+    return "\n\n".join(paragraphs)
+
+
+def _head(report: RunReport) -> str:
+    run = report.run_id or "(the journal has no beginning)"
+    state = f"closed: {report.closed_because}" if report.is_closed else "not closed: still running, or its driver died"
+    drivers = f", {report.drivers} drivers" if report.drivers > 1 else ""
+    target = f" on target {report.target!r}" if report.target else ""
+    return f"Run {run}{target}\n  {format_walltime(report.wall_s)} from first to last event{drivers}; {state}"
+
+
+def _tasks(report: RunReport) -> str:
+    tasks = report.tasks
+    standing = [
+        (tasks.done, "done"),
+        (tasks.failed, "failed"),
+        (tasks.cancelled, "cancelled"),
+        (tasks.unfinished, "not finished"),
+    ]
+    said = ", ".join(f"{number:,} {word}" for number, word in standing if number) or "none submitted"
+    lines = [f"Tasks: {said}; {_count(tasks.hits, 'cache hit')}"]
+    for name in report.names:
+        mean = "" if name.mean_s is None else f", {_seconds(name.mean_s)} each"
+        failed = f", {name.failed:,} failed" if name.failed else ""
+        lines.append(f"  {name.name or '(unnamed)'}: {name.done:,} done{failed}, {name.hits:,} hits{mean}")
+    return "\n".join(lines)
+
+
+def _upkeep(report: RunReport) -> str:
+    """What was lost, run again and skipped."""
+    upkeep = report.upkeep
+    lines = ["Lost, run again, skipped:"]
+    lost = [each for each in report.attempts if not each.charged]
+    lines.append(f"  {_count(upkeep.attempts_lost, 'attempt')} lost to infrastructure, charged to no task")
+    lines += [f"    {each.count:,} {_ending(each.ending, each.reason)}" for each in lost]
+    lines.append(f"  {_count(upkeep.attempts_charged, 'attempt')} failed and counted as tries")
+    lines += [f"    {each.count:,} {_ending(each.ending, each.verdict)}" for each in report.attempts if each.charged]
+    lines.append(f"  {_count(upkeep.tasks_run_again, 'task')} run again, {upkeep.extra_attempts:,} extra attempts")
+    skipped = report.tasks.hits + upkeep.reused + upkeep.done_before
+    lines.append(
+        f"  {skipped:,} skipped: {_count(report.tasks.hits, 'cache hit')}, {upkeep.reused:,} found in the store, "
+        f"{upkeep.done_before:,} done before this driver"
+    )
+    lines.append(f"  {upkeep.done_twice:,} computed again after a receipt")
+    return "\n".join(lines)
+
+
+def _allocations(report: RunReport) -> str:
+    if not report.allocations:
+        return "Allocations: none was opened"
+    lines = [f"Allocations: {len(report.allocations):,}, {report.node_hours:.3g} node-hours"]
+    shown = report.allocations[:ALLOCATIONS_SHOWN]
+    width = max(len(each.name) for each in shown)
+    lines += [f"  {each.name:<{width}}  {_allocation(each)}" for each in shown]
+    if rest := report.allocations[ALLOCATIONS_SHOWN:]:
+        reasons = Counter(each.reason or each.state for each in rest)
+        lines.append(f"  and {len(rest):,} more: " + ", ".join(f"{n:,} {word}" for word, n in reasons.most_common()))
+    return "\n".join(lines)
+
+
+def _allocation(seen: AllocationReport) -> str:
+    state = f"{seen.state} {seen.reason}".strip()
+    began = seen.started_at
+    lived = "never ran" if began is None else _lived(seen, began)
+    nodes = f" on {', '.join(seen.nodes)}" if seen.nodes else ""
+    words = _cut(seen.raw or seen.because)
+    lost = f", {_count(seen.lost, 'attempt')} lost" if seen.lost else ""
+    job = f"job {seen.job_id}" if seen.job_id else "no job"
+    return f"{state:<18} {job}{nodes}, {lived}, {_count(seen.receipts, 'receipt')}{lost}  [{words}]"
+
+
+def _lived(seen: AllocationReport, began: float) -> str:
+    waited = f"waited {_seconds(began - seen.asked_at)}"
+    return waited if seen.ended_at is None else f"{waited}, ran {_seconds(seen.ended_at - began)}"
+
+
+def _notes(report: RunReport) -> str:
+    if not report.notes:
+        return ""
+    start = report.opened_at
+    lines = ["Fleet notes:"]
+    lines += [f"  +{_seconds(note.at - start)} {note.kind}: {note.because}" for note in report.notes[-NOTES_SHOWN:]]
+    if len(report.notes) > NOTES_SHOWN:
+        lines.insert(1, f"  ({len(report.notes) - NOTES_SHOWN:,} earlier ones are in the journal)")
+    return "\n".join(lines)
+
+
+def _failure(number: int, failure: Failure) -> str:
+    kind = failure.error_type.rsplit(".", 1)[-1]
+    place = " ".join(part for part in (failure.worker, f"({failure.node})" if failure.node else "") if part)
+    fast = " (fast fail — permanent error)" if failure.verdict == _PERMANENT and not failure.retries else ""
+    lines = [f"{number}. {failure.label}", f"   Error: {kind} — {failure.error}"]
+    if place:
+        lines.append(f"   Worker: {place}{f', allocation {failure.allocation}' if failure.allocation else ''}")
+    if failure.ran_s is not None:
+        lines.append(f"   Duration before failure: {_seconds(failure.ran_s)}{fast}")
+    if failure.retries:
+        lines.append(f"   Retries attempted: {failure.retries:,} (all failed)")
+    if failure.uncharged:
+        lines.append(f"   Attempts lost to infrastructure, not counted as tries: {failure.uncharged:,}")
+    if failure.because and failure.because != failure.error:
+        lines.append(f"   Because: {failure.because}")
+    return "\n".join(lines)
+
+
+def _ending(ending: str, why: str) -> str:
+    said = ending.replace("_", " ")
+    return f"{said} ({why})" if why else said
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 0.1:  # noqa: PLR2004  (below a tenth, milliseconds say more)
+        return f"{seconds * 1000:.0f}ms"
+    return f"{seconds:.1f}s" if seconds < 100 else f"{seconds:,.0f}s"  # noqa: PLR2004  (three digits are enough)
+
+
+def _cut(words: str) -> str:
+    line = " ".join(words.split())
+    return line if len(line) <= REASON_WIDTH else line[: REASON_WIDTH - 1] + "…"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
