@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,7 @@ from scalable_hpc.lineage.need import Offer
 from scalable_hpc.lineage.payload import PayloadPack
 from scalable_hpc.lineage.ports import Ports
 from scalable_hpc.model.allocations import AllocationRequest, ExitReason, JobEnding
-from scalable_hpc.model.events import AllocationChanged, FleetNote, RunOpened
+from scalable_hpc.model.events import Event, FleetNote, RunOpened
 from scalable_hpc.model.fleet import AllocationView
 from scalable_hpc.model.messages import Bundle, Upward, WorkerDraining, WorkerGone, WorkerHello
 from scalable_hpc.model.tasks import AttemptId
@@ -88,14 +88,18 @@ class Allocations:
         self._link = link
         self._keeper = keeper
         self._scripts = scripts
+        self.opened = 0
+        """How many the batch system took."""
 
     async def open(self, request: AllocationRequest) -> str:
         """Submit an allocation and return the job id; a refusal names the script that was refused."""
         try:
-            return await self._link.open(request)
+            job_id = await self._link.open(request)
         except SubmissionError as refusal:
             refusal.message += f"\nthe script that was refused: {self._scripts / request.name}.sh"
             raise
+        self.opened += 1
+        return job_id
 
     async def close(self, name: str, because: str) -> None:
         """Give an allocation back."""
@@ -117,6 +121,7 @@ class Engine:
         self._stores = stores
         self._transport = LateTransport()
         self._supervisor: Supervisor | None = None
+        self._allocations: Allocations | None = None
         self._backend = make_backend(manifest.target, run)
         self._limits = allocation_limits(manifest)
         self._thread = threading.Thread(target=self._live, name=f"scalable-hpc {run.run_id}", daemon=True)
@@ -146,11 +151,17 @@ class Engine:
         if self._trouble is not None:
             raise self._trouble
 
-    def close(self, because: str) -> None:
-        """Stop everything, give every allocation back, and wait until that is done."""
+    def close(self, because: str) -> str:
+        """Stop everything, give every allocation back, wait until that is done, and say in a line what there was."""
+        progress = self.keeper.progress()
         with contextlib.suppress(RuntimeError):  # the loop ended by itself
             self._loop.call_soon_threadsafe(self._close_because, because)
         self._thread.join()
+        opened = self._allocations.opened if self._allocations is not None else 0
+        fleet = f"{opened or 'no'} allocation{'s were' if opened > 1 else ' was'} opened"
+        return (
+            f"{progress.hits:,} calls answered from the cache, {progress.done:,} computed; {fleet} ({self._run.path})"
+        )
 
     def wake(self) -> None:
         """Say that there is something to run."""
@@ -170,7 +181,7 @@ class Engine:
     def _live(self) -> None:
         try:
             asyncio.run(self._main())
-        except BaseException as trouble:  # noqa: BLE001 - whatever it was, the owner must hear of it
+        except BaseException as trouble:  # whatever it was, the owner must hear of it
             self._trouble = trouble
             if self._up.is_set():
                 logger.error("The run cannot go on", exc_info=trouble)
@@ -184,10 +195,17 @@ class Engine:
         self._because = "the session ended"
         self._link_lock = asyncio.Lock()
         self.keeper = self._make_keeper()
-        self._record(RunOpened(
-            time.time(), self._run.run_id, self._manifest.target.name, os.getpid(), socket.gethostname(),
-            scalable_hpc.__version__, tuple(sys.argv),
-        ))
+        self._record(
+            RunOpened(
+                time.time(),
+                self._run.run_id,
+                self._manifest.target.name,
+                os.getpid(),
+                socket.gethostname(),
+                scalable_hpc.__version__,
+                tuple(sys.argv),
+            )
+        )
         duties = {asyncio.ensure_future(self.keeper.run()), asyncio.ensure_future(self._serve())}
         sweeping = asyncio.ensure_future(self._sweep())
         self._up.set()
@@ -218,6 +236,7 @@ class Engine:
         except (OSError, ScalableError) as err:
             self._give_up(err if isinstance(err, ScalableError) else RunDirectoryError(f"Dask did not start: {err}"))
             return
+        self._allocations = Allocations(link, self.keeper, self._run.scripts)
         self._supervisor = Supervisor(
             Run(
                 run_id=self._run.run_id,
@@ -229,7 +248,7 @@ class Engine:
                 log_tail=self._run.log_tail,
                 never_runs=never_runs,
             ),
-            Allocations(link, self.keeper, self._run.scripts),
+            self._allocations,
             self._backend,
             self._limits,
             poll_s=self._manifest.target.poll_s,
@@ -262,7 +281,7 @@ class Engine:
             logger.warning("%s", words)
             self._record(FleetNote(time.time(), "swept", words))
 
-    async def _wind_up(self, duties: set[asyncio.Future[None]], sweeping: asyncio.Future[None]) -> None:
+    async def _wind_up(self, duties: Collection[asyncio.Future[None]], sweeping: asyncio.Future[None]) -> None:
         """End in the order that loses nothing: the fleet, Dask, then the journal."""
         with contextlib.suppress(ScalableError, OSError):
             await sweeping
@@ -282,7 +301,7 @@ class Engine:
         if self._supervisor is not None and isinstance(message, (WorkerHello, WorkerDraining, WorkerGone)):
             self._supervisor.receive(message)
 
-    def _record(self, event: AllocationChanged | FleetNote | RunOpened) -> None:
+    def _record(self, event: Event) -> None:
         self.keeper.record(event)
 
     def _render(self, request: AllocationRequest) -> str:

@@ -25,9 +25,11 @@ BackendOf = Callable[[str, RunDirectory], BatchBackend | None]
 
 async def sweep_orphans(runs_root: Path, backend_of: BackendOf, *, but: str) -> list[str]:
     """Cancel the jobs of every run whose driver is dead; return what was done, in words, a line a run."""
-    orphans = await asyncio.to_thread(lambda: [run for run in list_runs(runs_root) if run.run_id != but and run.is_open])
+    runs = await asyncio.to_thread(list_runs, runs_root)
     done = []
-    for run in orphans:
+    for run in runs:
+        if run.run_id == but or not run.is_open:
+            continue
         try:
             words = await _sweep(run, backend_of)
         except ScalableError as error:

@@ -9,12 +9,13 @@ import contextlib
 import json
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import InvalidStateError
 from concurrent.futures import wait as wait_for_futures
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
@@ -34,6 +35,9 @@ from scalable_hpc.naming import Naming
 from scalable_hpc.planning import Plan
 from scalable_hpc.results import Stores
 from scalable_hpc.runs import RunDirectory, create_run
+
+if TYPE_CHECKING:
+    from scalable_hpc.telemetry.progress import ProgressDisplay
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +65,7 @@ class LiveRun:
         self._engine.start(self._broken)
         self._dask: Any = None
         self._exit_watch = ExitWatch(self.close)
-        self._display: Any = None
+        self._display = self._show_progress(manifest) if _wants_progress() else None
         for issue in manifest.warnings:
             logger.warning("%s", issue.message)
 
@@ -139,8 +143,11 @@ class LiveRun:
             self._dask.close()
         if self._display is not None:
             self._display.stop()
-        self._engine.close("the session ended")
+        words = self._engine.close("the session ended")
         self._stores.close()
+        logger.info("%s", words)
+        if self._display is not None:
+            print(f"scalable-hpc: {words}", file=sys.stderr)  # noqa: T201 - the last line of the display
 
     # What the engine tells.
 
@@ -168,6 +175,14 @@ class LiveRun:
         for future in self._unfinished():
             with contextlib.suppress(InvalidStateError):
                 future.set_exception(trouble)
+
+    def _show_progress(self, manifest: ResolvedManifest) -> ProgressDisplay:
+        from scalable_hpc.telemetry.progress import ProgressDisplay
+
+        title = f"{manifest.project_name} on {manifest.target.name}"
+        display = ProgressDisplay(lambda: self._engine.look()[:2], title)
+        display.start()
+        return display
 
     def _unfinished(self) -> list[ScalableFuture]:
         with self._lock:

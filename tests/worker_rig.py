@@ -46,6 +46,7 @@ class WorkerRig:
         self.said: list[Any] = []
         self.launchers: list[subprocess.Popen[bytes]] = []
         self._news = asyncio.Condition()
+        self._carriers: list[distributed.Future] = []
         self._numbers = itertools.count(1)
 
     async def __aenter__(self) -> WorkerRig:  # noqa: PYI034  typing.Self needs Python 3.11
@@ -158,7 +159,7 @@ class WorkerRig:
     def send(self, to: WorkerHello, *envelopes: Envelope) -> distributed.Future:
         """Send one bundle."""
         bundle = Bundle(f"bundle-{next(self._numbers)}", envelopes)
-        return self.client.submit(
+        carrier = self.client.submit(
             run_bundle,
             bundle,
             key=bundle.key,
@@ -167,6 +168,8 @@ class WorkerRig:
             pure=False,
             retries=0,
         )
+        self._carriers.append(carrier)  # Dask forgets a task whose future nobody holds
+        return carrier
 
     async def outcomes(self, *envelopes: Envelope) -> list[Receipt | Evidence]:
         """Wait until each envelope has been accounted for, and return how, in their order."""

@@ -16,7 +16,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import scalable_hpc
 from scalable_hpc.batch import local_jobs, spool
 from scalable_hpc.batch.local_text import Capacity, Wait, Waiting, next_to_start
 from scalable_hpc.model.allocations import JobState
@@ -157,7 +156,7 @@ class LocalQueue:
 
 def _start_shepherd(entry: _Entry) -> tuple[int, int]:
     """Start a shepherd in a session of its own; return its pid and the pipe that ends with it."""
-    package = scalable_hpc.__path__[0]
+    package = str(Path(__file__).resolve().parents[1])
     argv = [sys.executable, "-I", "-S", "-c", _START, package, str(entry.directory)]
     ours, its = os.pipe()
     log = str(entry.directory.parent / spool.SHEPHERDS_LOG)

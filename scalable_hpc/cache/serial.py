@@ -84,6 +84,8 @@ def loads(record: bytes | bytearray | memoryview) -> Any:
         raise Unreadable(f"a result's record starts with {magic!r}, not with {_MAGIC!r}")
     start = _HEADER.size + count * _LENGTH.size
     end = start + length
+    if end > len(view):
+        raise Unreadable(f"a result's record has {len(view)} bytes where it speaks of at least {end}")
     buffers = []
     for position in range(count):
         (size,) = _LENGTH.unpack_from(view, _HEADER.size + position * _LENGTH.size)

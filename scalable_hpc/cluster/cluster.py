@@ -69,7 +69,7 @@ class ScalableCluster(JobQueueCluster):  # type: ignore[misc]
         self.worker_spec[request.name] = {"cls": ScalableJob, "options": options}
         await self._settle()
         job: ScalableJob | None = self.workers.get(request.name)
-        if job is None:
+        if job is None or request.name not in self.worker_spec:
             raise SubmissionDeferred(f"allocation {request.name!r} was closed while it was being opened")
         return job
 
@@ -114,6 +114,10 @@ class ScalableCluster(JobQueueCluster):  # type: ignore[misc]
     def _update_worker_status(self, op: str, msg: Any) -> None:
         """Keep Dask's list of workers, and skip SpecCluster's own idea of what follows when one is lost."""
         Cluster._update_worker_status(self, op, msg)  # noqa: SLF001  (the grandparent's, on purpose)
+
+    def worker_addresses(self) -> set[str]:
+        """Return the workers that are in the scheduler at this moment."""
+        return set(self.scheduler.workers)
 
     def ask_workers_to_close(self, addresses: Collection[str]) -> None:
         """Send workers home; they say what they have to say, then leave the scheduler.

@@ -133,7 +133,7 @@ class DaskLink:
         await self._mailbox.open()
         resources.callback(self._mailbox.close)
         resources.push_async_callback(self._errands.call_off)
-        self._errands.send(self._mailbox.keep_open(self._catch_up))
+        self._errands.send(self._mailbox.keep_open(self._compare))
         with writing_in(self._run_dir):
             await asyncio.to_thread(announcement.announce, self._run_dir, run_id, self.address, self._tls)
 
@@ -242,12 +242,13 @@ class DaskLink:
             self._lose(event, at)
 
     def _lose(self, event: Mapping[str, Any], at: float) -> None:
-        self._dispatch.lose_worker(event["worker"])
-        self._deliver(self._workers.gone(event, at))
+        if event["worker"] in self._workers:
+            self._dispatch.lose_worker(event["worker"])
+            self._deliver(self._workers.gone(event, at))
 
-    def _catch_up(self) -> None:
-        """After a gap in what we heard: workers that left meanwhile are gone now."""
-        for address in self._workers.missing_from(self._cluster.scheduler_info["workers"]):
+    def _compare(self) -> None:
+        """Notice workers whose departure was lost in a gap of the link."""
+        for address in self._workers.missing_from(self._cluster.worker_addresses()):
             self._lose({"worker": address, "stimulus_id": "unheard"}, time.time())
 
     def _deliver(self, message: Upward) -> None:

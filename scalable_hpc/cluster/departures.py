@@ -18,6 +18,7 @@ _BECAUSE = (
     ("worker-send-comm-fail", "it could not be reached"),
     ("send-all-comm-fail", "it could not be reached"),
     ("retire-workers", "it retired"),
+    ("unheard", "it left while driver and scheduler had lost each other"),
 )
 """Start of Dask's stimulus id, and what it means; the first that fits counts."""
 

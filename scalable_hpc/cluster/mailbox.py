@@ -1,7 +1,8 @@
 """What workers and the scheduler say, taken off Dask's event topics and opened.
 
-A client that reconnects is a stranger to the scheduler: its subscriptions are gone, and nothing would tell us. So a
-pulse is sent through the topic now and then; when it does not come back, the topics are subscribed again.
+When the client loses the scheduler and comes back, whatever was said meanwhile is lost without a trace. So a pulse is
+sent round now and then: when it does not come back, the topics are subscribed again, and after every pulse the owner
+compares what it believes with what is.
 """
 
 from __future__ import annotations
@@ -55,17 +56,17 @@ class Mailbox:
         while not await self._pulse(self._patience.pulse_again_s):
             pass
 
-    async def keep_open(self, on_reopened: Callable[[], None]) -> None:
-        """Send pulses for ever; subscribe again, and say so, when one is lost."""
+    async def keep_open(self, compare: Callable[[], None]) -> None:
+        """Send pulses for ever, subscribe again when one is lost, and have the owner compare after each."""
         while True:
             await asyncio.sleep(self._patience.pulse_every_s)
             try:
                 if not await self._pulse(self._patience.pulse_s):
                     logger.warning("The link between driver and scheduler is silent; subscribing again")
                     await self.open()
-                    on_reopened()
             except (OSError, ClosedClientError) as error:
                 logger.warning("The link between driver and scheduler is broken: %s", error)
+            compare()
 
     def close(self) -> None:
         """Unsubscribe; the scheduler would else write our own farewell to a connection that we have closed."""

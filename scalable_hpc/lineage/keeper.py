@@ -35,7 +35,7 @@ from scalable_hpc.lineage.roster import Roster
 from scalable_hpc.lineage.turn import Turn, tell_outcome
 from scalable_hpc.lineage.window import WindowRules
 from scalable_hpc.model.allocations import ExitReason, JobEnding
-from scalable_hpc.model.events import AllocationChanged, FleetNote, RunClosed, RunOpened
+from scalable_hpc.model.events import Event, RunClosed
 from scalable_hpc.model.fleet import Demand
 from scalable_hpc.model.messages import AttemptEnded, Upward
 from scalable_hpc.model.tasks import Payload, TaskSpec
@@ -144,7 +144,7 @@ class Keeper:
         """Give an allocation's workers nothing new, now and later."""
         self._roster.drain_allocation(name, because)
 
-    def record(self, event: AllocationChanged | FleetNote | RunOpened) -> None:
+    def record(self, event: Event) -> None:
         """Journal what the fleet or the session did; it is on disk after the next turn."""
         self._files.journal.append(event)
         self._inbox.ring()

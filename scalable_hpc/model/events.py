@@ -14,6 +14,8 @@ from scalable_hpc.model.tasks import Payload, RetryPolicy
 
 @dataclass(frozen=True, slots=True)
 class RunOpened:
+    """A driver opened the run."""
+
     at: float
     run_id: str
     target: str
@@ -25,12 +27,16 @@ class RunOpened:
 
 @dataclass(frozen=True, slots=True)
 class RunClosed:
+    """A driver closed the run; another may open it again."""
+
     at: float
     because: str
 
 
 @dataclass(frozen=True, slots=True)
 class TaskSubmitted:
+    """A call must be run; all that is needed to run it, by any driver."""
+
     at: float
     task_id: str
     name: str
@@ -60,6 +66,8 @@ class TasksHit:
 
 @dataclass(frozen=True, slots=True)
 class AttemptPlaced:
+    """An attempt is about to be sent to a worker."""
+
     at: float
     task_id: str
     attempt: int
@@ -71,6 +79,8 @@ class AttemptPlaced:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptTaken:
+    """A result is durable, and the driver knows."""
+
     at: float
     task_id: str
     attempt: int
@@ -127,6 +137,8 @@ class AttemptExplained:
 
 @dataclass(frozen=True, slots=True)
 class TaskGivenUp:
+    """A task failed for good."""
+
     at: float
     task_id: str
     error_type: str
@@ -136,6 +148,8 @@ class TaskGivenUp:
 
 @dataclass(frozen=True, slots=True)
 class TaskCancelled:
+    """A task is no longer wanted."""
+
     at: float
     task_id: str
     because: str

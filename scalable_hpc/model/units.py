@@ -15,6 +15,8 @@ _SPAN_SECONDS = {
     "h": 3600, "hour": 3600, "hours": 3600,
     "d": 86400, "day": 86400, "days": 86400,
 }  # fmt: skip
+_SIXTY = 60
+_K = 1024
 _MEMORY = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kmgtp]?)(?:i?b)?", re.IGNORECASE)
 _MEMORY_POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
@@ -32,7 +34,7 @@ def parse_walltime(text: str) -> int:
     stripped = text.strip().lower()
     if match := _CLOCK.fullmatch(stripped):
         part = {name: int(value or 0) for name, value in match.groupdict().items()}
-        if part["minutes"] > 59 or part["seconds"] > 59:
+        if part["minutes"] >= _SIXTY or part["seconds"] >= _SIXTY:
             raise ValueError(f"minutes and seconds must be below 60: {text!r}")
         total = part["days"] * 86400 + part["hours"] * 3600 + part["minutes"] * 60 + part["seconds"]
     else:
@@ -67,7 +69,7 @@ def parse_memory(text: str) -> int:
     match = _MEMORY.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"not a memory size: {text!r} (write '8G' or '500M')")
-    size = round(float(match["number"]) * 1024 ** _MEMORY_POWER[match["unit"].lower()])
+    size = round(float(match["number"]) * float(_K ** _MEMORY_POWER[match["unit"].lower()]))
     if size <= 0:
         raise ValueError(f"a memory size must be more than zero: {text!r}")
     return size
@@ -77,7 +79,7 @@ def format_memory(size: float) -> str:
     """Return a size people read: ``"1.5 GiB"``, ``"312 MiB"``, ``"17 B"``."""
     value = float(size)
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if abs(value) < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.3g} {unit}"
-        value /= 1024
+        if abs(value) < _K:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.4g} {unit}"
+        value /= _K
     return f"{value:.3g} PiB"

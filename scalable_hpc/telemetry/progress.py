@@ -7,12 +7,12 @@ Rule 3: rich is imported when a terminal is drawn on, not before.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from scalable_hpc.model.fleet import AllocationView
@@ -20,6 +20,8 @@ from scalable_hpc.telemetry.frame import Counts, Frame, draw_frame, say_counts, 
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+
+logger = logging.getLogger(__name__)
 
 Look = Callable[[], tuple[Counts, Sequence[AllocationView]]]
 """Tells how far the run is; called in the display's thread. Whatever it raises ends the display."""
@@ -140,22 +142,14 @@ class ProgressDisplay:
         if self._thread.ident is not None:
             self._thread.join()
 
-    def __enter__(self) -> ProgressDisplay:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
     def _run(self) -> None:
         try:
             while not self._ended.wait(self._every_s):
                 self._show()
             self._show()
-        except Exception as error:  # noqa: BLE001  (a display must never end a run; it says so and is gone)
-            print(f"scalable-hpc: the progress display ended: {error!r}", file=sys.stderr)
+        except Exception:
+            # A display must never end a run: it says so and is gone.
+            logger.warning("The progress display ended; the run goes on", exc_info=True)
         finally:
             self._screen.close()
 

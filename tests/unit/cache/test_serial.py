@@ -32,7 +32,12 @@ def test_that_a_result_comes_back_as_it_was(value):
 
 def test_that_arrays_come_back_writable_and_whole():
     """Arrays of any layout are the same in value and type, and may be altered like computed ones."""
-    value = {"a": np.arange(12.0).reshape(3, 4), "b": np.asfortranarray(np.eye(3)), "c": np.array([], "i4"), "d": [np.arange(5)]}
+    value = {
+        "a": np.arange(12.0).reshape(3, 4),
+        "b": np.asfortranarray(np.eye(3)),
+        "c": np.array([], "i4"),
+        "d": [np.arange(5)],
+    }
 
     back = loads(dumps(value))
     back["a"][0, 0] = 7.0
@@ -110,7 +115,9 @@ def test_that_classes_of_a_script_find_their_own_home(tmp_path):
     """What a script stored, its next run gets as its own classes; a worker, which has none of them, as copies."""
     script, record = tmp_path / "driver.py", tmp_path / "record"
     script.write_text(textwrap.dedent(SCRIPT))
-    program = "import sys; from scalable_hpc.cache.serial import loads; print(loads(open(sys.argv[1], 'rb').read())[0].value)"
+    program = (
+        "import sys; from scalable_hpc.cache.serial import loads; print(loads(open(sys.argv[1], 'rb').read())[0].value)"
+    )
 
     def run(verb):
         command = [sys.executable, script, verb, record]

@@ -192,7 +192,9 @@ def test_that_closing_again_cancels_again(run_dir):
     assert after == [("1000",)]
 
 
-@pytest.mark.parametrize("error", [PartitionRefused("no such partition"), SubmissionDeferred("later"), BatchSilent("?")])
+@pytest.mark.parametrize(
+    "error", [PartitionRefused("no such partition"), SubmissionDeferred("later"), BatchSilent("?")]
+)
 def test_that_a_refused_submission_leaves_no_phantom(run_dir, error):
     """The backend's error reaches the caller; the next allocation is submitted once and nothing is resubmitted."""
 
@@ -355,6 +357,34 @@ def test_that_a_lost_link_ends_attempts_as_lost_and_hears_again(run_dir):
     assert evidence.ending is Ending.WORKER_LOST
     assert "scheduler" in evidence.log_tail
     assert draining
+
+
+def test_that_a_departure_in_a_gap_of_the_link_is_noticed(run_dir):
+    """A worker removed while the driver could hear nothing is gone all the same, once."""
+
+    async def story():
+        async with link_bench(run_dir) as bench:
+            address = await bench.worker()
+
+            async def remove_unheard(dask_scheduler):
+                for comm in dask_scheduler.client_comms.values():
+                    comm.abort()
+                await dask_scheduler.remove_worker(address, stimulus_id="test")
+
+            def break_the_line():
+                with bench.link.plain_client(timeout=2) as client:
+                    client.run_on_scheduler(remove_unheard)
+
+            await asyncio.to_thread(break_the_line)
+            await bench.until(lambda: bench.heard(WorkerGone))
+            await asyncio.sleep(0.3)
+            return bench.heard(WorkerGone), bench.link.workers()
+
+    (gone,), workers = asyncio.run(story())
+
+    assert not gone.expected
+    assert "lost each other" in gone.because
+    assert workers == {}
 
 
 def test_that_a_failing_listener_does_not_end_the_listening(run_dir):

@@ -55,7 +55,9 @@ def test_that_workers_are_judged_by_ttl_unless_the_loop_stood_still(tmp_path):
         with in_force():
             async with (
                 PatientScheduler(clock=lambda: now[0], host="127.0.0.1", port=0) as scheduler,
-                Worker(scheduler.address, nthreads=1, dashboard=False, memory_limit=0, local_directory=tmp_path) as worker,
+                Worker(
+                    scheduler.address, nthreads=1, dashboard=False, memory_limit=0, local_directory=tmp_path
+                ) as worker,
             ):
                 scheduler.workers[worker.address].last_seen -= 1000
                 now[0] += stall
