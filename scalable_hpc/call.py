@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import cloudpickle
 from blake3 import blake3
 
 from scalable_hpc.cache.encode import Unencodable
 from scalable_hpc.cache.keys import call_key
 from scalable_hpc.model.tasks import Payload, ResultRef, RetryPolicy
 from scalable_hpc.model.units import parse_memory, parse_walltime
+from scalable_hpc.pickling import dumps
 
 _LABEL_LENGTH = 120
 _REPR = reprlib.Repr()
@@ -154,7 +154,7 @@ def make_call(
 
 def _payload(value: Any, what: str) -> Payload:
     try:
-        data = cloudpickle.dumps(value)
+        data = dumps(value)
     except Exception as err:
         raise TypeError(f"{what} cannot be sent to a worker: {err}") from err
     return Payload(digest=blake3(data).hexdigest(), size=len(data), inline=data)

@@ -63,6 +63,16 @@ class Bench:
         return [line.split()[0] for line in log.read_text().splitlines()] if log.exists() else []
 
 
+async def polled(claim: Callable[[], object], timeout: float = 20) -> None:
+    """Return once a claim holds about something that sends no events: a file, another process, Dask's inside."""
+
+    async def look() -> None:
+        while not claim():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    await asyncio.wait_for(look(), timeout)
+
+
 @asynccontextmanager
 async def link_bench(run_dir: Path, **options: Any) -> AsyncIterator[Bench]:
     bench = Bench(run_dir)

@@ -117,9 +117,22 @@ async def _serve(run_dir: Path, allocation: str) -> None:
         local_directory=str(run_dir / "scratch"),
     ) as worker:  # fmt: skip
         hello = WorkerHello(
-            worker.address, allocation, allocation, "", "node", os.getpid(), "standin", 2, 2, None, 0, None, time.time(),
-            "", "0",
-        )  # fmt: skip
+            worker.address,
+            allocation,
+            allocation,
+            "",
+            "node",
+            os.getpid(),
+            "standin",
+            2,
+            2,
+            None,
+            0,
+            None,
+            1.0,
+            "",
+            "0",
+        )
         _say(worker, hello)
         await worker.finished()
 
@@ -147,10 +160,12 @@ class ProcessBackend:
             self.reached.set()
             await self.hold.wait()
         job_id = str(1000 + len(self.jobs))
-        log = script.with_suffix(".log").open("wb")
-        with log:
-            self.jobs[job_id] = subprocess.Popen([script], stdout=log, stderr=log, start_new_session=True)
+        self._spawn(job_id, script)
         return job_id
+
+    def _spawn(self, job_id: str, script: Path) -> None:
+        with script.with_suffix(".log").open("wb") as log:
+            self.jobs[job_id] = subprocess.Popen([script], stdout=log, stderr=log, start_new_session=True)
 
     async def status(self, job_ids):
         return {job_id: self._observe(job_id) for job_id in job_ids}

@@ -32,6 +32,8 @@ class CourierBench:
     def __init__(self, base: Path, *, slots: int = 2, cpus: int | None = None, memory: int | None = None) -> None:
         self.base = base
         self.envelope = Envelopes(base / "store")
+        self.modules = base / "modules"
+        self.modules.mkdir()
         self.said: list[Any] = []
         self.collapsed: list[str] = []
         options = WorkerOptions(base, "a0001", "small", slots, cpus or slots, memory=memory)
@@ -59,7 +61,7 @@ class CourierBench:
             seats,
             name="a0001",
             scratch=base / "slots",
-            search_path=[str(base / "modules")],
+            search_path=[str(self.modules)],
             on_collapse=self.collapsed.append,
         )
         self.courier = Courier(options, self.pool, self.recorder, self.reporter)

@@ -109,6 +109,7 @@ def main() -> None:
         batch = client.collect(futures)
 
     print(batch.summary())
+    batch.raise_if_failed()
     rows = batch.results()
     output.mkdir(parents=True, exist_ok=True)
     write_table(rows, output / "energy.csv")

@@ -63,7 +63,8 @@ class LocalQueue:
             if self._thread is None:
                 self._strangers = _jobs_of_others(directory)
                 self._wake = os.pipe()
-                os.set_blocking(self._wake[0], False)
+                for end in self._wake:
+                    os.set_blocking(end, False)
                 self._thread = threading.Thread(target=self._work, name="scalable-hpc-local-queue", daemon=True)
                 self._thread.start()
         self.rouse()
@@ -90,30 +91,33 @@ class LocalQueue:
         self.rouse()
         if self._thread is not None:
             self._thread.join()
+        with self._lock:
+            for end in (*(self._wake or ()), *self._running):
+                os.close(end)
+            self._wake, self._running = None, {}
         for entry in left:
             local_jobs.give_up_before_start(entry.directory, "its driver closed before it started")
 
     def rouse(self) -> None:
         """Make the thread look again: a waiting job was cancelled, or the queue closes."""
-        if self._wake is not None:
-            with suppress(BlockingIOError, OSError):
+        with self._lock, suppress(BlockingIOError):
+            if self._wake is not None:
                 os.write(self._wake[1], b".")
 
     def _work(self) -> None:
         assert self._wake is not None
+        woken = self._wake[0]
         with selectors.DefaultSelector() as selector:
-            selector.register(self._wake[0], selectors.EVENT_READ)
+            selector.register(woken, selectors.EVENT_READ)
             while not self._closed:
                 pause = self._start_what_fits(selector)
                 for key, _ in selector.select(pause):
-                    if key.fd == self._wake[0]:
+                    if key.fd == woken:
                         with suppress(BlockingIOError):
                             os.read(key.fd, 4096)
                     else:
                         selector.unregister(key.fd)
                         self._bury(key.fd)
-        for end in (*self._wake, *self._running):
-            os.close(end)
 
     def _start_what_fits(self, selector: selectors.BaseSelector) -> float | None:
         """Start jobs until the first one has to wait; return how long to sleep at most."""

@@ -23,7 +23,7 @@ def identity(target: FunctionType | type, ignore: Iterable[str] = ()) -> CodeIde
 
     Args:
         target: A function or class; a decorated one stands for what its decorators wrap too.
-        ignore: Names of globals that do not alter the result.
+        ignore: Names of globals, or of what a closure holds, that do not alter the result.
 
     Raises:
         Unencodable: it reaches a value that has no encoding.
@@ -45,11 +45,11 @@ def identity(target: FunctionType | type, ignore: Iterable[str] = ()) -> CodeIde
     return made
 
 
-def code_of(target: Any) -> bytes:
+def code_of(target: Any, ignore: Iterable[str] = ()) -> bytes:
     """Return the identity of a function or class that is part of an argument."""
     inner = unwrapped(target)
     label = label_of(inner).encode()
-    return label + b"\0" + identity(inner).digest if is_users_code(inner) else label
+    return label + b"\0" + identity(inner, ignore).digest if is_users_code(inner) else label
 
 
 _memo: dict[tuple[int, frozenset[str]], tuple[Any, CodeIdentity]] = {}

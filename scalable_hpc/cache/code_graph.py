@@ -59,7 +59,7 @@ class CodeIdentity:
     """Name and digest (16 hex digits) of every function, class, module and constant reached, sorted."""
     watches: tuple[Watch, ...]
     ignored: frozenset[str] = frozenset()
-    """The globals that were met and, as asked, left out."""
+    """The globals and closed-over names that were met and, as asked, left out."""
 
     def holds(self) -> bool:
         """Say whether nothing that the identity was made from has changed in this process."""
@@ -147,7 +147,9 @@ class Graph:
             self.watches.append(Binding(function.__kwdefaults__ or {}, name, value))
             self.value(node, f"default {name}", value)
         for name, value in zip(code.co_freevars, cells, strict=True):
-            if value is not ABSENT:
+            if name in self.ignored:
+                self.met.add(name)
+            elif value is not ABSENT:
                 self.value(node, f"closure {name}", value)
         self.reach(node, code, function.__globals__)
 

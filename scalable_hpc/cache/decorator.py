@@ -68,7 +68,7 @@ def cacheable(
         version: Part of the key: raise it when something changed that the code does not show.
         depends_on: More that the result depends on: functions (by code), names of libraries (by version) or of
             modules of yours (by source), paths (by content).
-        ignore: Parameters, or globals that the code reaches, that do not alter the result.
+        ignore: Names of parameters, globals or closed-over variables that do not alter the result.
         refresh: Compute even where a result is known, and put the new one in its place.
         store: Whether new results are kept; known ones are used either way.
         **arg_types: What each parameter takes. ``FileType`` and ``DirType`` mean a path's content.
@@ -77,7 +77,7 @@ def cacheable(
         TypeError: an option is not what it should be, or names no parameter.
     """
     # a function given by position is what ``@cacheable`` without parentheses does; classes are return types
-    if callable(return_type) and hasattr(return_type, "__code__"):
+    if hasattr(return_type, "__code__") or isinstance(return_type, staticmethod | classmethod | functools.partial):
         return _decorated(return_type, {})
     options = {
         "return_type": return_type,

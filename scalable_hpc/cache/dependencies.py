@@ -11,16 +11,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from scalable_hpc.cache.code import code_of
 from scalable_hpc.cache.content import file_digest, tree_digest
-from scalable_hpc.cache.encode import Unencodable, digest
+from scalable_hpc.cache.encode import CodeOf, Unencodable, digest
 from scalable_hpc.cache.owner import label_of, source_of, top_of
 from scalable_hpc.cache.static import module_digest
 
 Dependency = str | os.PathLike[str] | Callable[..., Any] | ModuleType
 
 
-def dependency_digest(dependency: Dependency) -> tuple[str, bytes]:
+def dependency_digest(dependency: Dependency, code_of: CodeOf) -> tuple[str, bytes]:
     """Return a dependency's name and what it is now.
 
     Raises:

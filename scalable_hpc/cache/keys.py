@@ -6,6 +6,7 @@ Rule 2: a key carries the parts it was made from, so that two keys can be told a
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ class KeyMaker:
         self._version = "" if version is None else f"{type(version).__name__} {version}"
         self._depends_on = tuple(depends_on)
         self._ignore = frozenset(ignore)
+        self._code_of = functools.partial(code_of, ignore=self._ignore) if self._ignore else code_of
         self._arg_types = dict(arg_types or {})
         self._code: CodeIdentity | None = None
         self._heads = {
@@ -105,7 +107,7 @@ class KeyMaker:
         """
         bound = self.signature.bind(args, kwargs)
         code = self.code()
-        whole = digest(self.function, code_of) if code is None else code.digest
+        whole = digest(self.function, self._code_of) if code is None else code.digest
         arguments = [(name, self._argument(name, value)) for name, value in self._each(bound)]
         return self._finish(_CALL, code, whole, arguments)
 
@@ -121,7 +123,7 @@ class KeyMaker:
             arguments.append((name, _or_else(stand_in, self._argument, name, value)))
         try:
             code = self.code()
-            whole = digest(self.function, code_of) if code is None else code.digest
+            whole = digest(self.function, self._code_of) if code is None else code.digest
         except Unencodable:
             code, whole = None, stand_in
         return self._finish(_LINEAGE, code, whole, arguments)
@@ -159,7 +161,7 @@ class KeyMaker:
     def _argument(self, name: str, value: Any) -> bytes:
         declared = self._arg_types.get(name.lstrip("*"))
         try:
-            return digest(value if declared is None else for_key(value, declared), code_of)
+            return digest(value if declared is None else for_key(value, declared), self._code_of)
         except Unencodable as problem:
             if self._is_default(name, value):
                 return blake3(b"the default").digest()
@@ -171,7 +173,7 @@ class KeyMaker:
     def _finish(
         self, kind: str, code: CodeIdentity | None, whole: bytes, arguments: list[tuple[str, bytes]]
     ) -> CallKey:
-        dependencies = [dependency_digest(each) for each in self._depends_on]
+        dependencies = [dependency_digest(each, self._code_of) for each in self._depends_on]
         raw = bytearray(self._heads[kind])
         raw += _framed(whole)
         for name, value in dependencies:

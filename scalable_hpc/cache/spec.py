@@ -167,7 +167,7 @@ def _store() -> Store:
 
 def _each_dependency(given: Any, name: str) -> tuple[Any, ...]:
     single = isinstance(given, str | os.PathLike | ModuleType) or callable(given)
-    dependencies = (given,) if single else tuple(given)
+    dependencies = tuple(given) if not single and hasattr(given, "__iter__") else (given,)
     for each in dependencies:
         if not (isinstance(each, str | os.PathLike | ModuleType) or callable(each)):
             raise TypeError(f"depends_on of {name}() takes functions, modules, names of libraries and paths: {each!r}")

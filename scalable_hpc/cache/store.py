@@ -154,7 +154,7 @@ class Store:
             StoreError: it could not be stored.
         """
         raw_key = _raw(key)
-        if not replace and (there := self._sound(raw_key)) is not None:
+        if (there := self._sound(raw_key, replace=replace)) is not None:
             return there
         if len(data) > SMALL:
             staged = self.stage(data)
@@ -181,7 +181,7 @@ class Store:
             StoreError: it could not be written down.
         """
         raw_key, digest = _raw(key), bytes.fromhex(staged.digest)
-        if not replace and (there := self._sound(raw_key)) is not None:
+        if (there := self._sound(raw_key, replace=replace)) is not None:
             return there
         return self._trying("written", lambda: self._enter(raw_key, digest, staged.size, None, replace=replace))
 
@@ -278,8 +278,11 @@ class Store:
     def _locator(self, entry: Entry, inline: bytes | None = None) -> Locator:
         return Locator(self.root, entry.key.hex(), entry.digest.hex(), entry.size, inline)
 
-    def _sound(self, key: bytes) -> Locator | None:
-        """Return the result of a key if there is one and it can be read: it is about to be relied on."""
+    def _sound(self, key: bytes, *, replace: bool) -> Locator | None:
+        """Return the result that a publisher is to get instead: one that is there, can be read, and is to stay."""
+        if replace:
+            self.refresh()  # what is to be replaced must be known
+            return None
         while (place := self._first(key, fresh=True)) is not None:
             data = self._verified(place)
             if data is not None:

@@ -26,9 +26,10 @@ from typing import Any
 from scalable_hpc.cluster import unaccounted
 from scalable_hpc.cluster.carriers import Carrier, CarrierBook
 from scalable_hpc.cluster.errands import Errands
+from scalable_hpc.cluster.mailbox import has_given_up
 from scalable_hpc.cluster.parcel import carrier_of, wrap
 from scalable_hpc.cluster.patience import Patience
-from scalable_hpc.cluster.quiet_import import Client, ClosedClientError
+from scalable_hpc.cluster.quiet_import import Client
 from scalable_hpc.cluster.verbs import CourierVerbs
 from scalable_hpc.model.messages import AttemptDone, AttemptEnded, Bundle, Upward
 from scalable_hpc.model.tasks import AttemptId, Evidence
@@ -57,20 +58,19 @@ class Dispatch:
 
     def send(self, address: str, bundles: Sequence[Bundle]) -> None:
         """Give bundles to a worker that is registered; returns at once."""
-        try:
-            futures = self._client.map(
-                self._carry,
-                [wrap(bundle) for bundle in bundles],
-                key=[bundle.key for bundle in bundles],
-                workers=[address],
-                allow_other_workers=False,
-                pure=False,
-                retries=0,
-            )
-        except ClosedClientError:
+        if has_given_up(self._client):
             logger.warning("Bundles for %s cannot be sent: the scheduler is lost", address)
             self.report_unsent(address, bundles)
             return
+        futures = self._client.map(
+            self._carry,
+            [wrap(bundle) for bundle in bundles],
+            key=[bundle.key for bundle in bundles],
+            workers=[address],
+            allow_other_workers=False,
+            pure=False,
+            retries=0,
+        )
         for bundle, future in zip(bundles, futures, strict=True):
             self._errands.send(self._see_through(self._carriers.add(bundle, address, future), future))
 

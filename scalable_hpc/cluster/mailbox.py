@@ -11,11 +11,10 @@ import asyncio
 import logging
 import pickle
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 from scalable_hpc.cluster.patience import Patience
-from scalable_hpc.cluster.quiet_import import Client, ClosedClientError
+from scalable_hpc.cluster.quiet_import import Client
 from scalable_hpc.model.messages import (
     TOPIC,
     AttemptDone,
@@ -31,6 +30,11 @@ logger = logging.getLogger(__name__)
 _UPWARD = (WorkerHello, WorkerDraining, WorkerGone, AttemptDone, AttemptEnded)
 _SCHEDULER_TOPIC = "all"
 _PULSE = "pulse"
+
+
+def has_given_up(client: Client) -> bool:
+    """Whether a client lost its scheduler for good, or was closed; what is sent through it would raise."""
+    return bool(client.status == "closed")
 
 
 class Mailbox:
@@ -58,19 +62,20 @@ class Mailbox:
 
     async def keep_open(self, compare: Callable[[], None]) -> None:
         """Send pulses for ever, subscribe again when one is lost, and have the owner compare after each."""
-        while True:
+        while not has_given_up(self._client):
             await asyncio.sleep(self._patience.pulse_every_s)
             try:
                 if not await self._pulse(self._patience.pulse_s):
                     logger.warning("The link between driver and scheduler is silent; subscribing again")
                     await self.open()
-            except (OSError, ClosedClientError) as error:
+            except OSError as error:
                 logger.warning("The link between driver and scheduler is broken: %s", error)
             compare()
+        logger.error("The driver has lost its scheduler for good")
 
     def close(self) -> None:
         """Unsubscribe; the scheduler would else write our own farewell to a connection that we have closed."""
-        with suppress(ClosedClientError):
+        if not has_given_up(self._client):
             self._client.unsubscribe_topic(_SCHEDULER_TOPIC)
             self._client.unsubscribe_topic(TOPIC)
 
@@ -89,8 +94,7 @@ class Mailbox:
         if isinstance(letter, dict) and letter.get("kind") == _PULSE:
             self._echoed.set()
             return
-        message = open_letter(letter)
-        if message is not None:
+        for message in open_letter(letter):
             self._on_upward(message)
 
     def _take_scheduler_event(self, event: tuple[float, Any]) -> None:
@@ -99,17 +103,19 @@ class Mailbox:
             self._on_scheduler_event(what, at)
 
 
-def open_letter(letter: Any) -> Upward | None:
-    """Return the message in ``{"kind": ..., "body": pickle}``; what cannot be read is logged and None.
+def open_letter(letter: Any) -> tuple[Upward, ...]:
+    """Return the messages in ``{"kind": ..., "body": pickle of one or of a tuple}``, in their order.
 
-    No attempt hangs on it: when its bundle ends without a word, the link says so.
+    What cannot be read is logged and left out. No attempt hangs on it: when its bundle ends without a word, the link
+    says so.
     """
     try:
-        message = pickle.loads(letter["body"])
+        content = pickle.loads(letter["body"])
     except Exception as error:  # noqa: BLE001  (unpickling may raise anything)
         logger.error("A worker's message cannot be read: %s: %s", type(error).__name__, error)
-        return None
-    if not isinstance(message, _UPWARD):
-        logger.error("A worker sent something that is no message of ours: %s", type(message).__name__)
-        return None
-    return message
+        return ()
+    messages = content if isinstance(content, tuple) else (content,)
+    for message in messages:
+        if not isinstance(message, _UPWARD):
+            logger.error("A worker sent something that is no message of ours: %s", type(message).__name__)
+    return tuple(message for message in messages if isinstance(message, _UPWARD))

@@ -54,7 +54,6 @@ def _ensure_file_for_others(ensure_file: Callable[..., Any]) -> Callable[..., An
 with _without_side_effects():
     from dask_jobqueue.core import Job, JobQueueCluster
     from distributed import Client, Scheduler
-    from distributed.client import ClosedClientError
     from distributed.core import Status
     from distributed.deploy.cluster import Cluster
     from distributed.deploy.spec import ProcessInterface
@@ -63,7 +62,6 @@ with _without_side_effects():
 
 __all__ = [
     "Client",
-    "ClosedClientError",
     "Cluster",
     "Job",
     "JobQueueCluster",

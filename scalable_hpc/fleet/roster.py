@@ -79,6 +79,7 @@ class Roster:
         self._by_address: dict[str, str] = {}
         self._last_busy: dict[str, float] = {}
         self._standings: dict[str, Standing] = {}
+        self._drawn: dict[str, tuple[AllocationView, AllocationView]] = {}
 
     def __getitem__(self, name: str) -> Known:
         return self._all[name]
@@ -123,7 +124,7 @@ class Roster:
         for name, known in self._open.items():
             if known.view.worker_type == worker_type:
                 assigned = busy.get(name, 0)
-                seen.append(known.view if assigned == 0 else replace(known.view, busy=assigned))
+                seen.append(self._draw(known.view, assigned))
                 if assigned:
                     self._last_busy[name] = now
         pauses = [until for until in (standing.paused_until, paused_until) if until is not None]
@@ -138,7 +139,15 @@ class Roster:
 
     def snapshot(self, busy: Mapping[str, int]) -> tuple[AllocationView, ...]:
         """Every allocation that has not ended, oldest first."""
-        return tuple(replace(known.view, busy=busy.get(name, 0)) for name, known in self._open.items())
+        return tuple(self._draw(known.view, busy.get(name, 0)) for name, known in self._open.items())
+
+    def _draw(self, seen: AllocationView, busy: int) -> AllocationView:
+        """The view with its attempts; kept from one plan to the next, since most allocations stay as they are."""
+        source, drawn = self._drawn.get(seen.name, (None, seen))
+        if source is not seen or drawn.busy != busy:
+            drawn = replace(seen, busy=busy)
+            self._drawn[seen.name] = (seen, drawn)
+        return drawn
 
     def enrol(
         self, asked: Submit, limits: Limits, now: float, excluded_nodes: tuple[str, ...] = ()
@@ -158,8 +167,10 @@ class Roster:
         """Fold something into one allocation (the functions of ``fleet/view``) and keep the books of its type."""
         before = self._all[name]
         after = fold(before)
-        self._put(name, after)
         change = Change(before, after)
+        if after is before:
+            return change
+        self._put(name, after)
         if change.has_ended:
             self._keep_books_of_end(after, now)
         return change
@@ -215,6 +226,7 @@ class Roster:
             self._open[name] = known
         else:
             self._open.pop(name, None)
+            self._drawn.pop(name, None)
             self._last_busy.pop(name, None)
 
     def _keep_books_of_end(self, known: Known, now: float) -> None:

@@ -26,6 +26,8 @@ TICK_S = 1.0
 """The plan is looked at again at least this often: deadlines and idle times pass without any news."""
 GATHER_S = 0.05
 """News that comes together is planned for together."""
+PLAN_SHARE = 10.0
+"""Of the engine's loop the plan takes a tenth at most: after a long one it rests ten times as long."""
 CLOSE_TIMEOUT_S = 60.0
 """How long a closing session waits for the batch system to confirm; twice the usual 30 s between TERM and KILL."""
 _EXPECTING = (
@@ -85,8 +87,9 @@ class Supervisor:
         try:
             while not self._is_over():
                 self._ask_when_due()
+                began = self._clock.now()
                 self._helm.decide(is_silent=self._watch.silent_since is not None)
-                await self._rest()
+                await self._rest(self._clock.now() - began)
         finally:
             if self._asking is not None:
                 self._asking.cancel()
@@ -162,7 +165,8 @@ class Supervisor:
 
     def _is_expecting(self) -> bool:
         """Whether an answer of the batch system matters now."""
-        return bool(self._listeners) or any(known.view.state in _EXPECTING for known in self._helm.roster.open())
+        known = self._helm.roster.open()
+        return bool(self._listeners) or any(not each.ran or each.view.state in _EXPECTING for each in known)
 
     def _ask_when_due(self) -> None:
         """Start a round of questions in a task of its own, unless one is under way."""
@@ -186,9 +190,9 @@ class Supervisor:
     def _due_in(self) -> float:
         return self._watch.due_in(self._clock.now(), expecting=self._is_expecting())
 
-    async def _rest(self) -> None:
+    async def _rest(self, planned_for_s: float) -> None:
         """Sleep until there is news, or something is due."""
-        await self._clock.sleep(GATHER_S)
+        await self._clock.sleep(min(TICK_S, max(GATHER_S, PLAN_SHARE * planned_for_s)))
         roster = self._helm.roster
         may_ask = self._asking is None and (roster.has_lost_answers() or roster.job_ids())
         await self._first(self._wake.wait(), min(TICK_S, self._due_in()) if may_ask else TICK_S)

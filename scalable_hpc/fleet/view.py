@@ -57,7 +57,7 @@ RECONCILED: Mapping[tuple[Word, Link], tuple[AllocationState | None, str]] = {
     (Word.UNSUBMITTED, _GONE): (_S.STARTING, "its worker came and left before the answer to its submission"),
     (Word.SUBMITTED, _NEVER): (_S.PENDING, "submitted"),
     (Word.SUBMITTED, _HERE): (_S.LIVE, "a worker registered before the batch system was asked"),
-    (Word.SUBMITTED, _GONE): (_S.STARTING, "its worker came and left before the batch system was asked"),
+    (Word.SUBMITTED, _GONE): (_S.STARTING, "its worker left, the batch system has not been asked since"),
     (Word.WAITING, _NEVER): (_S.PENDING, "waits in the queue"),
     (Word.WAITING, _HERE): (_S.LIVE, "a worker registered: the batch system's answer is older"),
     (Word.WAITING, _GONE): (_S.PENDING, "its worker came and left, and the job waits in the queue"),
@@ -117,6 +117,8 @@ class Known:
     interrupted: JobEnding | None = None
     """The requeue that took its last workers; None once a new worker is here."""
     ending: JobEnding | None = None
+    seen: JobObservation | None = None
+    """The observation that was folded in last, if nothing else was since."""
     is_disowned: bool = False
     """Its job id belongs to another job by now: nothing may be cancelled by that id."""
 
@@ -190,13 +192,17 @@ def worker_drains(known: Known, message: WorkerDraining, now: float) -> Known:
 
 def worker_left(known: Known, address: str, now: float) -> Known:
     """Fold in that a worker is no longer registered."""
+    if known.ending is not None:
+        return known
     workers = tuple(worker for worker in known.workers if worker[0] != address)
-    return _settled(replace(known, workers=workers), now) if known.ending is None else known
+    # A job whose worker was here did run: that it waits was said before, and has to be said again to count.
+    is_old = not workers and known.word in (Word.WAITING, Word.WAITING_AGAIN) and known.view.reached_live
+    return _settled(replace(known, workers=workers, word=Word.SUBMITTED if is_old else known.word), now)
 
 
 def observed(known: Known, seen: JobObservation, now: float) -> Known:
-    """Fold in what the batch system says of the job."""
-    if known.ending is not None:
+    """Fold in what the batch system says of the job; the same again is no news (of thousands, nearly all are)."""
+    if known.ending is not None or (seen == known.seen and seen.state is not JobState.UNKNOWN):
         return known
     said = _WORDS[seen.state]
     if said is Word.WAITING and (known.ran or seen.restarts > known.restarts):
@@ -215,7 +221,8 @@ def observed(known: Known, seen: JobObservation, now: float) -> Known:
         view=_with_times(known.view, seen, said),
         ending=(seen.ending or JobEnding(ExitReason.UNKNOWN, seen.raw)) if said is Word.ENDED else None,
     )
-    return _settled(_given_up(changed, now), now, seen.because if said is Word.WAITING else "")
+    settled = _settled(_given_up(changed, now), now, seen.because if said is Word.WAITING else "")
+    return replace(settled, seen=seen)
 
 
 def disowned(known: Known, seen: JobObservation, now: float) -> Known:
@@ -280,19 +287,13 @@ def _settled(known: Known, now: float, because: str = "") -> Known:
         live_slots=sum(slots for _, slots in known.workers),
         alone_since=(now if before.alone_since is None else before.alone_since) if alone else None,
         closing_since=_since(before.closing_since, now, holds=state is AllocationState.CLOSING),
-        ended_at=_ended_at(known, now),
+        ended_at=None if known.ending is None else known.ending.ended_at or now,
         because=f"{words}: {because}" if because else words,
     )
-    return replace(known, view=view)
+    return replace(known, view=view, seen=None)
 
 
 def _since(before: float | None, now: float, *, holds: bool) -> float | None:
     if not holds:
         return None
     return now if before is None else before
-
-
-def _ended_at(known: Known, now: float) -> float | None:
-    if known.ending is None:
-        return None
-    return now if known.ending.ended_at is None else known.ending.ended_at

@@ -1,8 +1,9 @@
 """What driver and workers say to each other, as data.
 
 Downward: a Bundle of Envelopes is the one argument of the one Dask task that carries it.
-Upward: workers report on the Dask event topic ``TOPIC``; each message is ``{"kind": ..., "body": bytes}`` where
-body is a pickle of one of the classes below, made and opened only by our own code over the run's TLS link.
+Upward: workers report on the Dask event topic ``TOPIC``; each letter is ``{"kind": ..., "body": bytes}`` where
+body is a pickle of one of the classes below, or of a tuple of them (in order), made and opened only by our own code
+over the run's TLS link.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class Envelope:
     gpus: int = 0
     result_type: bytes | None = None
     """Cacheable calls: pickled declared return type to check before publishing; None: unchecked."""
+    refresh: bool = False
+    """Compute even where the key has a result, and put the new one in its place."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,16 +13,16 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from distributed.worker import get_worker
 
-from scalable_hpc.cache.store import Staged
 from scalable_hpc.model.messages import Bundle, Envelope
-from scalable_hpc.model.tasks import AttemptId, Ending, Evidence, Locator
+from scalable_hpc.model.tasks import AttemptId, Ending, Evidence
 from scalable_hpc.worker import outcomes, wire
 from scalable_hpc.worker import recorder as lines
+from scalable_hpc.worker.handles import Doom, Lease, Slot
 from scalable_hpc.worker.memory import Excess, Watched
 from scalable_hpc.worker.options import WorkerOptions
 from scalable_hpc.worker.outcomes import Outcome
@@ -30,7 +30,7 @@ from scalable_hpc.worker.publisher import Publisher
 from scalable_hpc.worker.recorder import Recorder
 from scalable_hpc.worker.reporter import Reporter
 from scalable_hpc.worker.shares import seats_needed
-from scalable_hpc.worker.slots import Doom, Slot, SlotPool
+from scalable_hpc.worker.slots import SlotPool
 from scalable_hpc.worker.trip import Running, Settled, Trip
 
 CANCELLED_KEPT = 100_000
@@ -52,6 +52,8 @@ class Courier:
         self._unreported: set[AttemptId] = set()
         self._running: dict[str, Running] = {}
         """By the token of the slot."""
+        self._leases: set[str] = set()
+        """Tokens of the slots that are lent."""
         self._cancelled: OrderedDict[AttemptId, None] = OrderedDict()
         """Those that were answered when they were cancelled: nothing more is said about them."""
         self._draining: str | None = None
@@ -154,11 +156,21 @@ class Courier:
         if is_cancelled:
             self._pool.kill(running.lease.slot, _cancelling(running))
 
+    def free(self, lease: Lease) -> None:
+        """Give a lease back, unless it was before."""
+        with self._lock:
+            if lease.slot.token not in self._leases:
+                return
+            self._leases.discard(lease.slot.token)
+            self._running.pop(lease.slot.token, None)
+        self._record_death(lease.slot)
+        self._pool.give_back(lease)
+
     def settle(self, results: Sequence[Settled]) -> None:
         """Make results durable, then report them; exceptions are reported."""
-        made = [(one.envelope, _result_in(one.reply)) for one in results if not isinstance(one.reply, wire.Raised)]
-        places = self._publisher.publish(made)
-        self._finish([_outcome_of(one, places) for one in results])
+        made = [(one.envelope, result) for one in results if (result := wire.result_in(one.reply)) is not None]
+        places, now = self._publisher.publish(made), time.time()
+        self._finish([outcomes.of(one.envelope, one.reply, places, log_tail=one.log_tail, at=now) for one in results])
 
     def account(self, endings: Sequence[Evidence]) -> None:
         """Report attempts that ended without their slot's word."""
@@ -190,20 +202,20 @@ class Courier:
             left = self._wanted(envelopes)
             self.account([outcomes.never_started(one, because, at=at, expected=True) for one in left])
             return
+        with self._lock:
+            self._leases.add(lease.slot.token)
         try:
             wanted = self._wanted(envelopes)
             if wanted:
                 Trip(lease, wanted, self._pool, self).make()
         except BaseException:
-            # The slot may be in the middle of the order: what it says later must not be taken for another's.
-            self._pool.kill(lease.slot, Doom("", Ending.SLOT_DIED, "the courier failed"))
-            self._pool.exit_of(lease.slot)
+            if lease.slot.token in self._leases:
+                # It may be in the middle of the order: what it says later must not be taken for another's.
+                self._pool.kill(lease.slot, Doom("", Ending.SLOT_DIED, "the courier failed"))
+                self._pool.exit_of(lease.slot)
             raise
         finally:
-            with self._lock:
-                self._running.pop(lease.slot.token, None)
-            self._record_death(lease.slot)
-            self._pool.give_back(lease)
+            self.free(lease)
 
     def _width(self, envelopes: Sequence[Envelope]) -> int | None:
         options = self._options
@@ -257,20 +269,6 @@ class Courier:
 
 def _cancelling(running: Running) -> Doom:
     return Doom(running.attempt, Ending.CANCELLED, "it was cancelled")
-
-
-def _result_in(reply: wire.Computed | wire.Laid) -> bytes | Staged:
-    return reply.data if isinstance(reply, wire.Computed) else reply.staged
-
-
-def _outcome_of(settled: Settled, places: Mapping[AttemptId, Locator | Exception]) -> Outcome:
-    envelope, reply = settled.envelope, settled.reply
-    if isinstance(reply, wire.Raised):
-        return outcomes.raised(envelope, reply, settled.log_tail)
-    place = places[envelope.attempt]
-    if isinstance(place, Exception):
-        return outcomes.refused(envelope, place, at=time.time())
-    return outcomes.receipt(envelope, place, reply.span)
 
 
 def run_bundle(bundle: Bundle) -> None:

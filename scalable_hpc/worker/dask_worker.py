@@ -42,7 +42,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-class CourierWorker(Worker):
+class CourierWorker(Worker):  # type: ignore[misc]
     """Holds a courier, and closes without waiting for Dask's threads."""
 
     def __init__(self, *args: Any, courier: Courier, **options: Any) -> None:
@@ -55,7 +55,7 @@ class CourierWorker(Worker):
         """Whether it closed because the scheduler was gone, not because it was asked to."""
         return self.close_reason in _LOST
 
-    async def close(  # type: ignore[override]  # distributed's Worker widens its base in the same way
+    async def close(
         self,
         timeout: float = 30,
         executor_wait: bool = True,  # noqa: ARG002, FBT001, FBT002  Dask's signature
@@ -99,8 +99,8 @@ def make_worker(
 
 def _security(contact: SchedulerContact) -> Any:
     if contact.tls is None:
-        return Security()  # type: ignore[no-untyped-call]
-    return Security(  # type: ignore[no-untyped-call]
+        return Security()
+    return Security(
         tls_ca_file=contact.tls.ca,
         tls_worker_cert=contact.tls.cert,
         tls_worker_key=contact.tls.key,

@@ -5,8 +5,10 @@ Rule 1: pure: facts in, facts out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from scalable_hpc.model.messages import Envelope
-from scalable_hpc.model.tasks import Ending, Evidence, Locator, Receipt
+from scalable_hpc.model.tasks import AttemptId, Ending, Evidence, Locator, Receipt
 from scalable_hpc.worker import wire
 from scalable_hpc.worker.raised import pack
 
@@ -46,6 +48,23 @@ def raised(envelope: Envelope, reply: wire.Raised, log_tail: str) -> Evidence:
         peak_memory=reply.span.peak_memory,
         log_tail=log_tail,
     )
+
+
+def of(
+    envelope: Envelope,
+    reply: wire.Computed | wire.Laid | wire.Raised,
+    places: Mapping[AttemptId, Locator | Exception],
+    *,
+    log_tail: str,
+    at: float,
+) -> Outcome:
+    """Return how an attempt ended of which its slot told; ``places`` says where its result lies, or why nowhere."""
+    if isinstance(reply, wire.Raised):
+        return raised(envelope, reply, log_tail)
+    place = places[envelope.attempt]
+    if isinstance(place, Exception):
+        return refused(envelope, place, at=at)
+    return receipt(envelope, place, reply.span)
 
 
 def refused(envelope: Envelope, error: Exception, *, at: float) -> Evidence:

@@ -27,15 +27,16 @@ class Publisher:
         self._stores: dict[str, Store] = {}
 
     def lookup(self, envelopes: Sequence[Envelope]) -> dict[AttemptId, Locator]:
-        """Return where results lie that somebody has published already.
+        """Return where results lie that somebody has published already, of those that are not to be computed anew.
 
         Raises:
             StoreError: a store cannot be read.
         """
         found = {}
-        for root in {envelope.store for envelope in envelopes}:
+        askable = [envelope for envelope in envelopes if not envelope.refresh]
+        for root in {envelope.store for envelope in askable}:
             store, is_fresh = self._store(root), True
-            for envelope in envelopes:
+            for envelope in askable:
                 if envelope.store == root:
                     locator = store.lookup(envelope.key, fresh=is_fresh)
                     is_fresh = is_fresh and locator is not None  # one look at what others have published is enough
@@ -51,8 +52,8 @@ class Publisher:
         try:
             store = self._store(envelope.store)
             if isinstance(result, Staged):
-                return store.publish_staged(envelope.key, result)
-            return store.publish(envelope.key, result)
+                return store.publish_staged(envelope.key, result, replace=envelope.refresh)
+            return store.publish(envelope.key, result, replace=envelope.refresh)
         except Exception as error:
             logger.exception("The result of %s could not be stored in %s", envelope.attempt, envelope.store)
             return error

@@ -16,12 +16,11 @@ PICKLE_LIMIT = 256 * 1024
 """Bytes of a packed exception; one that carries a data set along is replaced by a stand-in."""
 
 
-def pack(error: BaseException, *, skip_frames: int = 0) -> ExceptionFacts:
-    """Take down an exception, itself included; ``skip_frames`` outermost frames (ours) are left out."""
+def pack(error: BaseException, *, caller: str | None = None) -> ExceptionFacts:
+    """Take down an exception, itself included; outermost frames of the file ``caller`` (ours) are left out."""
     frames = error.__traceback__
-    for _ in range(skip_frames):
-        if frames is not None and frames.tb_next is not None:
-            frames = frames.tb_next
+    while frames is not None and frames.tb_next is not None and frames.tb_frame.f_code.co_filename == caller:
+        frames = frames.tb_next
     facts = facts_of(error.with_traceback(frames))
     return ExceptionFacts(
         type_name=facts.type_name,

@@ -103,7 +103,7 @@ class CourierProcess:
         self._recorder.close(at=time.time())
 
     async def _until_the_end(self, worker: CourierWorker) -> int:
-        closed = asyncio.ensure_future(worker.finished())  # type: ignore[no-untyped-call]
+        closed = asyncio.ensure_future(worker.finished())
         while not closed.done() and self._collapse is None:
             if self._retire is not None and await asyncio.to_thread(self._courier.wait_until_idle, _LOOK_EVERY_S):
                 await worker.close(reason=self._retire)

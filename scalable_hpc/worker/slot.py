@@ -28,6 +28,7 @@ import cloudpickle
 
 from scalable_hpc.cache.declared import check_result
 from scalable_hpc.cache.serial import dumps, loads
+from scalable_hpc.cache.spec import CacheSpec
 from scalable_hpc.cache.store import Staged, Store
 from scalable_hpc.model.messages import Envelope
 from scalable_hpc.model.tasks import Ending, ResultRef
@@ -91,6 +92,15 @@ class _ForkedChildren:
         self._unblock()
 
 
+def _leave_no_core() -> None:
+    """Set the soft limit for core dumps to zero: dumping a large process takes minutes, and nobody asked for it.
+
+    The hard limit stays: user code that wants a dump raises the limit again with ``resource.setrlimit``.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+
+
 def live(birth: Birth, pipe: int, voice: int, parent: int) -> None:
     """Be a slot until the courier hangs up; called in a freshly forked child of the nursery."""
     with suppress(OSError):
@@ -108,6 +118,7 @@ def live(birth: Birth, pipe: int, voice: int, parent: int) -> None:
         if reconfigure is not None:
             reconfigure(line_buffering=True)
     faulthandler.enable()
+    _leave_no_core()
     Slot(Connection(pipe), birth).serve()
 
 
@@ -117,6 +128,17 @@ class _Refusal(Exception):
     def __init__(self, cause: BaseException) -> None:
         super().__init__(str(cause))
         self.cause = cause
+
+
+def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call the user's function; of a cacheable one the raw function, since looking up and keeping are the courier's."""
+    spec = getattr(function, "__scalable_cache__", None)
+    if not isinstance(spec, CacheSpec):
+        return function(*args, **kwargs)
+    args, named = spec.prepare(args, kwargs)
+    value = spec.function(*args, **named)
+    spec.check_result(value)
+    return value
 
 
 class _MemoryMeter:
@@ -189,7 +211,7 @@ class Slot:
             return wire.Raised(number, span(), Ending.REFUSED, pack(refusal.cause))
         except BaseException as error:  # noqa: BLE001  SystemExit and KeyboardInterrupt of user code are its endings
             self._leave_if_forked(error.code if isinstance(error, SystemExit) else 1)
-            return wire.Raised(number, span(), Ending.EXCEPTION, pack(error, skip_frames=2))
+            return wire.Raised(number, span(), Ending.EXCEPTION, pack(error, caller=__file__))
 
     def _leave_if_forked(self, code: object) -> None:
         """End a child that user code forked and let return: it must not answer in our place."""
@@ -201,7 +223,7 @@ class Slot:
         args, kwargs = cloudpickle.loads(envelope.arguments)
         if envelope.inputs:
             args, kwargs = resolve((args, kwargs), lambda reference: self._fetch(envelope, reference))
-        value = function(*args, **kwargs)
+        value = _call(function, args, kwargs)
         if envelope.result_type is not None:
             check_result(value, cloudpickle.loads(envelope.result_type), envelope.name)
         data: bytes = dumps(value)

@@ -17,9 +17,10 @@ from typing import Protocol
 from scalable_hpc.model.messages import Envelope
 from scalable_hpc.model.tasks import Ending, Evidence, ExceptionFacts
 from scalable_hpc.worker import wire
+from scalable_hpc.worker.handles import Doom, Lease, SlotExit
 from scalable_hpc.worker.outcomes import never_started
 from scalable_hpc.worker.raised import pack
-from scalable_hpc.worker.slots import KILLED_WITHIN_S, Doom, Lease, SlotExit, SlotPool
+from scalable_hpc.worker.slots import KILLED_WITHIN_S, SlotPool
 
 REPLIES_AT_ONCE = 64
 """Replies settled together share one fsync and one message; a slot that outruns us fills its pipe meanwhile."""
@@ -55,6 +56,9 @@ class Office(Protocol):
     def begun(self, running: Running) -> None:
         """Note that an attempt runs, replacing the one before it in this lease; may kill the slot at once."""
 
+    def free(self, lease: Lease) -> None:
+        """Let the slot go on to another order."""
+
     def settle(self, results: Sequence[Settled]) -> None:
         """Make results durable, then report them; exceptions are reported."""
 
@@ -80,21 +84,25 @@ class Trip:
         self._since: float | None = None
         """Monotonic seconds; None until the slot says that it has begun: it may not even be born yet."""
         self._has_stopped = False
+        self._has_died = False
+        self._finished: wire.Finished | None = None
 
     def make(self) -> None:
-        """Return when every envelope is accounted for; the lease may be given back then."""
+        """Return when every envelope is accounted for."""
         self._slot.voice.forget()
         self._begin()  # before it is handed over: the recorder must name what kills this very node
         self._slot.hand(self._lease.order(self._envelopes, os.environ))
-        finished: wire.Finished | None = None
-        try:
-            while finished is None:
-                self._wait()
-                finished = self._read_and_settle()
-        except (EOFError, OSError):
-            self._account_for_death()
+        while self._finished is None and not self._has_died:
+            self._wait()
+            results = self._read()
+            if self._finished is not None:
+                self._office.free(self._lease)  # it may begin another order while this one's results reach the disk
+            if results:
+                self._office.settle(results)
+        if self._finished is not None:
+            self._office.account(self._not_begun(self._finished.begun))
         else:
-            self._account_for_rest(finished.begun)
+            self._account_for_death()
 
     def _begin(self) -> None:
         if self._current < len(self._envelopes):
@@ -123,28 +131,24 @@ class Trip:
             return _LOOK_EVERY_S
         return min(_LOOK_EVERY_S, max(0.0, self._since + limit - time.monotonic()))
 
-    def _read_and_settle(self) -> wire.Finished | None:
-        """Take in what has come, settle it, and return ``Finished`` if it was among it.
-
-        Raises:
-            EOFError: the slot has died, and everything it said before has been settled.
-        """
+    def _read(self) -> list[Settled]:
+        """Take in what has come; what was said before a death is as good as any."""
         results: list[Settled] = []
         try:
             while len(results) < REPLIES_AT_ONCE:
                 reply = wire.receive(self._slot.pipe)
                 if isinstance(reply, wire.Finished):
-                    return reply
+                    self._finished = reply
+                    break
                 if isinstance(reply, wire.Begun):
                     self._since = time.monotonic()
                 if isinstance(reply, wire.Computed | wire.Laid | wire.Raised):
                     results.append(self._took(reply))
                 if not self._slot.pipe.poll():
-                    return None
-            return None
-        finally:
-            if results:
-                self._office.settle(results)
+                    break
+        except (EOFError, OSError):
+            self._has_died = True
+        return results
 
     def _took(self, reply: wire.Computed | wire.Laid | wire.Raised) -> Settled:
         tail = self._slot.voice.tail() if isinstance(reply, wire.Raised) else ""
@@ -153,10 +157,6 @@ class Trip:
         self._since = time.monotonic()
         self._begin()
         return settled
-
-    def _account_for_rest(self, begun: int) -> None:
-        """Return to the driver what a stopped slot did not begin."""
-        self._office.account(self._not_begun(begun))
 
     def _not_begun(self, first: int) -> list[Evidence]:
         draining = self._office.takes_nothing_new()

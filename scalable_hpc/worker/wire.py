@@ -85,6 +85,17 @@ class Finished:
 Reply = Begun | Computed | Laid | Raised | Finished
 
 
+def result_in(reply: Computed | Laid | Raised) -> bytes | Staged | None:
+    """Return what is to be published of a reply."""
+    match reply:
+        case Computed(data=data):
+            return data
+        case Laid(staged=staged):
+            return staged
+        case Raised():
+            return None
+
+
 def send(pipe: Connection, message: Order | Reply) -> None:
     """Write one message.
 

@@ -538,6 +538,22 @@ def test_that_a_closed_backend_cancels_what_waits_and_leaves_what_runs(bench):
         bench.submit(backend, "true")
     asyncio.run(backend.cancel([running]))
     assert wait_for_end(backend, running).reason is ExitReason.CANCELLED
+    backend.close()
+
+
+def test_that_a_closed_backend_touches_no_descriptor_that_is_not_its_own(bench):
+    """Its pipes are closed, and their numbers soon somebody else's; cancelling still works."""
+    backend, other = bench.backend(), bench.backend(queue_wait_s=600)
+    wait_for_end(backend, bench.submit(backend, "true"))
+    waiting = bench.submit(other, "true")
+    backend.close()
+    files = [os.open(bench.directory / f"file-{number}", os.O_RDWR | os.O_CREAT) for number in range(32)]
+    asyncio.run(backend.cancel([waiting]))
+
+    assert look(backend, waiting).ending.reason is ExitReason.CANCELLED
+    assert {os.fstat(file).st_size for file in files} == {0}
+    for file in files:
+        os.close(file)
 
 
 def test_that_what_never_fits_or_cannot_be_read_is_refused(bench):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -98,7 +99,7 @@ MATTERING = {
     "a class's field default": ("size: int = 3", "size: int = 4"),
     "a class decorator's option": ("@dataclass\n", "@dataclass(frozen=True)\n"),
     "what a closure holds": ("multiplier(2), multiplier(3)", "multiplier(4), multiplier(3)"),
-    "which of two closures is meant": ("double, triple = multiplier(2), multiplier(3)", "triple, double = multiplier(2), multiplier(3)"),
+    "which of two closures is meant": ("double, triple = multiplier", "triple, double = multiplier"),
     "one half of a mutual recursion": ("n != 0 and even(n - 1)", "n != 0 and even(n - 2)"),
     "an implementation that dispatch finds": ("def _(x: int):\n        return 1", "def _(x: int):\n        return 2"),
 }  # fmt: skip
@@ -188,8 +189,7 @@ def test_that_a_redefined_helper_is_noticed(tmp_path):
 def test_that_a_source_edited_after_the_import_is_not_trusted(tmp_path):
     """The identity is of the code that will run, not of what its file says by now."""
     module = load_module(tmp_path, "def target(x):\n    return x + 1\n")
-    with open(module.__file__, "w") as source:
-        source.write("def target(x):\n    return x + 2\n")
+    Path(module.__file__).write_text("def target(x):\n    return x + 2\n")
 
     stale = identity(module.target).digest.hex()
 

@@ -56,8 +56,8 @@ class Slotted:
     x: int
 
 
-Point = collections.namedtuple("Point", "x y")
-Pair = collections.namedtuple("Pair", "x y")
+Point = collections.namedtuple("Point", "x y")  # noqa: PYI024 - the kind without a class statement
+Pair = collections.namedtuple("Pair", "x y")  # noqa: PYI024
 
 
 class Plain:
@@ -119,7 +119,7 @@ values = st.recursive(
 )
 
 
-def same(a, b):
+def same(a, b):  # noqa: PLR0911 - one line for each kind
     """Say whether two values have the same types and values, all the way down."""
     if type(a) is not type(b):
         return False
@@ -212,10 +212,11 @@ def test_that_nothing_that_is_equal_in_python_only_shares_a_key():
         collections.OrderedDict(b=1, a=2), collections.OrderedDict([("a", 2), ("b", 1)]), collections.Counter("a"),
         collections.defaultdict(int), collections.defaultdict(list), collections.deque([1]),
         collections.deque([1], maxlen=3), pathlib.PurePosixPath("a"), "a", "b'a'", b"a", dt.date(2026, 1, 1),
-        dt.datetime(2026, 1, 1), dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc), dt.datetime(2026, 1, 1, tzinfo=OSLO),
+        dt.datetime(2026, 1, 1), dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc), dt.datetime(2026, 1, 1, tzinfo=OSLO),  # noqa: DTZ001 - a naive time is what is told apart
         dt.timedelta(1), dt.timedelta(seconds=1), OSLO, dt.timezone.utc, dt.timezone(dt.timedelta(hours=1)),
         uuid.UUID(int=1), re.compile("a"), re.compile("a", re.IGNORECASE), operator.itemgetter(1), slice(1), range(1),
-        range(1, 2), functools.partial(max, 1), functools.partial(max, 2), functools.partial(min, 1), max, int, list[int],
+        range(1, 2), functools.partial(max, 1), functools.partial(max, 2), functools.partial(min, 1), max, int,
+        list[int],
         str.lower, "a".lower, math.nan, math.inf, -math.inf, memoryview(b"1"), ..., NotImplemented,
     ]  # fmt: skip
 

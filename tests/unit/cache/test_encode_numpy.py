@@ -50,7 +50,8 @@ def test_that_equal_bytes_are_not_equal_arrays():
     family = [
         np.zeros(6), np.zeros(6, "i8"), np.zeros(6, "u8"), np.zeros((2, 3)), np.zeros((3, 2)), np.zeros(6, ">f8"),
         np.zeros(6, "M8[ns]"), np.zeros(6, "M8[s]"), np.zeros(6, "m8[s]"), np.zeros(12, "f4"), np.zeros(48, "?"),
-        np.zeros(48, "S1"), np.zeros(6, "S8"), np.zeros(6, "V8"), np.zeros(3, "c16"), np.zeros((6, 0)), np.zeros((0, 6)),
+        np.zeros(48, "S1"), np.zeros(6, "S8"), np.zeros(6, "V8"), np.zeros(3, "c16"), np.zeros((6, 0)), np.zeros((0,
+        6)),
         np.zeros(6, [("a", "f8")]), np.zeros(6, [("b", "f8")]), np.zeros(6, [("a", "f4"), ("b", "f4")]), np.zeros(()),
         np.float64(0), 0.0, [0.0] * 6, np.ma.zeros(6), np.ma.masked_all(6), np.dtype("f8"),
         np.array([0.0] * 6, dtype=object), np.array([0] * 6, dtype=object), np.zeros(6).view(np.matrix),

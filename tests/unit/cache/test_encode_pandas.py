@@ -36,9 +36,12 @@ def test_that_every_aspect_of_a_frame_counts():
     typed = base.astype({"a": "int32"})
     family = [
         base, typed, base.astype({"a": float}), base.astype({"a": object}), base.astype({"c": object}),
-        base.astype({"c": "category"}), base.astype({"a": "Int64"}), base.rename(columns={"a": "A"}), base[["b", "a", "c", "d"]],
-        base.set_index("a"), base.set_index(["a", "d"]), base.set_axis([5, 6, 7]), base.set_axis([0, 1, 2]), base.iloc[::-1],
-        base.iloc[:2], base.iloc[:0], base.assign(a=[1, 2, 4]), base.assign(c=["x", "None", "z"]), base.assign(c=["x", "", "z"]),
+        base.astype({"c": "category"}), base.astype({"a": "Int64"}), base.rename(columns={"a": "A"}), base[["b", "a",
+        "c", "d"]],
+        base.set_index("a"), base.set_index(["a", "d"]), base.set_axis([5, 6, 7]), base.set_axis([0, 1, 2]),
+        base.iloc[::-1],
+        base.iloc[:2], base.iloc[:0], base.assign(a=[1, 2, 4]), base.assign(c=["x", "None", "z"]),
+        base.assign(c=["x", "", "z"]),
         base["a"], base["a"].rename("A"), base["a"].to_frame(), base["a"].to_numpy(), base["a"].to_list(), base.T,
     ]  # fmt: skip
     noted = frame()
@@ -51,14 +54,19 @@ def test_that_every_kind_of_array_is_encoded_by_value():
     """Nullable, categorical, dated, zoned, period, interval and sparse data: equal copies equal, others not."""
     days = pd.date_range("2026-01-01", periods=3)
     kinds = [
-        pd.array([1, None, 3], dtype="Int64"), pd.array([1, None, 4], dtype="Int64"), pd.array([1, None, 3], dtype="Int32"),
-        pd.array([1.5, None], dtype="Float64"), pd.array([True, None], dtype="boolean"), pd.array(["a", None], dtype="string"),
-        pd.array(["a", "b"], dtype="string"), pd.Categorical(["a", "b", "a"]), pd.Categorical(["a", "b", "a"], ["b", "a"]),
+        pd.array([1, None, 3], dtype="Int64"), pd.array([1, None, 4], dtype="Int64"), pd.array([1, None, 3],
+        dtype="Int32"),
+        pd.array([1.5, None], dtype="Float64"), pd.array([True, None], dtype="boolean"), pd.array(["a", None],
+        dtype="string"),
+        pd.array(["a", "b"], dtype="string"), pd.Categorical(["a", "b", "a"]), pd.Categorical(["a", "b", "a"], ["b",
+        "a"]),
         pd.Categorical(["a", "b", "a"], ordered=True), days, days.tz_localize("UTC"), days.tz_localize("Europe/Oslo"),
         pd.DatetimeIndex(list(days)), days.as_unit("s"), days - days[0], days.to_period("D"), days.to_period("M"),
         pd.interval_range(0, 3), pd.interval_range(0, 3, closed="left"), pd.arrays.SparseArray([0, 0, 1]),
-        pd.MultiIndex.from_product([[1, 2], ["a", "b"]]), pd.RangeIndex(3), pd.Index([0, 1, 2]), pd.Index(["a"]), pd.Timestamp(0),
-        pd.Timestamp(0, tz="UTC"), pd.Timestamp(1), pd.Timedelta(1), pd.Period("2026"), pd.Interval(0, 1), pd.NaT, pd.NA,
+        pd.MultiIndex.from_product([[1, 2], ["a", "b"]]), pd.RangeIndex(3), pd.Index([0, 1, 2]), pd.Index(["a"]),
+        pd.Timestamp(0),
+        pd.Timestamp(0, tz="UTC"), pd.Timestamp(1), pd.Timedelta(1), pd.Period("2026"), pd.Interval(0, 1), pd.NaT,
+        pd.NA,
     ]  # fmt: skip
     import copy
 

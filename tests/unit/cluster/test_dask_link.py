@@ -9,6 +9,7 @@ import os
 import signal
 import stat
 import time
+from pathlib import Path
 
 import pytest
 
@@ -16,8 +17,18 @@ from scalable_hpc.cluster.dask_link import DaskLink
 from scalable_hpc.errors import BatchSilent, PartitionRefused, RunDirectoryError, SiteError, SubmissionDeferred
 from scalable_hpc.model.messages import AttemptDone, AttemptEnded, WorkerDraining, WorkerGone, WorkerHello
 from scalable_hpc.model.tasks import AttemptId, Ending
-from tests.cluster_bench import STANDIN_VERBS, link_bench, request
+from tests.cluster_bench import STANDIN_VERBS, link_bench, polled, request
 from tests.cluster_standin import ProcessBackend, Unreadable, bundle_of
+
+# Where connections are broken on purpose, tornado forgets a socket here and there.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def _forgotten_sockets_stay_here():
+    """Have them collected in this module's tests and not in another's."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
@@ -71,8 +82,7 @@ def test_that_a_killed_worker_is_told_within_two_seconds_and_runs_nowhere_else(r
             await bench.worker("a0002")
             pid = bench.link.workers()[doomed].pid
             bench.link.send(doomed, [bundle_of(f"k{n}", "hang") for n in range(4)])
-            while len(bench.executed()) < 2:
-                await asyncio.sleep(0.02)
+            await polled(lambda: len(bench.executed()) == 2)
             os.kill(pid, signal.SIGKILL)
             killed = time.time()
             await bench.until(lambda: bench.heard(WorkerGone), timeout=2)
@@ -266,8 +276,7 @@ def test_that_an_opening_called_off_takes_its_job_back(run_dir):
             opening.cancel()
             await asyncio.wait([opening])
             bench.backend.hold.set()
-            while not bench.backend.cancelled:
-                await asyncio.sleep(0.02)
+            await polled(lambda: bench.backend.cancelled)
             return opening.cancelled(), bench.backend.cancelled
 
     assert asyncio.run(story()) == (True, [("1000",)])
@@ -309,8 +318,7 @@ def test_that_released_bundles_say_nothing_more_and_leave_dask(run_dir):
         async with link_bench(run_dir) as bench:
             address = await bench.worker()
             bench.link.send(address, [bundle_of("k1", "hang"), bundle_of("k2", "hang"), bundle_of("k3", "done")])
-            while len(bench.executed()) < 2:
-                await asyncio.sleep(0.02)
+            await polled(lambda: len(bench.executed()) == 2)
             bench.link.release(["k3", "unknown"])
             bench.link.send(address, [bundle_of("k4", "done")])
             bench.link.cancel_attempts(address, [AttemptId("k1-t0", 1), AttemptId("k2-t0", 1)])
@@ -330,8 +338,7 @@ def test_that_a_lost_link_ends_attempts_as_lost_and_hears_again(run_dir):
         async with link_bench(run_dir) as bench:
             address = await bench.worker()
             bench.link.send(address, [bundle_of("k1", "hang")])
-            while not bench.executed():
-                await asyncio.sleep(0.02)
+            await polled(bench.executed)
 
             def hang_up(but_not_on, dask_scheduler):
                 for client, comm in dask_scheduler.client_comms.items():
@@ -400,8 +407,7 @@ def test_that_a_failing_listener_does_not_end_the_listening(run_dir):
 
         async with link_bench(run_dir, on_message=listener) as bench:
             bench.link.send("tls://127.0.0.1:1", [bundle_of("k", "done", "done")])
-            while len(heard) < 2:
-                await asyncio.sleep(0.01)
+            await polled(lambda: len(heard) == 2)
             return len(heard)
 
     assert asyncio.run(story()) == 2
@@ -414,7 +420,7 @@ def test_that_only_the_owner_can_read_what_lets_one_in(run_dir):
         async with link_bench(run_dir) as bench:
             path = run_dir / "scheduler.json"
             announced = json.loads(path.read_text())
-            modes = {p: stat.S_IMODE(os.stat(p).st_mode) for p in (path, *announced["tls"].values())}
+            modes = {p: stat.S_IMODE(p.stat().st_mode) for p in map(Path, (path, *announced["tls"].values()))}
             await bench.link.open(request("a0001"))
             script_mode = stat.S_IMODE((run_dir / "scripts" / "a0001.sh").stat().st_mode)
             return announced, set(modes.values()), script_mode, bench.link.address
@@ -467,7 +473,6 @@ def test_that_allocations_left_behind_are_neither_cancelled_nor_told_to_close(ru
     assert "connection-broken" in log
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # tornado forgets a socket
 def test_that_a_port_that_is_taken_is_an_error_with_its_name(run_dir):
     """A second link on the first one's port says so and leaves nothing behind."""
 
@@ -490,7 +495,6 @@ def test_that_a_port_that_is_taken_is_an_error_with_its_name(run_dir):
             return list(other.iterdir())
 
     assert asyncio.run(story()) == []
-    gc.collect()
 
 
 def test_that_a_run_directory_that_cannot_be_written_is_an_error_with_its_name(run_dir):

@@ -277,13 +277,14 @@ async def stage(
     ledger: Ledger | None = None,
     store: FakeStore | None = None,
     clock: Clock | None = None,
+    journal: type[Journal] = Journal,
     **options: object,
 ):
     """Run a keeper over a real journal and pack, with everything else faked, and close it in the end."""
     clock = clock or Clock()
     ledger = ledger or Ledger()
-    journal = Journal(run_dir / "journal.jsonl", "r", each=ledger.apply, fsync=False)
-    files = RunFiles(journal, PayloadPack(run_dir / "payloads.pack", fsync=False))
+    opened = journal(run_dir / "journal.jsonl", "r", each=ledger.apply, fsync=False)
+    files = RunFiles(opened, PayloadPack(run_dir / "payloads.pack", fsync=False))
     transport, store = FakeTransport(), store or FakeStore()
     ports = Ports(transport, store, flight or FakeFlight(), word, clock, random.Random(1))
     keeper = Keeper(files, ports, ledger=ledger, **options)  # type: ignore[arg-type]
@@ -293,10 +294,17 @@ async def stage(
         yield made
     finally:
         await keeper.close()
-        if made.running.done() and made.running.exception() is not None:
-            made.running.exception()
-        else:
-            await made.running
+        await asyncio.wait([made.running])
+
+
+def law(test):
+    """Run a coroutine test on a loop of its own."""
+
+    def run(tmp_path):
+        asyncio.run(asyncio.wait_for(test(tmp_path), 60))
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
 
 
 def attempt(task_id: str, number: int = 1) -> AttemptId:

@@ -27,7 +27,7 @@ def receipt(at, task_id, attempt, allocation="a0001", took=2.0, **more):
     return ReceiptTaken(at, task_id, attempt, "d" * 64, 10, at - took, at, 1000, "node01", allocation, **more)
 
 
-def failed(at, task_id, attempt, ending="exception", verdict="transient", charged=True, **more):
+def failed(at, task_id, attempt, ending="exception", verdict="transient", *, charged=True, **more):
     facts = {"decision": "again", "because": "so it is judged", "worker": "a0001", "allocation": "a0001"}
     return AttemptFailed(at, task_id, attempt, ending, verdict, charged, **(facts | more))
 
@@ -53,8 +53,8 @@ def first_driver():
         AttemptPlaced(117.0, "t4", 2, "tcp://w", "a0001"),
         failed(118.0, "t4", 2, node="node01", error_type="builtins.ValueError", error="invalid input data", ran_s=0.1),
         TaskGivenUp(118.0, "t4", "builtins.ValueError", "invalid input data", "its 1 retry is used up"),
-        failed(120.0, "t2", 1, "worker_lost", "infrastructure", False, node="node01"),
-        failed(120.0, "t3", 1, "never_started", "infrastructure", False),
+        failed(120.0, "t2", 1, "worker_lost", "infrastructure", charged=False, node="node01"),
+        failed(120.0, "t3", 1, "never_started", "infrastructure", charged=False),
         FleetNote(121.0, "pause", "1 allocation in a row ended before any worker registered"),
         allocation(134.0, "a0001", "ended", job_id="7", reason="node_fail", raw="NODE_FAIL"),
         AttemptExplained(134.0, "t2", 1, "a0001", "node_fail", "its node is down"),

@@ -80,6 +80,18 @@ def append_line(path):
         stream.write("ran\n")
 
 
+def test_that_a_refreshed_call_is_computed_and_takes_the_place_of_the_old(bench, tmp_path):
+    """Its key is known, and it runs all the same; from then on the new result counts."""
+    numbers = iter(range(2))
+    first, second = (bench.envelope(double, next(numbers), key="ab" * 32, refresh=True) for _ in range(2))
+
+    outcomes = [*bench.run(first), *bench.run(second)]
+
+    assert values_of(outcomes) == [0, 2]
+    with Store(bench.base / "store") as store:
+        assert store.fetch("ab" * 32) == 2
+
+
 KILLERS = [
     ("segfault", None, signal.SIGSEGV),
     ("exit 3", 3, None),

@@ -15,8 +15,9 @@ import pytest
 
 from scalable_hpc.model.tasks import Ending
 from scalable_hpc.worker import wire
+from scalable_hpc.worker.handles import Doom
 from scalable_hpc.worker.shares import share_out
-from scalable_hpc.worker.slots import Doom, SlotPool
+from scalable_hpc.worker.slots import SlotPool
 from tests.waiting import wait_until
 from tests.worker_envelopes import Envelopes
 

@@ -1,0 +1,525 @@
+"""The loop around the plan, with a clock that tests wind."""
+
+import asyncio
+import functools
+import itertools
+
+import pytest
+
+from scalable_hpc.errors import AllocationsFailing, BatchSilent, PartitionRefused, SubmissionDeferred, SubmissionError
+from scalable_hpc.fleet.actions import OPENS_AT_ONCE
+from scalable_hpc.model.allocations import ExitReason, JobState
+from scalable_hpc.model.events import AllocationChanged
+from scalable_hpc.model.messages import WorkerDraining
+from tests.unit.fleet.builders import hello
+from tests.unit.fleet.fakes import Harness
+
+
+def on_the_loop(test):
+    """Run a coroutine test on a loop of its own."""
+
+    @functools.wraps(test)
+    def run(**arguments):
+        asyncio.run(test(**arguments))
+
+    return run
+
+
+@on_the_loop
+async def test_that_no_batch_command_is_given_without_work():
+    """A run whose every call is known asks for no node and asks nobody anything."""
+    async with Harness() as fleet:
+        await fleet.clock.wind(600.0)
+
+    assert fleet.batch.jobs == {}
+    assert fleet.batch.asked_at == []
+    assert fleet.events == []
+
+
+@on_the_loop
+async def test_that_an_allocations_life_is_journalled_state_by_state():
+    """From the submission to the batch system's last word, with its reason."""
+    async with Harness(maximum=1) as fleet:
+        await fleet.want(4)
+        await fleet.go_live("a0001", "1")
+        fleet.assigned, fleet.waiting = {"a0001": 4}, 0
+        fleet.batch.end("1", ExitReason.NODE_FAIL, "NODE_FAIL")
+        fleet.lose("a0001")
+        await fleet.clock.wind(2.0)
+
+    last = [event for event in fleet.events if isinstance(event, AllocationChanged) and event.name == "a0001"][-1]
+    assert fleet.states("a0001") == ["submitting", "pending", "live", "starting", "ended"]
+    assert (last.reason, last.raw, last.job_id, last.nodes) == ("node_fail", "NODE_FAIL", "1", ("node01",))
+    assert fleet.ended == [("a0001", ExitReason.NODE_FAIL)]
+
+
+@on_the_loop
+async def test_that_a_lost_allocation_is_replaced_under_a_new_name():
+    """Within two seconds after the batch system knows; and the allocator forgets the old one."""
+    async with Harness(maximum=1) as fleet:
+        await fleet.want(8)
+        await fleet.go_live("a0001", "1")
+        fleet.batch.end("1", ExitReason.NODE_FAIL, "NODE_FAIL")
+        fleet.lose("a0001")
+        await fleet.clock.wind(2.0)
+
+        assert fleet.names() == ["a0002"]
+    assert fleet.batch.closed == ["a0001"]
+
+
+@on_the_loop
+async def test_that_a_loss_which_dask_does_not_see_is_found_by_asking():
+    """A node that is partitioned: no worker leaves, but the batch system says NODE_FAIL."""
+    async with Harness(maximum=1) as fleet:
+        await fleet.want(8)
+        await fleet.go_live("a0001", "1")
+        fleet.batch.end("1", ExitReason.NODE_FAIL, "NODE_FAIL")
+        await fleet.clock.wind(40.0)
+
+    assert fleet.ended == [("a0001", ExitReason.NODE_FAIL)]
+
+
+@on_the_loop
+async def test_that_all_jobs_are_asked_for_with_one_query_and_never_below_the_floor():
+    """Ten allocations, one query; two queries at least the floor apart, whatever happens in between."""
+    async with Harness(maximum=10, poll_s=3.0) as fleet:
+        await fleet.want(40, seconds=20.0)
+        for number in range(1, 6):
+            await fleet.go_live(f"a{number:04d}", str(number))
+            fleet.lose(f"a{number:04d}")
+        await fleet.clock.wind(30.0)
+
+    moments = fleet.batch.asked_at
+    assert max(len(ids) for ids in fleet.batch.asked_for) == 10
+    assert min(later - earlier for earlier, later in itertools.pairwise(moments)) >= 3.0
+
+
+@on_the_loop
+async def test_that_a_calm_fleet_leaves_the_batch_system_in_peace():
+    """Ten minutes in which nothing happens: a query each half minute, not each half second."""
+    async with Harness(maximum=1, walltime_s=360_000) as fleet:
+        await fleet.want(4)
+        await fleet.go_live("a0001", "1", walltime=360_000.0)
+        fleet.assigned, fleet.waiting = {"a0001": 4}, 0
+        await fleet.clock.wind(30.0)
+        before = len(fleet.batch.asked_at)
+        await fleet.clock.wind(600.0)
+
+    assert 15 <= len(fleet.batch.asked_at) - before <= 20
+
+
+@on_the_loop
+async def test_that_silence_changes_nothing_and_is_noted_once():
+    """Half an hour of no answer: nothing ends, nothing is opened, one note when it begins, one after."""
+    async with Harness(maximum=2) as fleet:
+        await fleet.want(4)
+        await fleet.go_live("a0001", "1", walltime=1e6)
+        fleet.batch.is_silent = True
+        await fleet.clock.wind(60.0)
+        await fleet.want(400, seconds=1800.0)
+        during = fleet.names()
+        fleet.batch.is_silent = False
+        await fleet.clock.wind(60.0)
+
+        assert during == ["a0001"]
+        assert fleet.names() == ["a0001", "a0002"]
+    assert fleet.notes() == ["silent", "answers"]
+    assert fleet.ended == []
+
+
+@on_the_loop
+async def test_that_idle_allocations_are_given_back_and_new_work_brings_new_ones():
+    """Scale to zero and up again, under new names."""
+    async with Harness(maximum=1, idle_s=15.0) as fleet:
+        await fleet.want(4)
+        await fleet.go_live("a0001", "1")
+        await fleet.want(0, seconds=20.0)
+        names = fleet.names()
+        await fleet.want(4)
+
+        assert (names, fleet.names()) == ([], ["a0002"])
+    assert fleet.states("a0001")[-3:] == ["draining", "closing", "ended"]
+    assert fleet.batch.drained == ["a0001"]
+
+
+@on_the_loop
+async def test_that_a_warned_worker_is_drained_and_closed_when_it_is_idle():
+    """Its running attempts end first; a replacement is asked for at once."""
+    async with Harness(maximum=1) as fleet:
+        await fleet.want(8)
+        await fleet.go_live("a0001", "1")
+        fleet.assigned = {"a0001": 4}
+        fleet.supervisor.receive(WorkerDraining("tcp://a0001:1", "SIGUSR1", fleet.clock.now() + 60))
+        await fleet.clock.wind(2.0)
+        while_busy = list(fleet.batch.closed)
+        fleet.assigned = {}
+        await fleet.clock.wind(2.0)
+
+        assert fleet.names() == ["a0002"]
+    assert (while_busy, fleet.batch.closed) == ([], ["a0001"])
+
+
+@on_the_loop
+async def test_that_failing_starts_stop_the_fleet_and_show_the_log():
+    """Three jobs in a row that die before their worker comes: one error with the last log's tail, no fourth job."""
+    async with Harness(maximum=1) as fleet:
+        await fleet.want(4)
+        for job in ("1", "2", "3"):
+            fleet.batch.end(job, ExitReason.FAILED, "FAILED 7:0")
+            await fleet.clock.wind(20.0)
+        await fleet.failed.wait()
+        await fleet.clock.wind(300.0)
+
+    (error,) = fleet.failures
+    assert isinstance(error, AllocationsFailing)
+    assert "3 allocations in a row ended before any worker registered" in error.message
+    assert "log of a0003" in error.message
+    assert "FAILED 7:0" in error.message
+    assert len(fleet.batch.jobs) == 3
+
+
+@on_the_loop
+async def test_that_new_work_after_failing_starts_is_a_new_try():
+    """When nobody wants anything any more the streak is forgotten."""
+    async with Harness(maximum=1) as fleet:
+        await fleet.want(4)
+        for job in ("1", "2", "3"):
+            fleet.batch.end(job, ExitReason.FAILED, "FAILED 7:0")
+            await fleet.clock.wind(20.0)
+        await fleet.failed.wait()
+        await fleet.want(0)
+        await fleet.want(4)
+
+    assert len(fleet.batch.jobs) == 4
+
+
+@on_the_loop
+async def test_that_a_live_worker_ends_a_streak_of_failed_starts():
+    """Two failures, a success, two failures: nobody is alarmed."""
+    async with Harness(maximum=1) as fleet:
+        await fleet.want(4)
+        for job in ("1", "2", "3", "4", "5"):
+            if job == "3":
+                await fleet.go_live("a0003", job)
+                fleet.lose("a0003")
+            fleet.batch.end(job, ExitReason.FAILED, "FAILED 7:0")
+            await fleet.clock.wind(20.0)
+
+    assert fleet.failures == []
+    assert len(fleet.batch.jobs) == 6
+
+
+@on_the_loop
+async def test_that_lost_nodes_before_the_first_worker_are_no_failed_starts():
+    """A node that dies under a starting allocation says nothing against its script."""
+    async with Harness(maximum=1) as fleet:
+        await fleet.want(4)
+        for job in ("1", "2", "3", "4"):
+            fleet.batch.end(job, ExitReason.NODE_FAIL, "NODE_FAIL")
+            await fleet.clock.wind(3.0)
+
+    assert fleet.failures == []
+    assert len(fleet.batch.jobs) == 5
+
+
+@on_the_loop
+async def test_that_a_refusal_for_good_is_told_once_with_the_batch_systems_words():
+    """A bad partition: the run hears it as it was raised, and nothing more is submitted."""
+    refusal = PartitionRefused("sbatch: error: invalid partition specified: nosuch")
+    async with Harness(maximum=3) as fleet:
+        fleet.batch.refuse_with = refusal
+        await fleet.want(12, seconds=600.0)
+
+    assert fleet.failures == [refusal]
+    assert fleet.batch.jobs == {}
+    assert fleet.ended == []
+    assert fleet.states("a0001") == ["submitting", "ended"]
+
+
+@on_the_loop
+async def test_that_a_deferred_submission_is_tried_again_later_and_later():
+    """A submit limit is no failure: backs off, and goes on when it is lifted."""
+    async with Harness(maximum=1) as fleet:
+        fleet.batch.refuse_with = SubmissionDeferred("QOSMaxSubmitJobPerUserLimit")
+        await fleet.want(4, seconds=60.0)
+        tries = len({event.name for event in fleet.events if isinstance(event, AllocationChanged)})
+        fleet.batch.refuse_with = None
+        await fleet.clock.wind(60.0)
+
+        assert len(fleet.names()) == 1
+    assert fleet.failures == []
+    assert 2 <= tries <= 4
+    assert "deferred" in fleet.notes()
+
+
+@on_the_loop
+async def test_that_a_job_that_will_never_run_is_told_and_taken_back():
+    """The pending reason in the batch system's own words, with why it means never."""
+
+    def never_runs(reason):
+        return "the walltime is over the partition's limit" if reason == "PartitionTimeLimit" else None
+
+    async with Harness(maximum=1, never_runs=never_runs) as fleet:
+        await fleet.want(4, seconds=0.2)
+        fleet.batch.say("1", JobState.PENDING, because="PartitionTimeLimit")
+        await fleet.clock.wind(60.0)
+
+    (error,) = fleet.failures
+    assert isinstance(error, SubmissionError)
+    assert "PartitionTimeLimit" in error.message
+    assert "over the partition's limit" in error.message
+    assert (fleet.batch.closed, len(fleet.batch.jobs)) == (["a0001"], 1)
+
+
+@on_the_loop
+async def test_that_a_submission_whose_answer_was_lost_is_found_by_its_name():
+    """sbatch took the job and died before saying so: the job is ours, not a second one's."""
+    async with Harness(maximum=1) as fleet:
+        fleet.batch.refuse_with = BatchSilent("sbatch gave no answer within 30 s")
+        fleet.batch.hold_opens = asyncio.Event()
+        await fleet.want(4)
+        (request,) = fleet.supervisor.snapshot()
+        fleet.batch.take(request)
+        fleet.batch.hold_opens.set()
+        await fleet.clock.wind(5.0)
+
+        assert [(seen.name, seen.job_id) for seen in fleet.supervisor.snapshot()] == [("a0001", "1")]
+    assert len(fleet.batch.jobs) == 1
+
+
+@on_the_loop
+async def test_that_a_submission_that_never_arrived_is_given_up_and_repeated():
+    """No job of that name after half a minute: there is none, and the work still wants one."""
+    async with Harness(maximum=1) as fleet:
+        fleet.batch.refuse_with = BatchSilent("sbatch gave no answer within 30 s")
+        await fleet.want(4)
+        fleet.batch.refuse_with = None
+        await fleet.clock.wind(60.0)
+
+        assert fleet.names() == ["a0002"]
+    assert fleet.failures == []
+
+
+@on_the_loop
+async def test_that_slow_submissions_stop_nothing_and_are_few_at_a_time():
+    """While sbatch hangs, workers are heard and the plan is made; no more than a few hang at once."""
+    async with Harness(maximum=20, max_pending=50) as fleet:
+        await fleet.want(4)
+        await fleet.go_live("a0001", "1")
+        fleet.batch.hold_opens = asyncio.Event()
+        await fleet.want(80, seconds=5.0)
+        fleet.lose("a0001")
+        fleet.batch.end("1", ExitReason.NODE_FAIL, "NODE_FAIL")
+        await fleet.clock.wind(2.0)
+        ended_meanwhile = list(fleet.ended)
+        fleet.batch.hold_opens.set()
+        await fleet.clock.wind(5.0)
+
+        assert len(fleet.names()) == 20
+    assert ended_meanwhile == [("a0001", ExitReason.NODE_FAIL)]
+    assert fleet.batch.most_opening == OPENS_AT_ONCE
+
+
+@on_the_loop
+async def test_that_a_cancel_that_is_not_obeyed_is_repeated():
+    """A close is believed when the job is gone, not when a command returned."""
+    async with Harness(maximum=1) as fleet:
+        await fleet.want(4)
+        fleet.batch.obeys = False
+        await fleet.want(0, seconds=60.0)
+        still_there = fleet.names()
+        fleet.batch.obeys = True
+        await fleet.clock.wind(120.0)
+
+        assert (still_there, fleet.names()) == (["a0001"], [])
+    assert fleet.batch.cancelled.count(("1",)) >= 3
+    assert "cancel_repeated" in fleet.notes()
+
+
+@on_the_loop
+async def test_that_word_is_had_as_soon_as_the_batch_system_knows():
+    """Asked why its worker went, it asks until the answer is there."""
+    async with Harness(maximum=1) as fleet:
+        await fleet.want(4)
+        await fleet.go_live("a0001", "1")
+        fleet.lose("a0001")
+        word = asyncio.ensure_future(fleet.supervisor.word("a0001", 60.0))
+        await fleet.clock.wind(15.0)
+        too_early = word.done()
+        fleet.batch.end("1", ExitReason.OUT_OF_MEMORY, "OUT_OF_MEMORY 0:125")
+        await fleet.clock.wind(3.0)
+
+        assert not too_early
+        assert word.result() == (ExitReason.OUT_OF_MEMORY, "OUT_OF_MEMORY 0:125")
+
+
+@on_the_loop
+async def test_that_word_is_bounded_and_tells_what_was_heard_last():
+    """A job that runs on has no ending: after the time given, the last words and no reason."""
+    async with Harness(maximum=1) as fleet:
+        await fleet.want(4)
+        await fleet.go_live("a0001", "1")
+        fleet.lose("a0001")
+        word = asyncio.ensure_future(fleet.supervisor.word("a0001", 10.0))
+        await fleet.clock.wind(10.0)
+
+        assert word.result() == (None, "RUNNING")
+        assert (await fleet.supervisor.word("a0099", 10.0))[0] is None
+
+
+@on_the_loop
+async def test_that_a_requeue_is_word_enough():
+    """The job waits again: its attempts were taken by a requeue, and the allocation is not over."""
+    async with Harness(maximum=1) as fleet:
+        await fleet.want(4)
+        await fleet.go_live("a0001", "1")
+        await fleet.clock.wind(2.0)
+        fleet.batch.say("1", JobState.PENDING, because="BeginTime", restarts=1)
+        fleet.lose("a0001")
+        word = asyncio.ensure_future(fleet.supervisor.word("a0001", 60.0))
+        await fleet.clock.wind(2.0)
+
+        assert word.result()[0] is ExitReason.REQUEUED
+        assert fleet.names() == ["a0001"]
+    assert fleet.ended == []
+
+
+@on_the_loop
+async def test_that_close_gives_everything_back_and_waits_for_confirmation():
+    """Pending and live ones alike; what the batch system confirms is journalled before close returns."""
+    async with Harness(maximum=2) as fleet:
+        await fleet.want(8)
+        await fleet.go_live("a0001", "1")
+        closing = asyncio.ensure_future(fleet.supervisor.close("the session ended"))
+        await fleet.clock.wind(5.0)
+
+        assert closing.result() == ()
+        assert fleet.loop_task.done()
+    assert fleet.states("a0001")[-2:] == ["closing", "ended"]
+    assert fleet.states("a0002")[-2:] == ["closing", "ended"]
+    assert [name for name, _ in fleet.ended] == ["a0001", "a0002"]
+
+
+@on_the_loop
+async def test_that_close_is_bounded_and_names_what_is_left():
+    """A batch system that does not obey does not hold the session for ever."""
+    async with Harness(maximum=1) as fleet:
+        await fleet.want(4)
+        fleet.batch.obeys = False
+        closing = asyncio.ensure_future(fleet.supervisor.close("the session ended", timeout_s=30.0))
+        await fleet.clock.wind(31.0)
+
+        assert closing.result() == ("a0001",)
+    assert "unconfirmed" in fleet.notes()
+
+
+@on_the_loop
+async def test_that_a_submission_under_way_is_closed_too():
+    """The answer that comes while closing is a job that must go as well; those not handed over never are."""
+    async with Harness(maximum=8) as fleet:
+        fleet.batch.hold_opens = asyncio.Event()
+        await fleet.want(32)
+        closing = asyncio.ensure_future(fleet.supervisor.close("the session ended"))
+        await fleet.clock.wind(2.0)
+        fleet.batch.hold_opens.set()
+        await fleet.clock.wind(5.0)
+
+        assert closing.result() == ()
+    assert len(fleet.batch.jobs) == OPENS_AT_ONCE
+    assert {job.state for job in fleet.batch.jobs.values()} == {JobState.ENDED}
+
+
+@on_the_loop
+async def test_that_close_works_after_the_loop_was_cancelled():
+    """A driver that is interrupted still gives its allocations back."""
+    fleet = Harness(maximum=1)
+    async with fleet:
+        await fleet.want(4)
+    closing = asyncio.ensure_future(fleet.supervisor.close("interrupted"))
+    await fleet.clock.wind(5.0)
+
+    assert closing.result() == ()
+    assert fleet.batch.closed == ["a0001"]
+
+
+@on_the_loop
+async def test_that_a_winding_down_fleet_opens_nothing_and_keeps_what_works():
+    """What runs may finish; what is idle with nothing left goes at once."""
+    async with Harness(maximum=2, idle_s=1000.0) as fleet:
+        await fleet.want(4)
+        await fleet.go_live("a0001", "1")
+        fleet.assigned = {"a0001": 4}
+        fleet.supervisor.wind_down()
+        await fleet.want(50, seconds=30.0)
+        kept = fleet.names()
+        fleet.assigned = {}
+        await fleet.want(0, seconds=5.0)
+
+        assert (kept, fleet.names()) == (["a0001"], [])
+
+
+@on_the_loop
+async def test_that_a_worker_of_an_ended_allocation_is_sent_away():
+    """A job that was given up and starts after all is cancelled, not forgotten."""
+    async with Harness(maximum=1) as fleet:
+        await fleet.want(4)
+        fleet.batch.end("1", ExitReason.CANCELLED, "CANCELLED by 0")
+        await fleet.want(0, seconds=5.0)
+        fleet.batch.start("1")
+        fleet.supervisor.receive(hello("a0001", "tcp://a0001:1", job_id="1"))
+        await fleet.clock.wind(2.0)
+
+        assert fleet.names() == []
+    assert fleet.batch.jobs["1"].state is JobState.ENDED
+    assert "stray" in fleet.notes()
+
+
+@on_the_loop
+async def test_that_an_allocation_of_a_driver_before_us_is_taken_in():
+    """Its worker is capacity like any other; when idle it is given back, by its job id."""
+    async with Harness(maximum=1, idle_s=15.0) as fleet:
+        fleet.batch.take(type("Request", (), {"name": "a0007"}))
+        await fleet.go_live("a0007", "1")
+        adopted = fleet.names()
+        await fleet.clock.wind(60.0)
+
+        assert (adopted, fleet.names()) == (["a0007"], [])
+    assert ("1",) in fleet.batch.cancelled
+    assert "adopted" in fleet.notes()
+
+
+@on_the_loop
+async def test_that_a_job_id_that_was_given_to_another_job_is_not_cancelled():
+    """A controller crash lost our job and gave its id away: ours is over, the other one is left alone."""
+    async with Harness(maximum=1) as fleet:
+        await fleet.want(4)
+        fleet.batch.jobs["1"] = type(fleet.batch.jobs["1"])("1", JobState.RUNNING, "RUNNING", name="scalable-x-a0001")
+        await fleet.clock.wind(30.0)
+
+        assert fleet.names() == ["a0002"]
+    assert (fleet.batch.closed, fleet.batch.cancelled) == ([], [])
+
+
+@on_the_loop
+async def test_that_a_second_loop_is_refused():
+    """One supervisor, one loop."""
+    async with Harness() as fleet:
+        await fleet.clock.settle()
+        with pytest.raises(RuntimeError):
+            await fleet.supervisor.run()
+
+
+@on_the_loop
+async def test_that_a_broken_backend_ends_the_loop_loudly():
+    """A bug in a parser is not silence: the run hears of it."""
+    fleet = Harness(maximum=1)
+
+    async def broken(job_ids):
+        raise KeyError("job_state")
+
+    fleet.batch.status = broken
+    async with fleet:
+        await fleet.want(4, seconds=10.0)
+
+        with pytest.raises(KeyError):
+            await fleet.loop_task
