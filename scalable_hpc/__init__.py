@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from scalable_hpc.version import __version__
+
 if TYPE_CHECKING:
     from scalable_hpc.cache.decorator import cacheable as cacheable
     from scalable_hpc.client import ScalableClient as ScalableClient
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
     from scalable_hpc.gathering import Batch as Batch
     from scalable_hpc.model.tasks import RetryPolicy as RetryPolicy
     from scalable_hpc.session import ScalableSession as ScalableSession
-
-__version__ = "0.1.0"
 
 _HOME = {
     "Batch": "scalable_hpc.gathering",

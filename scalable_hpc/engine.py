@@ -20,7 +20,6 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import scalable_hpc
 from scalable_hpc.backends import backend_for_orphans, make_backend
 from scalable_hpc.batch.backend import BatchBackend
 from scalable_hpc.batch.slurm_text import never_runs
@@ -46,6 +45,7 @@ from scalable_hpc.planning import render_script
 from scalable_hpc.results import Stores
 from scalable_hpc.runs import RunDirectory
 from scalable_hpc.sweep import sweep_orphans
+from scalable_hpc.version import __version__
 from scalable_hpc.worker.recorder import read_recorder
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ class Engine:
                 self._manifest.target.name,
                 os.getpid(),
                 socket.gethostname(),
-                scalable_hpc.__version__,
+                __version__,
                 tuple(sys.argv),
             )
         )

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import scalable_hpc
 from scalable_hpc.config.limits import allocation_limits
 from scalable_hpc.config.resolved import ResolvedManifest
 from scalable_hpc.model.allocations import AllocationRequest
@@ -177,7 +176,7 @@ def _environment(manifest: ResolvedManifest, kind: WorkerType) -> tuple[tuple[st
         "SCALABLE_HPC_CACHE_DIR": str(manifest.cache_root),
         "SCALABLE_HPC_PYTHONPATH": os.pathsep.join(user_paths()),
     }
-    package_parent = Path(scalable_hpc.__file__).resolve().parent.parent
+    package_parent = Path(__file__).resolve().parent.parent
     if not _is_installed(package_parent):  # a checkout that runs without being installed
         ours["PYTHONPATH"] = os.pathsep.join(filter(None, [str(package_parent), os.environ.get("PYTHONPATH", "")]))
     return tuple({**ours, **dict(manifest.target.env), **dict(kind.env)}.items())

@@ -11,9 +11,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from scalable_hpc import __version__
 from scalable_hpc.cli import demo, plan, render, report, run, validate
 from scalable_hpc.errors import ScalableError
+from scalable_hpc.version import __version__
 
 _VERBS = (run, plan, render, validate, report, demo)
 _INTERRUPTED = 130

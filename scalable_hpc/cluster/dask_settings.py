@@ -18,8 +18,8 @@ from scalable_hpc.cluster.quiet_import import dask
 CONFIG_NAME = "scalable-hpc"
 """Section of ``jobqueue`` that our Job class reads."""
 
-WORKER_TTL_S = 30
-"""A courier runs no user code, so only a hung node is silent this long; noticed after one to two TTLs."""
+WORKER_TTL_S = 25
+"""A courier runs no user code, so only a hung node is silent this long; it is noticed within two TTLs."""
 
 TCP_TIMEOUT_S = 12
 """A power-cut node is noticed after this; Dask refuses less than 11."""

@@ -188,11 +188,15 @@ class Keeper:
     async def close(self, because: str = "the session was closed") -> None:
         """Take one last turn and close the run's files; whoever journals anything must have ended before.
 
+        A second call does nothing.
+
         The futures of tasks that are not over are cancelled; their tasks stay open for a later driver.
 
         Raises:
             RunDirectoryError: the last events could not be written.
         """
+        if self._closing:
+            return
         self._closing = True
         left = self._inbox.close()
         self._inbox.ring()
@@ -248,13 +252,13 @@ class Keeper:
         if turn.is_eventful or self._files.journal.is_waiting or self._is_beat_due(turn.now):
             loop = asyncio.get_running_loop()
             contents = await loop.run_in_executor(self._threads, self._to_disk, wanted, turn.now)
-        for evidence in self._outgoing.send(turn, contents):
-            self.receive(AttemptEnded(evidence))
         turn.announce()
         if turn.releases:
             self._ports.transport.release(turn.releases)
         for address, attempts in turn.cancels.items():
             self._ports.transport.cancel_attempts(address, attempts)
+        for evidence in self._outgoing.send(turn, contents):
+            self.receive(AttemptEnded(evidence))
 
     def _to_disk(self, wanted: Sequence[tuple[Payload, Payload]], now: float) -> list[Contents | JournalError]:
         if self._files.lease is not None and self._is_beat_due(now):

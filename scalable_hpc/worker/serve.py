@@ -21,9 +21,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-import scalable_hpc
 from scalable_hpc.errors import ScalableError
 from scalable_hpc.model.messages import TOPIC, WorkerHello
+from scalable_hpc.version import __version__
 from scalable_hpc.worker.contact import SchedulerContact, read_contact
 from scalable_hpc.worker.control import Command, DeadlineIs, Retire, decode
 from scalable_hpc.worker.endings import CourierExit
@@ -178,7 +178,7 @@ def _hello(options: WorkerOptions, environ: Mapping[str, str], name: str, node: 
         deadline=None,
         started_at=time.time(),
         recorder=str(recorder),
-        version=scalable_hpc.__version__,
+        version=__version__,
     )
 
 
