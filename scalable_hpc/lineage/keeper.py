@@ -237,8 +237,8 @@ class Keeper:
         if self._messages:
             self._inbox.ring()
         self._ledger.release_due(turn.now)
-        if place:
-            await self._outgoing.choose(turn, self._threads)
+        if place and await self._outgoing.choose(turn, self._threads):
+            self._inbox.ring()
         await self._end_turn(turn)
 
     async def _end_turn(self, turn: Turn) -> None:

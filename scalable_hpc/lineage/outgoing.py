@@ -61,8 +61,8 @@ class Outgoing:
         }
         return Allowance(self._offers, self._ledger.learned, observed)
 
-    async def choose(self, turn: Turn, executor: Executor) -> None:
-        """Place what is ready, and note the placements in the turn."""
+    async def choose(self, turn: Turn, executor: Executor) -> bool:
+        """Place what is ready, note the placements in the turn, and return whether another round may place more."""
         ledger = self._ledger
         plan = place(ledger.ready, self._roster, ledger.learned, self.allowance(), turn.now, self._rules)
         self.unplaced = plan.unplaced
@@ -75,6 +75,7 @@ class Outgoing:
         for _, several in itertools.groupby(placements, key=lambda placement: placement.bundle):
             self._assign(list(several))
         turn.placements = placements
+        return len(placements) < len(plan.placements)  # results were found: their dependents may be ready now
 
     def send(self, turn: Turn, contents: Sequence[Contents | JournalError]) -> list[Evidence]:
         """Send the turn's placements; return evidence for those whose payload cannot be read."""

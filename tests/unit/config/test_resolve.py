@@ -140,8 +140,8 @@ def test_that_a_cluster_without_components_gets_the_smallest_worker_and_says_so(
 
 def test_that_times_at_the_end_are_cut_to_a_short_walltime(desk):
     """Unless the manifest itself asks for them."""
-    short = desk.load(LOCAL + "        walltime: 12s\n").target
-    asked = desk.load(LOCAL + "        walltime: 12s\n        margin: 6\n        lead: 8s\n").target
+    short = desk.load(SLURM + "        walltime: 12s\n").target
+    asked = desk.load(SLURM + "        walltime: 12s\n        margin: 6\n        lead: 8s\n").target
 
     assert (short.margin_s, short.lead_s) == (3, 4)
     assert (asked.margin_s, asked.lead_s) == (6, 8)

@@ -54,7 +54,7 @@ class FakeBatch:
     def __init__(self, clock):
         self.clock = clock
         self.jobs = {}
-        self.requests = {}
+        self.opened = {}
         self.closed = []
         self.drained = []
         self.cancelled = []
@@ -64,6 +64,8 @@ class FakeBatch:
         self.refuse_with = None
         self.obeys = True
         self.hold_opens = None
+        self.hold_drains = None
+        self.query_takes_s = 0.0
         self.opening = 0
         self.most_opening = 0
 
@@ -77,21 +79,24 @@ class FakeBatch:
                 raise self.refuse_with
         finally:
             self.opening -= 1
-        return self.take(request)
+        self.opened[request.name] = self.take(request.name)
+        return self.opened[request.name]
 
-    def take(self, request):
+    def take(self, name):
         job_id = str(len(self.jobs) + 1)
-        self.requests[request.name] = request
-        self.jobs[job_id] = JobObservation(job_id, JobState.PENDING, "PENDING", name=f"scalable-run-{request.name}")
+        self.jobs[job_id] = JobObservation(job_id, JobState.PENDING, "PENDING", name=f"scalable-run-{name}")
         return job_id
 
     async def close(self, name, because):
+        """As dask-jobqueue does: cancels what it opened itself, and knows of nothing else."""
         self.closed.append(name)
-        if self.obeys:
-            await self.cancel([job.job_id for job in self.jobs.values() if job.name.endswith(name)])
+        if self.obeys and name in self.opened:
+            await self.cancel([self.opened.pop(name)])
 
     async def drain(self, name, because):
         self.drained.append(name)
+        if self.hold_drains is not None:
+            await self.hold_drains.wait()
 
     async def cancel(self, job_ids):
         self.cancelled.append(tuple(job_ids))
@@ -105,6 +110,8 @@ class FakeBatch:
     async def status(self, job_ids):
         self.asked_at.append(self.clock.now())
         self.asked_for.append(tuple(job_ids))
+        if self.query_takes_s:
+            await self.clock.sleep(self.query_takes_s)
         if self.is_silent:
             raise BatchSilent("squeue gave no answer within 10 s")
         return {job_id: self.jobs[job_id] for job_id in job_ids}

@@ -203,6 +203,13 @@ def test_that_a_predecessor_has_one_successor():
         assert decide(allocation(busy=4), successor, waiting=9, assigned=8, now=3550.0, allowed=one) == []
 
 
+def test_that_a_successor_that_came_early_gets_no_successor_beside_both():
+    """Predecessor and successor both near their ends: with a maximum of one there are never three."""
+    both = (allocation(busy=4), allocation("a0002", started_at=400.0, ends_at=4000.0, busy=4))
+
+    assert decide(*both, waiting=99, assigned=8, now=3400.0, allowed=limits(maximum=1), queue_wait_p90_s=600.0) == []
+
+
 def test_that_no_successor_is_asked_for_when_the_work_ends_first():
     """Nine tasks of ten seconds on four slots are done long before the end."""
     assert decide(allocation(busy=4), waiting=9, assigned=4, mean_s=10.0, now=3500.0, allowed=limits(maximum=1)) == []

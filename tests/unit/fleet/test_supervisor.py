@@ -160,6 +160,59 @@ async def test_that_a_warned_worker_is_drained_and_closed_when_it_is_idle():
 
 
 @on_the_loop
+async def test_that_nothing_is_closed_before_its_drain_has_taken_effect():
+    """Until the drain is through, an attempt may still be placed there; but a drain that hangs is not waited for."""
+    async with Harness(maximum=1, idle_s=5.0) as fleet:
+        await fleet.want(4)
+        await fleet.go_live("a0001", "1")
+        fleet.batch.hold_drains = asyncio.Event()
+        await fleet.want(0, seconds=10.0)
+        while_draining = list(fleet.batch.closed)
+        await fleet.clock.wind(30.0)
+
+    assert (while_draining, fleet.batch.closed) == ([], ["a0001"])
+
+
+@on_the_loop
+async def test_that_a_job_that_is_being_torn_down_gets_nothing_new():
+    """The batch system has begun to end it while its worker is still connected: placement stops at once."""
+    async with Harness(maximum=1) as fleet:
+        await fleet.want(4)
+        await fleet.go_live("a0001", "1")
+        fleet.batch.say("1", JobState.ENDING, "COMPLETING")
+        await fleet.clock.wind(40.0)
+
+    assert fleet.batch.drained == ["a0001"]
+    assert fleet.states("a0001")[-1] == "closing"
+
+
+@on_the_loop
+async def test_that_a_lost_worker_is_asked_after_at_once_though_the_controller_is_slow():
+    """A controller that takes four seconds is left alone for twenty; not when there is something to know."""
+    async with Harness(maximum=1) as fleet:
+        await fleet.want(4)
+        fleet.batch.query_takes_s = 4.0
+        await fleet.go_live("a0001", "1")
+        await fleet.clock.wind(30.0)
+        before = len(fleet.batch.asked_at)
+        fleet.lose("a0001")
+        await fleet.clock.wind(1.0)
+
+    assert len(fleet.batch.asked_at) == before + 1
+
+
+@on_the_loop
+async def test_that_times_and_nodes_are_asked_for_soon_after_a_worker_came():
+    """Dask was quicker than the batch system, which knows when the job will end."""
+    async with Harness(maximum=1) as fleet:
+        await fleet.want(4)
+        await fleet.go_live("a0001", "1")
+        await fleet.clock.wind(2.0)
+
+        assert fleet.supervisor.snapshot()[0].started_at is not None
+
+
+@on_the_loop
 async def test_that_failing_starts_stop_the_fleet_and_show_the_log():
     """Three jobs in a row that die before their worker comes: one error with the last log's tail, no fourth job."""
     async with Harness(maximum=1) as fleet:
@@ -278,8 +331,7 @@ async def test_that_a_submission_whose_answer_was_lost_is_found_by_its_name():
         fleet.batch.refuse_with = BatchSilent("sbatch gave no answer within 30 s")
         fleet.batch.hold_opens = asyncio.Event()
         await fleet.want(4)
-        (request,) = fleet.supervisor.snapshot()
-        fleet.batch.take(request)
+        fleet.batch.take("a0001")
         fleet.batch.hold_opens.set()
         await fleet.clock.wind(5.0)
 
@@ -351,6 +403,21 @@ async def test_that_word_is_had_as_soon_as_the_batch_system_knows():
 
         assert not too_early
         assert word.result() == (ExitReason.OUT_OF_MEMORY, "OUT_OF_MEMORY 0:125")
+
+
+@on_the_loop
+async def test_that_word_on_a_live_allocation_is_had_quickly_too():
+    """A worker that hangs without leaving: who asks is answered within seconds, calm or not."""
+    async with Harness(maximum=1) as fleet:
+        await fleet.want(4)
+        await fleet.go_live("a0001", "1")
+        await fleet.clock.wind(60.0)
+        word = asyncio.ensure_future(fleet.supervisor.word("a0001", 60.0))
+        await fleet.clock.wind(1.0)
+        fleet.batch.end("1", ExitReason.NODE_FAIL, "NODE_FAIL")
+        await fleet.clock.wind(2.0)
+
+        assert word.result()[0] is ExitReason.NODE_FAIL
 
 
 @on_the_loop
@@ -478,7 +545,7 @@ async def test_that_a_worker_of_an_ended_allocation_is_sent_away():
 async def test_that_an_allocation_of_a_driver_before_us_is_taken_in():
     """Its worker is capacity like any other; when idle it is given back, by its job id."""
     async with Harness(maximum=1, idle_s=15.0) as fleet:
-        fleet.batch.take(type("Request", (), {"name": "a0007"}))
+        fleet.batch.take("a0007")
         await fleet.go_live("a0007", "1")
         adopted = fleet.names()
         await fleet.clock.wind(60.0)

@@ -207,6 +207,22 @@ def test_that_time_alone_is_counted_from_the_last_worker():
     assert view.worker_left(live(), hello().address, 40.0).view.alone_since == 40.0
 
 
+def test_that_a_job_whose_worker_was_here_is_not_believed_to_wait():
+    """That it waits was said before its worker came: only if it is said again it is so (a requeue)."""
+    known = view.observed(submitted(), seen(JobState.PENDING), 2.0)
+    known = view.worker_left(view.worker_came(known, hello(), 3.0), hello().address, 4.0)
+
+    assert known.view.state is S.STARTING
+    assert view.observed(known, seen(JobState.PENDING), 5.0).view.state is S.PENDING
+
+
+def test_that_the_same_answer_again_is_no_news():
+    """Of thousands of jobs nearly all are as they were: nothing is made anew for them."""
+    known = running()
+
+    assert view.observed(known, seen(JobState.RUNNING, started_at=2.0, ends_at=3602.0), 9.0) is known
+
+
 def test_that_one_of_two_workers_keeps_an_allocation_live():
     """A multi-node allocation lives on with the slots that it has left."""
     known = view.worker_came(live(), hello(address="tcp://10.0.0.2:1", node="node02"), 4.0)

@@ -408,8 +408,8 @@ async def test_that_a_batch_of_submissions_shares_its_fsyncs(tmp_path):
         s.keeper.receive(hello())
         await s.transport.until_sent(4)
 
-        assert len(s.events(TaskSubmitted)) == 1000
-        assert commits <= 10
+    assert len(s.events(TaskSubmitted)) == 1000
+    assert commits <= 10
 
 
 @law
