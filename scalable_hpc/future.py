@@ -106,7 +106,7 @@ class ScalableFuture(Future[Any]):
 
     def give_up(self) -> None:
         """Become cancelled without asking the run, which said so itself."""
-        if super().cancel():
+        if not self.done() and super().cancel():
             self.set_running_or_notify_cancel()
 
     def __repr__(self) -> str:

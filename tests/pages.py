@@ -10,6 +10,7 @@ import functools
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ DIRECTORY, INTERPRETER, RUN = "/home/me/ensemble", "/home/me/venv/bin/python", "
 """What pages show in place of the directory, the interpreter and the run of whoever reads them."""
 
 _BLOCK = re.compile(r"^```(?P<language>\w*)[^\S\n]*\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
-_FILE = re.compile(r"# (?P<name>[\w./-]+\.(?:yaml|sh|py|toml))\n")
+_FILE = re.compile(r"(?:#!.*\n)?# (?P<name>[\w./-]+\.(?:yaml|sh|py|toml))\n")
 _LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (?P<text>.+)$", re.MULTILINE)
 _ANY_LINES = "..."
@@ -159,11 +160,16 @@ def as_a_page_shows_it(text: str, directory: Path) -> str:
     interpreter = re.escape(str(Path(sys.executable).parent)) + r"/python[\d.]*"
     for pattern, shown in (
         (r"^ *export PYTHONPATH=.*\n", ""),  # only where the tests' checkout is not installed
-        (rf"(?<==){re.escape(str(ROOT))}(?=\n)", "''"),
+        (rf"(?<==){re.escape(str(ROOT))}$", "''"),
+        (rf"^ *--bind={re.escape(str(ROOT))}:.*\n", ""),
         (re.escape(str(directory.resolve())), DIRECTORY),
         (interpreter, INTERPRETER),
         (r"\d{8}T\d{6}Z-[0-9a-f]{6}", RUN),
+        (rf"\b{re.escape(socket.gethostname())}\b", "node01"),
         (r"\b\d+(\.\d+)? s\b", "1.0 s"),
+        (r"\b\d+(\.\d+)?m?s\b", "0.1s"),
+        (r"^  [\d:-]+ from first to last", "  00:00:10 from first to last"),
+        (r", \S+ node-hours$", ", 0.1 node-hours"),
         (r"[ \t]+$", ""),
     ):
         text = re.sub(pattern, shown, text, flags=re.MULTILINE)

@@ -106,7 +106,7 @@ class CourierBench:
         ends = time.monotonic() + BOUND_S
         with self._news:
             while not holds():
-                assert time.monotonic() < ends, self.said
+                assert time.monotonic() < ends, self.said[-3:]
                 self._news.wait(0.05)
 
     def until_running(self, *envelopes: Envelope) -> None:

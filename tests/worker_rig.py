@@ -149,7 +149,7 @@ class WorkerRig:
         """Wait until something holds; looks at every message and ten times a second."""
         ends = time.monotonic() + bound_s
         while not holds():
-            assert time.monotonic() < ends, f"not within {bound_s} s:\n{self.log()}\n{self.said}"
+            assert time.monotonic() < ends, f"not within {bound_s} s:\n{self.log()}\n{self.said[-3:]}"
             async with self._news:
                 try:
                     await asyncio.wait_for(self._news.wait(), 0.1)

@@ -37,7 +37,7 @@ def brought_into(value: Any, declared: Any, name: str, function: str) -> Any:
         value = _plain(value)
         if declared is float and type(value) is int and float(value) == value:
             value = float(value)
-    elif isinstance(declared, type) and issubclass(declared, os.PathLike) and isinstance(value, str):
+    elif _is_class(declared) and issubclass(declared, os.PathLike) and isinstance(value, str):
         value = cast("Any", declared)(value)
     if not fits(value, declared):
         raise TypeError(
@@ -48,7 +48,7 @@ def brought_into(value: Any, declared: Any, name: str, function: str) -> Any:
 
 def for_key(value: Any, declared: Any) -> Any:
     """Return what enters the key in an argument's stead: for a declared file or directory, its content."""
-    if not (isinstance(declared, type) and issubclass(declared, PathType)):
+    if not (_is_class(declared) and issubclass(declared, PathType)):
         return value
     if isinstance(value, str | os.PathLike) and not isinstance(value, PathType):
         return declared(value)
@@ -108,8 +108,13 @@ _SPECIAL: dict[Any, Callable[[Any, tuple[Any, ...]], bool]] = {
 }
 
 
+def _is_class(declared: Any) -> bool:
+    # Python 3.10 calls ``list[int]`` a type
+    return isinstance(declared, type) and typing.get_origin(declared) is None
+
+
 def _is_marker(declared: Any) -> bool:
-    return isinstance(declared, type) and issubclass(declared, GenericType)
+    return _is_class(declared) and issubclass(declared, GenericType)
 
 
 def _is_to_come(value: Any) -> bool:
@@ -125,7 +130,7 @@ def _plain(value: Any) -> Any:
 
 
 def _named(declared: Any) -> str:
-    return declared.__qualname__ if isinstance(declared, type) and not typing.get_args(declared) else str(declared)
+    return declared.__qualname__ if _is_class(declared) else str(declared)
 
 
 def _short(value: Any) -> str:

@@ -107,7 +107,8 @@ def _parts(value: object) -> str | tuple[Any, ...]:
 def _enum(encoder: Encoder, value: enum.Enum) -> None:
     encoder.out += b"u"
     encoder.reference(type(value))
-    encoder.add(value.name)
+    # combined flags have a name on some Pythons only
+    encoder.add(None if isinstance(value, enum.Flag) else value.name)
     encoder.add(value.value)
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scalable_hpc.cache.index import Index
@@ -22,6 +23,19 @@ FULL = 1 << 30
 OPEN_PACKS = 256
 """Pack files kept open for reading, well below the usual limit of 1024 descriptors."""
 PACK, INDEX = ".pack", ".idx"
+
+
+@dataclass(frozen=True, slots=True)
+class NewRecord:
+    """A result that is about to be appended."""
+
+    key: bytes
+    digest: bytes
+    size: int
+    data: bytes | None
+    """Its bytes; None where they lie in a blob."""
+    revoked: tuple[Entry, ...] = ()
+    """What it takes the place of."""
 
 
 class PackWriter:
@@ -43,20 +57,31 @@ class PackWriter:
         whole = self._index.whole and (self._pack is None or self._pack.whole)
         return whole and (self._pack is None or self._pack.size < FULL)
 
-    def append(self, key: bytes, digest: bytes, size: int, data: bytes | None, revoked: list[Entry]) -> int:
-        """Append a result (its bytes, or None for a blob) and revocations; return the mark to ``sync`` to.
+    def append(self, records: Sequence[NewRecord]) -> int:
+        """Append results, all in one write; return the mark to ``sync`` to.
 
         Raises:
-            OSError: nothing was appended.
+            OSError: none of them can be found.
         """
-        offset = 0
-        if data is not None:
+        now = int(time.time())
+        data = bytearray()
+        entries: list[Entry] = []
+        for record in records:
+            kind, offset = Kind.BLOB, 0
+            if record.data is not None:
+                kind, offset = Kind.PACKED, len(data)
+                data += pack_header(record.key, record.digest, record.size) + record.data
+            entries.append(Entry(kind, record.key, record.digest, offset, record.size, now))
+        if data:
             if self._pack is None:
                 self._pack = _AppendedFile(self._packs / (self.stem + PACK))
                 self._new_names = True
-            offset = self._pack.append(pack_header(key, digest, size) + data)
-        kind = Kind.BLOB if data is None else Kind.PACKED
-        return self.append_entries([Entry(kind, key, digest, offset, size, int(time.time())), *revoked])
+            start = self._pack.append(data)
+            entries = [
+                replace(each, offset=start + each.offset) if each.kind == Kind.PACKED else each for each in entries
+            ]
+        revocations = [entry for record in records for entry in record.revoked]
+        return self.append_entries([*entries, *revocations])
 
     def append_entries(self, entries: list[Entry]) -> int:
         """Append index entries alone; return the mark to ``sync`` to.
@@ -106,7 +131,7 @@ class _AppendedFile:
         self.size = 0
         self.whole = True
 
-    def append(self, data: bytes) -> int:
+    def append(self, data: bytes | bytearray) -> int:
         """Append all of ``data`` or nothing; return where it starts."""
         start = self.size
         try:

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from scalable_hpc.cache.declared import check_declaration, check_result
-from scalable_hpc.cache.markers import PathType
+from scalable_hpc.cache.markers import DirType, FileType
 
 if TYPE_CHECKING:
     from scalable_hpc.cache.calls import Caller
@@ -112,7 +112,7 @@ class CacheSpec:
                 raise TypeError(f"cacheable({name}=...): neither an option nor a parameter of {self.name}()")
             check_declaration(declared, f"the parameter {name!r} of {self.name}()")
         check_declaration(self.return_type, f"the result of {self.name}()")
-        if isinstance(self.return_type, type) and issubclass(self.return_type, PathType):
+        if self.return_type is FileType or self.return_type is DirType:
             raise TypeError(
                 f"{self.name}() cannot be declared to return {self.return_type.__name__}: the path would be kept, "
                 "not what lies there; return the content"

@@ -11,13 +11,10 @@ Rule 3: a store that is full, read-only or unreachable raises ``StoreError``; wh
 
 from __future__ import annotations
 
+import contextlib
 import os
-import secrets
-import socket
-import threading
-import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -27,8 +24,9 @@ from blake3 import blake3
 from scalable_hpc.cache.blobs import Blobs
 from scalable_hpc.cache.index import Index, Place
 from scalable_hpc.cache.layout import open_layout
-from scalable_hpc.cache.packs import PackWriter, take_in_news
-from scalable_hpc.cache.records import Entry, Kind, file_id
+from scalable_hpc.cache.packs import NewRecord, take_in_news
+from scalable_hpc.cache.records import Entry
+from scalable_hpc.cache.scribe import Scribe
 from scalable_hpc.cache.serial import loads
 from scalable_hpc.cache.verify import Damaged, RecordReader
 from scalable_hpc.errors import StoreError
@@ -50,15 +48,6 @@ class Staged:
     digest: str
     """BLAKE3 of its bytes (64 hex digits)."""
     size: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Pending:
-    """A result that is written and not yet durable."""
-
-    writer: PackWriter
-    mark: int
-    locator: Locator
 
 
 class Store:
@@ -83,18 +72,14 @@ class Store:
         self._blobs = Blobs(self._layout, durable=self._durable)
         self._index = Index()
         self._closed = False
+        self._looked = False
         self._begin()
         _stores.add(self)
-        self.refresh()
 
     def _begin(self) -> None:
         """Start as a writer that has written nothing yet."""
-        self._lock = threading.RLock()
         self._records = RecordReader(self._layout, self._blobs)
-        self._name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-        self._writers: list[PackWriter] = []
-        self._own: set[str] = set()
-        self._pending: dict[bytes, _Pending] = {}
+        self._scribe = Scribe(self.root, self._layout, self._blobs, self._index, durable=self._durable)
 
     def __enter__(self) -> Store:  # noqa: PYI034 - typing.Self needs Python 3.11
         return self
@@ -103,6 +88,7 @@ class Store:
         self.close()
 
     def __len__(self) -> int:
+        self._look_once()
         return len(self._index)
 
     def lookup(self, key: str, *, fresh: bool = True) -> Locator | None:
@@ -115,8 +101,21 @@ class Store:
         Raises:
             StoreError: the store cannot be read.
         """
-        place = self._first(_raw(key), fresh=fresh)
-        return None if place is None else self._locator(place.entry)
+        return self.lookup_many([key], fresh=fresh)[0]
+
+    def lookup_many(self, keys: Sequence[str], *, fresh: bool = True) -> list[Locator | None]:
+        """Return where the results of several keys lie; at most one look for news serves them all.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        self._look_once()
+        raw_keys = list(map(_raw, keys))
+        places = list(map(self._index.first, raw_keys))
+        if fresh and None in places:
+            self.refresh()
+            places = list(map(self._index.first, raw_keys))
+        return [None if place is None else self._locator(place.entry) for place in places]
 
     def fetch(self, key: str, *, fresh: bool = True) -> Any:
         """Return the result of a key as a value of its own, or ``MISSING``; a damaged copy counts as none.
@@ -138,9 +137,10 @@ class Store:
         Raises:
             StoreError: the store cannot be read.
         """
-        with self._lock:
+        with self._scribe.lock:
             self._check_open()
-            self._trying("read", lambda: take_in_news(self._layout.packs, self._index, self._own))
+            self._trying("read", lambda: take_in_news(self._layout.packs, self._index, self._scribe.stems))
+            self._looked = True
 
     def publish(self, key: str, data: bytes, *, replace: bool = False) -> Locator:
         """Store a result's record under a key and return when it is durable.
@@ -153,15 +153,24 @@ class Store:
         Raises:
             StoreError: it could not be stored.
         """
-        raw_key = _raw(key)
-        if (there := self._sound(raw_key, replace=replace)) is not None:
-            return there
-        if len(data) > SMALL:
-            staged = self.stage(data)
-            digest, small = bytes.fromhex(staged.digest), None
-        else:
-            digest, small = blake3(data).digest(), bytes(data)
-        return self._trying("written", lambda: self._enter(raw_key, digest, len(data), small, replace=replace))
+        return self.publish_many([(key, data)], replace=replace)[0]
+
+    def publish_many(self, results: Sequence[tuple[str, bytes | Staged]], *, replace: bool = False) -> list[Locator]:
+        """Store several results, as ``publish`` and ``publish_staged`` do, with one look, one write and one fsync.
+
+        Raises:
+            StoreError: not all could be stored; those that were will be found.
+        """
+        raw_keys = [_raw(key) for key, _ in results]
+        self.refresh()  # whatever is there already, to stay or to be replaced, must be known
+        there = [None if replace else self._sound(key) for key in raw_keys]
+        new = [
+            self._new_record(key, data)
+            for key, (_, data), locator in zip(raw_keys, results, there, strict=True)
+            if locator is None
+        ]
+        entered = self._trying("written", lambda: self._scribe.enter(new, replace=replace)) if new else {}
+        return [locator or entered[key] for key, locator in zip(raw_keys, there, strict=True)]
 
     def stage(self, data: bytes) -> Staged:
         """Store a large result's bytes alone, durably; ``publish_staged``, here or elsewhere, gives them a key.
@@ -171,7 +180,7 @@ class Store:
         """
         self._check_open()
         digest = blake3(data, max_threads=blake3.AUTO).digest()
-        self._trying("written", lambda: self._blobs.write(digest, data, self._name))
+        self._trying("written", lambda: self._blobs.write(digest, data, self._scribe.name))
         return Staged(digest.hex(), len(data))
 
     def publish_staged(self, key: str, staged: Staged, *, replace: bool = False) -> Locator:
@@ -180,10 +189,7 @@ class Store:
         Raises:
             StoreError: it could not be written down.
         """
-        raw_key, digest = _raw(key), bytes.fromhex(staged.digest)
-        if (there := self._sound(raw_key, replace=replace)) is not None:
-            return there
-        return self._trying("written", lambda: self._enter(raw_key, digest, staged.size, None, replace=replace))
+        return self.publish_many([(key, staged)], replace=replace)[0]
 
     def read(self, locator: Locator) -> bytes | memoryview:
         """Return a result's record, verified.
@@ -198,6 +204,13 @@ class Store:
                 raise Damaged(f"the result {locator.key!r} was changed on its way here")
             return locator.inline
         key = _raw(locator.key)
+        if locator.size > SMALL:
+            # named by its content, so that nobody needs the index to find it
+            with contextlib.suppress(Damaged):
+                blob = self._trying("read", lambda: self._records.read_blob(digest, locator.size))
+                if blob is not None:
+                    return blob
+        self._look_once()
         for look_again in (True, False):
             for place in self._index.places(key):
                 data = self._verified(place) if place.entry.digest == digest else None
@@ -224,33 +237,32 @@ class Store:
             StoreError: it could not be written down.
         """
         self.refresh()
-        with self._lock:
+        with self._scribe.lock:
             places = list(self._index.places(_raw(key)))
         if places:
-            self._trying("written", lambda: self._revoke(places))
+            self._trying("written", lambda: self._scribe.revoke(places, wait=True))
         return bool(places)
 
     def keys(self) -> Iterator[str]:
         """Return every key that has a result, as of the last look at the store."""
+        self._look_once()
         return map(bytes.hex, self._index.keys())
 
     def close(self) -> None:
         """Close every file; what was published stays."""
-        with self._lock:
+        with self._scribe.lock:
             self._closed = True
             self._abandon()
 
     def after_fork(self) -> None:
-        """Become a writer of one's own in a forked child: the parent's files are the parent's alone."""
-        self._lock = threading.RLock()  # the parent's may be held by a thread that was not forked along
+        """Become a writer of one's own in a forked child: the parent's files, and perhaps locks, are the parent's."""
         self._abandon()
 
     def _abandon(self) -> None:
-        writers, records = self._writers, self._records
+        scribe, records = self._scribe, self._records
         self._begin()
         records.close()
-        for writer in writers:
-            writer.close()
+        scribe.close()
 
     @property
     def closed(self) -> bool:
@@ -268,7 +280,13 @@ class Store:
             hint = "free space there, or set SCALABLE_HPC_CACHE_DIR to another directory" if what == "written" else None
             raise StoreError(f"the result store {self.root!r} cannot be {what}: {err}", hint=hint) from err
 
+    def _look_once(self) -> None:
+        """Read the index when it is first needed: who only stages and reads large results never does."""
+        if not self._looked:
+            self.refresh()
+
     def _first(self, key: bytes, *, fresh: bool) -> Place | None:
+        self._look_once()
         place = self._index.first(key)
         if place is None and fresh:
             self.refresh()
@@ -278,16 +296,20 @@ class Store:
     def _locator(self, entry: Entry, inline: bytes | None = None) -> Locator:
         return Locator(self.root, entry.key.hex(), entry.digest.hex(), entry.size, inline)
 
-    def _sound(self, key: bytes, *, replace: bool) -> Locator | None:
-        """Return the result that a publisher is to get instead: one that is there, can be read, and is to stay."""
-        if replace:
-            self.refresh()  # what is to be replaced must be known
-            return None
-        while (place := self._first(key, fresh=True)) is not None:
+    def _sound(self, key: bytes) -> Locator | None:
+        """Return the result of a key if there is one and it can be read: it is about to be relied on."""
+        while (place := self._index.first(key)) is not None:
             data = self._verified(place)
             if data is not None:
                 return self._locator(place.entry, bytes(data) if place.entry.size <= SMALL else None)
         return None
+
+    def _new_record(self, key: bytes, data: bytes | Staged) -> NewRecord:
+        if isinstance(data, Staged):
+            return NewRecord(key, bytes.fromhex(data.digest), data.size, None)
+        if len(data) > SMALL:
+            return self._new_record(key, self.stage(data))
+        return NewRecord(key, blake3(data).digest(), len(data), bytes(data))
 
     def _verified(self, place: Place) -> bytes | memoryview | None:
         """Return a record if it is what was stored; else see to it that it is not met again."""
@@ -297,58 +319,14 @@ class Store:
             data = None
             self._take_back(place)
         if data is None:
-            with self._lock:
+            with self._scribe.lock:
                 self._index.drop(place)
         return data
 
     def _take_back(self, place: Place) -> None:
-        try:
-            with self._lock:
-                self._writer().append_entries([_revocation(place)])
-        except (OSError, StoreError):
-            pass  # a store that cannot be written to: every reader finds out for itself
-
-    def _enter(self, key: bytes, digest: bytes, size: int, data: bytes | None, *, replace: bool) -> Locator:
-        with self._lock:
-            old = list(self._index.places(key))
-            if old and not replace:
-                return self._locator(old[0].entry)  # another thread was quicker, after we had looked
-            pending = None if replace else self._pending.get(key)
-            if pending is None:
-                writer = self._writer()
-                mark = writer.append(key, digest, size, data, [_revocation(place) for place in old])
-                pending = _Pending(writer, mark, Locator(self.root, key.hex(), digest.hex(), size, data))
-                self._pending[key] = pending
-        try:
-            self._settle(pending.writer, pending.mark)
-        finally:
-            with self._lock:
-                if self._pending.get(key) is pending:
-                    del self._pending[key]
-        return pending.locator
-
-    def _revoke(self, places: list[Place]) -> None:
-        with self._lock:
-            writer = self._writer()
-            mark = writer.append_entries([_revocation(place) for place in places])
-        self._settle(writer, mark)
-
-    def _settle(self, writer: PackWriter, mark: int) -> None:
-        """Wait until what was appended is durable, then let it be found."""
-        writer.sync(mark)
-        with self._lock:
-            self._index.feed(writer.stem, writer.entries_after(self._index.known(writer.stem)))
-
-    def _writer(self) -> PackWriter:
-        self._check_open()
-        if not self._writers:
-            self._blobs.sweep(time.time())
-        if not self._writers or not self._writers[-1].usable:
-            # an old one stays open: other threads may still be waiting for its files
-            stem = f"{self._name}-{len(self._writers)}"
-            self._own.add(stem)
-            self._writers.append(PackWriter(self._layout.packs, stem, durable=self._durable))
-        return self._writers[-1]
+        # in a store that cannot be written to, every reader finds out for itself
+        with contextlib.suppress(OSError):
+            self._scribe.revoke([place], wait=False)
 
 
 def _raw(key: str) -> bytes:
@@ -356,10 +334,6 @@ def _raw(key: str) -> bytes:
     if len(raw) != 32:  # noqa: PLR2004 - 256 bits
         raise ValueError(f"a key has 64 hex digits: {key!r}")
     return raw
-
-
-def _revocation(place: Place) -> Entry:
-    return Entry(Kind.REVOKED, place.entry.key, file_id(place.stem), place.ordinal, 0, int(time.time()))
 
 
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()

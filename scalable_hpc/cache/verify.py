@@ -41,27 +41,36 @@ class RecordReader:
             OSError: they cannot be read.
         """
         entry = place.entry
+        if entry.kind == Kind.BLOB:
+            return self.read_blob(entry.digest, entry.size)
         try:
-            if entry.kind == Kind.BLOB:
-                return self._read_blob(entry)
             return self._read_packed(place.stem, entry)
         except (FileNotFoundError, PermissionError):
             return None
 
-    def close(self) -> None:
-        """Close every file."""
-        self._packs.close()
+    def read_blob(self, digest: bytes, size: int) -> memoryview | None:
+        """Return a blob's bytes; None where it is not (all) there.
 
-    def _read_blob(self, entry: Entry) -> memoryview | None:
-        data = self._blobs.read(entry.digest, entry.size)
-        if len(data) != entry.size:
+        Raises:
+            Damaged: they are not what was stored; they lie in quarantine now.
+            OSError: they cannot be read.
+        """
+        try:
+            data = self._blobs.read(digest, size)
+        except (FileNotFoundError, PermissionError):
             return None
-        if blake3(data, max_threads=blake3.AUTO).digest() == entry.digest:
+        if len(data) != size:
+            return None
+        if blake3(data, max_threads=blake3.AUTO).digest() == digest:
             return data
         # a store that cannot be written to stays as it is; every reader finds out for itself
         with contextlib.suppress(OSError):
-            self._blobs.condemn(entry.digest)
-        raise Damaged(f"the blob {entry.digest.hex()!r} does not have the content that its name says")
+            self._blobs.condemn(digest)
+        raise Damaged(f"the blob {digest.hex()!r} does not have the content that its name says")
+
+    def close(self) -> None:
+        """Close every file."""
+        self._packs.close()
 
     def _read_packed(self, stem: str, entry: Entry) -> bytes | None:
         header, data = self._packs.read(stem, entry)

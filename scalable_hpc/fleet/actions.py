@@ -86,6 +86,11 @@ class Actions:
         self._closes[name] = _Close(self._clock.now())
         self._start(self._closing, name, self._close(known, because), f"closing {name}")
 
+    def cancel_stray(self, name: str, job_id: str, because: str) -> None:
+        """Cancel the job of an allocation that is over for us, and so for the allocator: by its id."""
+        self._opened.discard(name)
+        self._start(self._closing, name, self._close_by_id(name, job_id, because), f"cancelling stray {name}")
+
     def forget(self, name: str, because: str) -> None:
         """Let the allocator drop what it holds of an allocation that has ended; unless that is under way."""
         if self._closes.pop(name, None) is None and name not in self._closing:
@@ -141,10 +146,16 @@ class Actions:
             self._outcome.opened(name, task.result())
 
     async def _close(self, known: Known, because: str) -> None:
-        await self._allocator.close(known.view.name, because)
-        if known.view.name not in self._opened and known.view.job_id is not None:
+        name, job_id = known.view.name, known.view.job_id
+        if name in self._opened or job_id is None:
+            await self._allocator.close(name, because)
+        else:
             # The allocator never learned its job id (a lost answer, a driver before us), so it cannot cancel it.
-            await self._cancel([known.view.job_id])
+            await self._close_by_id(name, job_id, because)
+
+    async def _close_by_id(self, name: str, job_id: str, because: str) -> None:
+        await self._allocator.close(name, because)
+        await self._cancel([job_id])
 
     async def _cancel(self, job_ids: list[str]) -> None:
         try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 
 from scalable_hpc.errors import BatchSilent
@@ -168,7 +167,7 @@ class Helm:
         else:
             words = f"a worker of {name} came after it had ended ({known.ending.raw}): its job is cancelled"
             self.note("stray", words)
-            self.actions.close(replace(known, view=replace(known.view, job_id=hello.job_id)), words)
+            self.actions.cancel_stray(name, hello.job_id, words)
 
     def _look_for_lost(self, answer: Answer, now: float) -> None:
         """Match jobs of the run to submissions whose answer was lost; give up those that never show."""

@@ -20,7 +20,6 @@ class Explanations:
 
     def __init__(self) -> None:
         self._awaiting: dict[str, list[AttemptFailed]] = {}
-        self._endings: dict[str, JobEnding] = {}
 
     def await_word(self, failed: AttemptFailed) -> None:
         """Note an attempt that an allocation's end may explain."""
@@ -32,13 +31,8 @@ class Explanations:
         ):
             self._awaiting.setdefault(failed.allocation, []).append(failed)
 
-    def ending(self, allocation: str) -> JobEnding | None:
-        """Return how an allocation ended, once that was said."""
-        return self._endings.get(allocation)
-
     def explain(self, allocation: str, ending: JobEnding, now: float) -> list[AttemptExplained]:
         """Take the batch system's word and return what it explains."""
-        self._endings[allocation] = ending
         if ending.reason is ExitReason.UNKNOWN:
             return []
         ended_at = now if ending.ended_at is None else ending.ended_at

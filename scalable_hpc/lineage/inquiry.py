@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from scalable_hpc.errors import ScalableError
-from scalable_hpc.lineage.ports import AllocationWord, Clock, Flight, FlightRecord
+from scalable_hpc.lineage.ports import AllocationWord, Flight, FlightRecord, Ports
 from scalable_hpc.lineage.roster import Worker
 from scalable_hpc.model.allocations import ExitReason, JobEnding
+from scalable_hpc.model.messages import AttemptEnded
 from scalable_hpc.model.tasks import AttemptId, Ending, Evidence
 
 logger = logging.getLogger(__name__)
@@ -38,45 +39,88 @@ class Departure:
     """How its allocation ended, when that is known already."""
 
 
-async def inquire(departure: Departure, flight: Flight, word: AllocationWord, clock: Clock) -> list[Evidence]:
+class Inquiries:
+    """Inquiries under way, beside the keeper's turns; evidence is delivered as if a worker had sent it."""
+
+    def __init__(self, ports: Ports, deliver: Callable[[AttemptEnded], None]) -> None:
+        self._ports = ports
+        self._deliver = deliver
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._endings: dict[str, JobEnding] = {}
+
+    def allocation_ended(self, name: str, ending: JobEnding) -> None:
+        """Hear how an allocation ended: nobody needs to be asked about it any more."""
+        self._endings[name] = ending
+
+    def begin(self, departure: Departure) -> None:
+        """Find out what became of the attempts of a worker that is gone; on the loop."""
+        inquiry = asyncio.ensure_future(self._inquire(departure))
+        self._under_way.add(inquiry)
+        inquiry.add_done_callback(self._under_way.discard)
+
+    async def call_off(self) -> None:
+        """End all inquiries; what they were about stays open."""
+        for inquiry in self._under_way:
+            inquiry.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    async def _inquire(self, departure: Departure) -> None:
+        try:
+            found = await inquire(departure, self._ports.flight, self._word)
+        except Exception:  # whatever a port raised: attempts that nobody speaks of again would be lost
+            logger.exception("Nothing could be found out about worker %s", departure.worker.address)
+            found = evidence_of(departure, None, None, "")
+        for evidence in found:
+            self._deliver(AttemptEnded(evidence))
+
+    async def _word(self, allocation: str) -> tuple[ExitReason | None, str]:
+        ending = self._endings.get(allocation)
+        if ending is not None:
+            return ending.reason, ending.raw
+        return await self._ports.allocation_word(allocation)
+
+
+async def inquire(departure: Departure, flight: Flight, word: AllocationWord) -> list[Evidence]:
     """Return evidence for every attempt that the worker had in hand."""
-    worker = departure.worker
-    attempts = [attempt for load in worker.loads.values() for attempt in load.attempts]
-    if not attempts:
+    if not departure.worker.loads:
         return []
-    record, (reason, raw) = await asyncio.gather(_read(worker.recorder, flight), _ask(departure, word, clock))
-    return list(_evidence(departure, attempts, record, reason, raw))
+    recorder = departure.worker.recorder
+    record, (reason, raw) = await asyncio.gather(_read(recorder, flight), _ask(departure, word))
+    return evidence_of(departure, record, reason, raw)
+
+
+def evidence_of(
+    departure: Departure, record: FlightRecord | None, reason: ExitReason | None, raw: str
+) -> list[Evidence]:
+    """Return evidence for every attempt that the worker had in hand, from what was found out."""
+    attempts = [attempt for load in departure.worker.loads.values() for attempt in load.attempts]
+    return [_evidence(departure, attempt, record, reason, raw) for attempt in sorted(attempts, key=str)]
 
 
 def _evidence(
-    departure: Departure,
-    attempts: Iterable[AttemptId],
-    record: FlightRecord | None,
-    reason: ExitReason | None,
-    raw: str,
-) -> Iterable[Evidence]:
+    departure: Departure, attempt: AttemptId, record: FlightRecord | None, reason: ExitReason | None, raw: str
+) -> Evidence:
     worker = departure.worker
-    for attempt in attempts:
-        started_at = None if record is None else record.running.get(attempt)
-        is_known = record is None or started_at is not None or attempt in record.ended
-        ran_s = None
-        if record is not None and started_at is not None:
-            ran_s = max(0.0, min(record.last_at, departure.at) - started_at)
-        yield Evidence(
-            attempt,
-            Ending.WORKER_LOST if is_known else Ending.NEVER_STARTED,
-            departure.at,
-            worker=worker.address,
-            allocation=worker.allocation,
-            node=worker.node,
-            ran_s=ran_s,
-            peak_memory=None if record is None else record.memory.get(attempt),
-            time_left_s=None if worker.deadline is None else worker.deadline - departure.at,
-            allocation_reason=None if reason is None else reason.value,
-            allocation_raw=raw or None,
-            expected=departure.expected,
-            log_tail=departure.because,
-        )
+    started_at = None if record is None else record.running.get(attempt)
+    is_known = record is None or started_at is not None or attempt in record.ended
+    ran_s = None
+    if record is not None and started_at is not None:
+        ran_s = max(0.0, min(record.last_at, departure.at) - started_at)
+    return Evidence(
+        attempt,
+        Ending.WORKER_LOST if is_known else Ending.NEVER_STARTED,
+        departure.at,
+        worker=worker.address,
+        allocation=worker.allocation,
+        node=worker.node,
+        ran_s=ran_s,
+        peak_memory=None if record is None else record.memory.get(attempt),
+        time_left_s=None if worker.deadline is None else worker.deadline - departure.at,
+        allocation_reason=None if reason is None else reason.value,
+        allocation_raw=raw or None,
+        expected=departure.expected,
+        log_tail=departure.because,
+    )
 
 
 async def _read(path: str, flight: Flight) -> FlightRecord | None:
@@ -89,11 +133,12 @@ async def _read(path: str, flight: Flight) -> FlightRecord | None:
         return None
 
 
-async def _ask(departure: Departure, word: AllocationWord, clock: Clock) -> tuple[ExitReason | None, str]:
+async def _ask(departure: Departure, word: AllocationWord) -> tuple[ExitReason | None, str]:
     if departure.ending is not None:
         return departure.ending.reason, departure.ending.raw
     if departure.expected:
         return None, departure.because
+    clock = asyncio.get_running_loop().time
     until = clock() + PATIENCE_S
     while True:
         try:

@@ -6,14 +6,14 @@ Rule 1: runs within a turn, on the loop; nothing blocks, and nothing is acted on
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scalable_hpc.errors import ScalableError
 from scalable_hpc.lineage import rulings
 from scalable_hpc.lineage.explanations import Explanations
 from scalable_hpc.lineage.inbox import Cancellation, Command, Hits, OnDone, Submission, Surrender
-from scalable_hpc.lineage.inquiry import Departure
+from scalable_hpc.lineage.inquiry import Departure, Inquiries
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.outcome import Outcome, same_error
 from scalable_hpc.lineage.parcels import Parcels
@@ -55,18 +55,18 @@ class Intake:
         payloads: PayloadPack,
         parcels: Parcels,
         rng: random.Random,
-        on_departure: Callable[[Departure], None],
+        inquiries: Inquiries,
     ) -> None:
         self._ledger = ledger
         self._roster = roster
         self._payloads = payloads
         self._parcels = parcels
         self._rng = rng
-        self._on_departure = on_departure
+        self._inquiries = inquiries
         self._surrender: ScalableError | None = None
         self.listeners: dict[str, OnDone] = {}
         """Who waits for which task."""
-        self.explanations = Explanations()
+        self._explanations = Explanations()
 
     def take_command(self, command: Command, turn: Turn) -> None:
         """Carry out what another thread wants."""
@@ -104,7 +104,7 @@ class Intake:
         turn.tell(events, Told(exception=raised))
         for event in events:
             if isinstance(event, AttemptFailed):
-                self.explanations.await_word(event)
+                self._explanations.await_word(event)
 
     def pop_listeners(self) -> Iterator[tuple[str, OnDone]]:
         """Yield everybody who still waits, with the task they wait for, and forget them."""
@@ -174,11 +174,12 @@ class Intake:
         worker = self._roster.remove(address)
         if worker is not None:
             turn.releases.extend(worker.loads)
-            self._on_departure(Departure(worker, at, expected, because, ending))
+            self._inquiries.begin(Departure(worker, at, expected, because, ending))
 
     def _end_allocation(self, over: AllocationOver, turn: Turn) -> None:
         """Workers of an allocation that ended are gone, whether or not their connections have noticed."""
-        turn.tell(self.explanations.explain(over.name, over.ending, turn.now))
+        self._inquiries.allocation_ended(over.name, over.ending)
+        turn.tell(self._explanations.explain(over.name, over.ending, turn.now))
         at = turn.now if over.ending.ended_at is None else min(turn.now, over.ending.ended_at)
         for worker in self._roster.of_allocation(over.name):
             self._lose(worker.address, at, turn, "its allocation ended", expected=False, ending=over.ending)

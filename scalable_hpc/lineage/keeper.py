@@ -20,7 +20,7 @@ from scalable_hpc.errors import JournalError, RunDirectoryError, ScalableError
 from scalable_hpc.lineage.census import Progress, demand_of, progress_of
 from scalable_hpc.lineage.files import RunFiles
 from scalable_hpc.lineage.inbox import Cancellation, Command, Hits, Inbox, OnDone, Submission, Surrender
-from scalable_hpc.lineage.inquiry import Departure, inquire
+from scalable_hpc.lineage.inquiry import Inquiries
 from scalable_hpc.lineage.intake import AllocationOver, Intake, Message
 from scalable_hpc.lineage.lanes import LaneKey
 from scalable_hpc.lineage.lease import BEAT_S
@@ -34,7 +34,7 @@ from scalable_hpc.lineage.record import TaskState
 from scalable_hpc.lineage.roster import Roster
 from scalable_hpc.lineage.turn import Turn, tell_outcome
 from scalable_hpc.lineage.window import WindowRules
-from scalable_hpc.model.allocations import ExitReason, JobEnding
+from scalable_hpc.model.allocations import JobEnding
 from scalable_hpc.model.events import Event, RunClosed
 from scalable_hpc.model.fleet import Demand
 from scalable_hpc.model.messages import AttemptEnded, Upward
@@ -79,15 +79,13 @@ class Keeper:
         self._ledger = Ledger() if ledger is None else ledger
         self._roster = Roster()
         self._parcels = Parcels(self._ledger, files.payloads, ports.results, stores)
-        self._intake = Intake(
-            self._ledger, self._roster, files.payloads, self._parcels, ports.rng, self._send_for_evidence
-        )
+        self._inquiries = Inquiries(ports, self.receive)
+        self._intake = Intake(self._ledger, self._roster, files.payloads, self._parcels, ports.rng, self._inquiries)
         self._outgoing = Outgoing(
             self._ledger, self._roster, self._parcels, ports.transport, tuple(offers), rules or WindowRules()
         )
         self._inbox = Inbox()
         self._messages: deque[Message] = deque()
-        self._inquiries: set[asyncio.Task[None]] = set()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="keeper")
         self._turn: Turn | None = None
         self._broken: BaseException | None = None
@@ -198,17 +196,15 @@ class Keeper:
         if self._closing:
             return
         self._closing = True
-        left = self._inbox.close()
+        left = deque(self._inbox.close())
         self._inbox.ring()
         if self._ended is not None:
             await self._ended.wait()
-        for inquiry in self._inquiries:
-            inquiry.cancel()
-        await asyncio.gather(*self._inquiries, return_exceptions=True)
+        await self._inquiries.call_off()
         loop = asyncio.get_running_loop()
         try:
             if self._broken is None:
-                await self._take_turn(place=False)
+                await self._take_last_turn(left.popleft() for _ in range(len(left)))
                 self._files.journal.append(RunClosed(self._ports.clock(), because))
             await loop.run_in_executor(self._threads, self._files.close)
         except RunDirectoryError:
@@ -228,18 +224,26 @@ class Keeper:
         self._turn = Turn(self._ledger, self._files.journal, self._intake.listeners, self._ports.clock())
         return self._turn
 
-    async def _take_turn(self, *, place: bool = True) -> None:
+    async def _take_turn(self) -> None:
         turn = self._begin_turn()
-        for command in self._inbox.take(COMMANDS_PER_TURN):
-            self._intake.take_command(command, turn)
-        for _ in range(min(MESSAGES_PER_TURN, len(self._messages))):
-            self._intake.take_message(self._messages.popleft(), turn)
-        if self._messages:
-            self._inbox.ring()
+        self._take_in(turn, self._inbox.take(COMMANDS_PER_TURN), MESSAGES_PER_TURN)
         self._ledger.release_due(turn.now)
-        if place and await self._outgoing.choose(turn, self._threads):
+        may_place_more = await self._outgoing.choose(turn, self._threads)
+        if may_place_more or self._messages:
             self._inbox.ring()
         await self._end_turn(turn)
+
+    async def _take_last_turn(self, left: Iterable[Command]) -> None:
+        """Take in everything that came before the end, and place nothing."""
+        turn = self._begin_turn()
+        self._take_in(turn, left, len(self._messages))
+        await self._end_turn(turn)
+
+    def _take_in(self, turn: Turn, commands: Iterable[Command], messages: int) -> None:
+        for command in commands:
+            self._intake.take_command(command, turn)
+        for _ in range(min(messages, len(self._messages))):
+            self._intake.take_message(self._messages.popleft(), turn)
 
     async def _end_turn(self, turn: Turn) -> None:
         """Bring the turn to disk, then act on it."""
@@ -268,22 +272,6 @@ class Keeper:
 
     def _is_beat_due(self, now: float) -> bool:
         return self._files.lease is not None and now - self._beaten_at >= BEAT_S
-
-    def _send_for_evidence(self, departure: Departure) -> None:
-        """Find out, beside the turns, what became of the attempts of a worker that is gone."""
-        inquiry = asyncio.ensure_future(self._inquire(departure))
-        self._inquiries.add(inquiry)
-        inquiry.add_done_callback(self._inquiries.discard)
-
-    async def _inquire(self, departure: Departure) -> None:
-        for evidence in await inquire(departure, self._ports.flight, self._word, self._ports.clock):
-            self.receive(AttemptEnded(evidence))
-
-    async def _word(self, allocation: str) -> tuple[ExitReason | None, str]:
-        ending = self._intake.explanations.ending(allocation)
-        if ending is not None:
-            return ending.reason, ending.raw
-        return await self._ports.allocation_word(allocation)
 
     def _break_off(self, error: Exception) -> None:
         """Tell everybody that the keeper cannot go on; nothing is journaled any more."""

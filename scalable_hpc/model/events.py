@@ -92,6 +92,8 @@ class ReceiptTaken:
     node: str
     allocation: str
     reused: bool = False
+    cold: bool = False
+    """The slot ran this function for the first time."""
     late: bool = False
     """The attempt had been given up, or another one had delivered before: kept for the record, changes nothing."""
 

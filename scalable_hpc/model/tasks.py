@@ -58,6 +58,8 @@ class Receipt:
     allocation: str
     reused: bool = False
     """The result was found in the store; nothing was computed."""
+    cold: bool = False
+    """The slot ran this function for the first time: what it imports is part of its run time."""
 
 
 class Ending(Enum):

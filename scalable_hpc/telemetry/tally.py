@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from scalable_hpc.model.allocations import AllocationState
+from scalable_hpc.model.allocations import AllocationState, ExitReason
 from scalable_hpc.model.events import (
     AllocationChanged,
     AttemptExplained,
@@ -95,12 +95,12 @@ class Tally:
             self._add_task(event)
 
     def reason_of(self, failed: AttemptFailed) -> str:
-        """Why the allocation under an attempt ended, as far as anybody said: then, later, or of the allocation."""
-        said = self._explained.get((failed.task_id, failed.attempt)) or failed.allocation_reason
-        if said is None and failed.ending in (Ending.WORKER_LOST.value, Ending.NEVER_STARTED.value):
-            allocation = self.allocations.get(failed.allocation or "")
-            said = allocation.last.reason if allocation is not None else None
-        return said or ""
+        """Why the allocation under an attempt ended, as far as anybody said, then or later.
+
+        One that ended well explains no attempt that was lost on it before.
+        """
+        said = self._explained.get((failed.task_id, failed.attempt)) or failed.allocation_reason or ""
+        return "" if said == ExitReason.COMPLETED.value else said
 
     def _add_run(self, event: RunOpened | RunClosed) -> None:
         if isinstance(event, RunClosed):

@@ -124,11 +124,12 @@ def _notes(report: RunReport) -> str:
 
 def _failure(number: int, failure: Failure) -> str:
     kind = failure.error_type.rsplit(".", 1)[-1]
-    place = " ".join(part for part in (failure.worker, f"({failure.node})" if failure.node else "") if part)
+    worker = failure.allocation or failure.worker  # a worker bears its allocation's name; its address says little
+    place = " ".join(part for part in (worker, f"({failure.node})" if failure.node else "") if part)
     fast = " (fast fail — permanent error)" if failure.verdict == _PERMANENT and not failure.retries else ""
     lines = [f"{number}. {failure.label}", f"   Error: {kind} — {failure.error}"]
     if place:
-        lines.append(f"   Worker: {place}{f', allocation {failure.allocation}' if failure.allocation else ''}")
+        lines.append(f"   Worker: {place}")
     if failure.ran_s is not None:
         lines.append(f"   Duration before failure: {_seconds(failure.ran_s)}{fast}")
     if failure.retries:

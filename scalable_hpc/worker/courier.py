@@ -52,8 +52,8 @@ class Courier:
         self._unreported: set[AttemptId] = set()
         self._running: dict[str, Running] = {}
         """By the token of the slot."""
-        self._leases: set[str] = set()
-        """Tokens of the slots that are lent."""
+        self._leases: dict[str, Lease] = {}
+        """By the token of the slot; another bundle's as soon as it has been freed."""
         self._cancelled: OrderedDict[AttemptId, None] = OrderedDict()
         """Those that were answered when they were cancelled: nothing more is said about them."""
         self._draining: str | None = None
@@ -159,9 +159,9 @@ class Courier:
     def free(self, lease: Lease) -> None:
         """Give a lease back, unless it was before."""
         with self._lock:
-            if lease.slot.token not in self._leases:
+            if self._leases.get(lease.slot.token) is not lease:
                 return
-            self._leases.discard(lease.slot.token)
+            del self._leases[lease.slot.token]
             self._running.pop(lease.slot.token, None)
         self._record_death(lease.slot)
         self._pool.give_back(lease)
@@ -203,13 +203,13 @@ class Courier:
             self.account([outcomes.never_started(one, because, at=at, expected=True) for one in left])
             return
         with self._lock:
-            self._leases.add(lease.slot.token)
+            self._leases[lease.slot.token] = lease
         try:
             wanted = self._wanted(envelopes)
             if wanted:
                 Trip(lease, wanted, self._pool, self).make()
         except BaseException:
-            if lease.slot.token in self._leases:
+            if self._leases.get(lease.slot.token) is lease:
                 # It may be in the middle of the order: what it says later must not be taken for another's.
                 self._pool.kill(lease.slot, Doom("", Ending.SLOT_DIED, "the courier failed"))
                 self._pool.exit_of(lease.slot)

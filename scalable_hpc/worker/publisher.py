@@ -32,31 +32,32 @@ class Publisher:
         Raises:
             StoreError: a store cannot be read.
         """
+        by_store: dict[str, list[Envelope]] = {}
+        for envelope in envelopes:
+            if not envelope.refresh:
+                by_store.setdefault(envelope.store, []).append(envelope)
         found = {}
-        askable = [envelope for envelope in envelopes if not envelope.refresh]
-        for root in {envelope.store for envelope in askable}:
-            store, is_fresh = self._store(root), True
-            for envelope in askable:
-                if envelope.store == root:
-                    locator = store.lookup(envelope.key, fresh=is_fresh)
-                    is_fresh = is_fresh and locator is not None  # one look at what others have published is enough
-                    if locator is not None:
-                        found[envelope.attempt] = locator
+        for root, together in by_store.items():
+            places = self._store(root).lookup_many([envelope.key for envelope in together])
+            found.update({one.attempt: place for one, place in zip(together, places, strict=True) if place is not None})
         return found
 
     def publish(self, results: Sequence[Result]) -> dict[AttemptId, Locator | Exception]:
         """Publish; for what cannot be stored, the exception stands in the place of the locator."""
-        return {envelope.attempt: self._publish_one(envelope, result) for envelope, result in results}
-
-    def _publish_one(self, envelope: Envelope, result: bytes | Staged) -> Locator | Exception:
-        try:
-            store = self._store(envelope.store)
-            if isinstance(result, Staged):
-                return store.publish_staged(envelope.key, result, replace=envelope.refresh)
-            return store.publish(envelope.key, result, replace=envelope.refresh)
-        except Exception as error:
-            logger.exception("The result of %s could not be stored in %s", envelope.attempt, envelope.store)
-            return error
+        alike: dict[tuple[str, bool], list[Result]] = {}
+        for envelope, result in results:
+            alike.setdefault((envelope.store, envelope.refresh), []).append((envelope, result))
+        places: dict[AttemptId, Locator | Exception] = {}
+        for (root, refresh), together in alike.items():
+            attempts = [envelope.attempt for envelope, _ in together]
+            items = [(envelope.key, result) for envelope, result in together]
+            try:
+                locators = self._store(root).publish_many(items, replace=refresh)
+                places.update(zip(attempts, locators, strict=True))
+            except Exception as error:
+                logger.exception("%d results could not be stored in %s", len(attempts), root)
+                places.update(dict.fromkeys(attempts, error))
+        return places
 
     def _store(self, root: str) -> Store:
         with self._lock:

@@ -65,7 +65,8 @@ def test_that_the_python_of_a_page_runs_with_the_manifest_of_that_page(page, liv
 
     assert lived.script.returncode == 0, lived.script.stdout
     printed = as_a_page_shows_it(lived.script.stdout, lived.directory)
-    missing = [text for text in page.outputs if not re.search(pattern_of(text), printed)]
+    shown = [as_a_page_shows_it(text, lived.directory) for text in page.outputs]
+    missing = [text for text in shown if not re.search(pattern_of(text), printed)]
     assert missing == [], printed
 
 

@@ -35,7 +35,7 @@ def test_that_every_aspect_of_a_frame_counts():
     base = frame()
     typed = base.astype({"a": "int32"})
     family = [
-        base, typed, base.astype({"a": float}), base.astype({"a": object}), base.astype({"c": object}),
+        base, typed, base.astype({"a": float}), base.astype({"a": object}), base.astype({"c": "string"}),
         base.astype({"c": "category"}), base.astype({"a": "Int64"}), base.rename(columns={"a": "A"}), base[["b", "a",
         "c", "d"]],
         base.set_index("a"), base.set_index(["a", "d"]), base.set_axis([5, 6, 7]), base.set_axis([0, 1, 2]),

@@ -132,25 +132,25 @@ class ClusterLife(RuleBasedStateMachine):
 
 TestClusterLife = ClusterLife.TestCase
 TestClusterLife.settings = settings(
-    max_examples=80, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
 
 def test_that_a_year_of_a_busy_cluster_leaves_nothing_behind():
-    """A year in hours: work keeps coming, one job in fifty dies each hour, the queue swings between none and a day."""
+    """Work keeps coming, one job in twenty dies every two hours, the queue swings between none and a day."""
     chance = random.Random(2026)
     world = World(
         Limits("cpu", maximum=6, slots_per_node=4, walltime_s=6 * 3600, margin_s=60.0), need_s=3000.0, runtime_s=3000.0
     )
-    for hour in range(24 * 365):
+    for hour in range(0, 24 * 365, 2):
         if hour % 24 == 0:
             world.add_tasks(chance.randrange(300))
             world.queue_wait_s = chance.choice([0.0, 600.0, 86_400.0])
         world.is_silent = chance.random() < 0.02
         for job in world.open_jobs():
-            if chance.random() < 0.02:
+            if chance.random() < 0.05:
                 world.end_job(job, chance.choice(REASONS))
-        world.tick(3600.0)
+        world.tick(7200.0)
     world.check_always()
     world.queue_wait_s, world.is_silent = 0.0, False
     for _ in range(3000):

@@ -193,7 +193,7 @@ async def test_that_a_lost_worker_is_asked_after_at_once_though_the_controller_i
         await fleet.want(4)
         fleet.batch.query_takes_s = 4.0
         await fleet.go_live("a0001", "1")
-        await fleet.clock.wind(30.0)
+        await fleet.clock.wind(36.0)
         before = len(fleet.batch.asked_at)
         fleet.lose("a0001")
         await fleet.clock.wind(1.0)
@@ -389,6 +389,19 @@ async def test_that_a_cancel_that_is_not_obeyed_is_repeated():
 
 
 @on_the_loop
+async def test_that_a_job_in_its_teardown_is_not_cancelled_again():
+    """COMPLETING takes its time, KillWait for instance: asking again would not shorten it."""
+    async with Harness(maximum=1) as fleet:
+        await fleet.want(4)
+        fleet.batch.obeys = False
+        await fleet.want(0)
+        fleet.batch.say("1", JobState.ENDING, "COMPLETING")
+        await fleet.clock.wind(60.0)
+
+    assert fleet.batch.cancelled == []
+
+
+@on_the_loop
 async def test_that_word_is_had_as_soon_as_the_batch_system_knows():
     """Asked why its worker went, it asks until the answer is there."""
     async with Harness(maximum=1) as fleet:
@@ -552,7 +565,7 @@ async def test_that_an_allocation_of_a_driver_before_us_is_taken_in():
 
         assert (adopted, fleet.names()) == (["a0007"], [])
     assert ("1",) in fleet.batch.cancelled
-    assert "adopted" in fleet.notes()
+    assert fleet.notes() == ["adopted"]
 
 
 @on_the_loop

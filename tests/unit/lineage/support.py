@@ -11,6 +11,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from scalable_hpc.errors import RunDirectoryError
 from scalable_hpc.lineage.files import RunFiles
 from scalable_hpc.lineage.journal import Journal, read_events
 from scalable_hpc.lineage.keeper import Keeper
@@ -224,6 +225,10 @@ class Clock:
         return self.now
 
 
+def no_recorder(path: str) -> FakeFlight:
+    raise RunDirectoryError(f"cannot read {path!r}")
+
+
 async def no_word(_: str) -> tuple[ExitReason | None, str]:
     return None, "no answer"
 
@@ -272,7 +277,7 @@ class Stage:
 async def stage(
     run_dir: Path,
     *,
-    flight: Callable[[str], FakeFlight] | None = None,
+    flight: Callable[[str], FakeFlight] = no_recorder,
     word: Callable[[str], Awaitable[tuple[ExitReason | None, str]]] = no_word,
     ledger: Ledger | None = None,
     store: FakeStore | None = None,
@@ -286,7 +291,7 @@ async def stage(
     opened = journal(run_dir / "journal.jsonl", "r", each=ledger.apply, fsync=False)
     files = RunFiles(opened, PayloadPack(run_dir / "payloads.pack", fsync=False))
     transport, store = FakeTransport(), store or FakeStore()
-    ports = Ports(transport, store, flight or FakeFlight(), word, clock, random.Random(1))
+    ports = Ports(transport, store, flight, word, clock, random.Random(1))
     keeper = Keeper(files, ports, ledger=ledger, **options)  # type: ignore[arg-type]
     made = Stage(keeper, transport, store, clock, run_dir)
     made.running = asyncio.create_task(keeper.run())

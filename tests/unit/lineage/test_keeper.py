@@ -526,11 +526,13 @@ async def test_that_close_cancels_futures_and_keeps_tasks_open(tmp_path):
         s.keeper.receive(hello(slots=1))
         s.submit(spec("t1"), spec("t2"))
         await s.transport.until_sent(1)
-        await s.keeper.close("the user left")
         s.submit(spec("t3"))
+        await s.keeper.close("the user left")
+        s.submit(spec("t4"))
 
-        assert [(await s.outcome(name)).cancelled for name in ("t1", "t2", "t3")] == [True, True, True]
+        assert [(await s.outcome(name)).cancelled for name in ("t1", "t2", "t3", "t4")] == [True] * 4
         assert s.journal()[-1] == RunClosed(NOW, "the user left")
+        assert [event.task_id for event in s.events(TaskSubmitted)] == ["t1", "t2", "t3"]
         assert not s.events(AttemptFailed)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from scalable_hpc.telemetry.report import AttemptCount, build_report
 from scalable_hpc.telemetry.text import render_failures, render_report
-from tests.unit.telemetry.a_run import AttemptPlaced, first_driver, receipt, second_driver
+from tests.unit.telemetry.a_run import AttemptExplained, AttemptPlaced, first_driver, receipt, second_driver
 
 EVENTS = first_driver() + second_driver()
 
@@ -35,8 +35,15 @@ def test_that_attempts_are_counted_by_ending_and_reason():
     assert set(attempts) == {
         AttemptCount("exception", "", "transient", True, 2),
         AttemptCount("worker_lost", "node_fail", "infrastructure", False, 1),
-        AttemptCount("never_started", "node_fail", "infrastructure", False, 1),
+        AttemptCount("never_started", "", "infrastructure", False, 1),
     }
+
+
+def test_that_an_allocation_that_ended_well_explains_no_loss():
+    """A worker was killed, its allocation went on and was completed later: that is not why."""
+    late = AttemptExplained(134.0, "t2", 1, "a0001", "completed", "allocation completed")
+
+    assert AttemptCount("worker_lost", "", "infrastructure", False, 1) in build_report([*EVENTS, late]).attempts
 
 
 def test_that_node_hours_are_counted_from_the_start_of_the_job():
@@ -112,7 +119,7 @@ def test_that_failures_are_printed_in_their_form():
         "",
         "1. run_simulation(scenario_id=13)",
         "   Error: ValueError — invalid input data",
-        "   Worker: a0001 (node01), allocation a0001",
+        "   Worker: a0001 (node01)",
         "   Duration before failure: 0.1s",
         "   Retries attempted: 1 (all failed)",
         "   Because: its 1 retry is used up",

@@ -75,6 +75,28 @@ def test_that_what_is_in_the_store_is_not_executed(bench, tmp_path):
     assert log.read_text() == "ran\n"
 
 
+def test_that_bundles_in_a_hurry_do_not_get_into_each_others_way(bench, tmp_path):
+    """Many at once on two slots: each attempt is executed once, told once, and gets its own result."""
+    envelopes = [bench.envelope(leave_mark, str(tmp_path), number) for number in range(150)]
+
+    carried = [bench.send(one) for one in envelopes[:100]] + [bench.send(*envelopes[100:])]
+    for one in carried:
+        one.result(60)
+
+    ended = accounted(bench.said)
+    assert values_of([ended[one.attempt] for one in envelopes]) == list(range(150))
+    assert len(bench.said) == 1 + 150
+    assert {path.name: path.read_text() for path in tmp_path.glob("mark-*")} == {
+        f"mark-{number}": "x" for number in range(150)
+    }
+
+
+def leave_mark(directory, number):
+    with Path(directory, f"mark-{number}").open("a") as stream:
+        stream.write("x")
+    return number
+
+
 def append_line(path):
     with Path(path).open("a") as stream:
         stream.write("ran\n")

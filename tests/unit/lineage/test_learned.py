@@ -1,0 +1,73 @@
+"""What run times teach."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scalable_hpc.lineage.learned import CUT_OFF_FACTOR, SAFETY, SAFETY_FEW, Learned
+
+
+def taught(*seconds: float) -> Learned:
+    learned = Learned()
+    for second in seconds:
+        learned.completed("f", second)
+    return learned
+
+
+def test_that_nothing_is_known_at_first():
+    """No guess is made."""
+    learned = Learned()
+
+    assert (learned.need_s("f"), learned.mean_s("f"), learned.count("f")) == (None, None, 0)
+
+
+def test_that_the_need_is_the_p95_with_a_safety_factor():
+    """Within the five percent of a class."""
+    seconds = [random.Random(1).uniform(10, 20) for _ in range(2000)]
+
+    assert taught(*seconds).need_s("f") == pytest.approx(sorted(seconds)[1900] * SAFETY, rel=0.06)
+
+
+def test_that_a_few_receipts_ask_for_more_caution():
+    """A p95 of one is the one."""
+    assert taught(10.0).need_s("f") == pytest.approx(10.0 * SAFETY_FEW, rel=0.06)
+
+
+def test_that_rare_long_tasks_do_not_rule_the_need():
+    """Four of a hundred are beyond the p95."""
+    assert taught(*[1.0] * 96, *[100.0] * 4).need_s("f") < 2
+
+
+def test_that_cut_off_attempts_are_all_that_is_known_without_receipts():
+    """The longest lower bound, and some more."""
+    learned = Learned()
+    learned.cut_off("f", 30.0)
+    learned.cut_off("f", 20.0)
+
+    assert learned.need_s("f") == 30.0 * CUT_OFF_FACTOR
+
+
+def test_that_names_are_learned_apart():
+    """Another task's time is no hint."""
+    assert taught(10.0).need_s("g") is None
+
+
+@given(st.lists(st.floats(-5, 1e6), min_size=1, max_size=50))
+def test_that_any_times_give_a_sane_answer(seconds):
+    """Clocks step back, tasks take nothing: mean and need stay numbers, the need above the p95."""
+    learned = taught(*seconds)
+
+    assert 0 <= learned.mean_s("f") <= max(0.0, *seconds) + 1e-9
+    assert learned.need_s("f") >= sorted(max(second, 0.0) for second in seconds)[int(0.94 * len(seconds))] * 0.99
+    assert learned.count("f") == len(seconds)
+
+
+def test_that_the_same_lessons_in_another_order_teach_the_same():
+    """Replay may meet them in the journal's order, not the live one."""
+    seconds = [random.Random(2).choice([1.0, 2.0, 4.0]) for _ in range(100)]
+
+    assert taught(*seconds) == taught(*sorted(seconds))
