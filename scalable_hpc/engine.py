@@ -33,11 +33,12 @@ from scalable_hpc.lineage.files import RunFiles
 from scalable_hpc.lineage.journal import Journal
 from scalable_hpc.lineage.keeper import Keeper
 from scalable_hpc.lineage.lease import Lease
+from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.need import Offer
 from scalable_hpc.lineage.payload import PayloadPack
 from scalable_hpc.lineage.ports import Ports
 from scalable_hpc.model.allocations import AllocationRequest, ExitReason, JobEnding
-from scalable_hpc.model.events import Event, FleetNote, RunOpened
+from scalable_hpc.model.events import AllocationChanged, Event, FleetNote, RunOpened
 from scalable_hpc.model.fleet import AllocationView
 from scalable_hpc.model.messages import Bundle, Upward, WorkerDraining, WorkerGone, WorkerHello
 from scalable_hpc.model.tasks import AttemptId
@@ -55,6 +56,7 @@ logger = logging.getLogger(__name__)
 
 _WORD_TIMEOUT_S = 1.0
 """For one question to the batch system about an ended allocation; the keeper asks again if it cares."""
+_MOMENT_S = 0.5
 _START_TIMEOUT_S = 60.0
 """For the thread to say that it is up; it only opens files."""
 
@@ -127,6 +129,8 @@ class Engine:
         self._thread = threading.Thread(target=self._live, name=f"scalable-hpc {run.run_id}", daemon=True)
         self._up = threading.Event()
         self._trouble: BaseException | None = None
+        self._first_number = 1
+        """Of the first allocation's name: names are never used twice in a run."""
         self._on_broken: Callable[[BaseException], None] = lambda _: None
         self.keeper: Keeper
         self._loop: asyncio.AbstractEventLoop
@@ -167,6 +171,16 @@ class Engine:
         """Say that there is something to run."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._wake)
+
+    def wait_a_moment(self) -> None:
+        """Return after half a second, or when the engine has ended.
+
+        Raises:
+            Exception: what ended it.
+        """
+        self._thread.join(_MOMENT_S)
+        if not self._thread.is_alive() and self._trouble is not None:
+            raise self._trouble
 
     def look(self) -> tuple[Progress, tuple[AllocationView, ...], list[WorkerHello]]:
         """How far the run is, every allocation that has not ended, and the workers that are connected."""
@@ -220,18 +234,28 @@ class Engine:
     def _make_keeper(self) -> Keeper:
         run, target = self._run, self._manifest.target
         lease = Lease.take(run.path)
-        files = RunFiles(Journal(run.journal, run.run_id), PayloadPack(run.payloads), lease)
+        ledger = Ledger()
+        journal = Journal(run.journal, run.run_id, each=lambda event: self._remember(ledger, event))
+        files = RunFiles(journal, PayloadPack(run.payloads), lease)
         return Keeper(
             files,
             Ports(self._transport, self._stores, lambda path: read_recorder(Path(path)), self._word),
             offers=[Offer(kind, target.walltime_s, target.margin_s) for kind in self._manifest.worker_types.values()],
             stores=(str(run.results), str(self._manifest.cache_root)),
+            ledger=ledger,
         )
+
+    def _remember(self, ledger: Ledger, event: Event) -> None:
+        """Take in what an earlier driver of this run had journalled."""
+        ledger.apply(event)
+        if isinstance(event, AllocationChanged):
+            self._first_number = max(self._first_number, int(event.name[1:]) + 1)
 
     async def _serve(self) -> None:
         """Wait for the first call that must be run, then keep a fleet for as long as the run lasts."""
         await self._wanted.wait()
         try:
+            await self._cancel_leftovers()
             link = await self._linked()
         except (OSError, ScalableError) as err:
             self._give_up(err if isinstance(err, ScalableError) else RunDirectoryError(f"Dask did not start: {err}"))
@@ -247,6 +271,7 @@ class Engine:
                 on_failure=self._give_up,
                 log_tail=self._run.log_tail,
                 never_runs=never_runs,
+                first_number=self._first_number,
             ),
             self._allocations,
             self._backend,
@@ -254,6 +279,15 @@ class Engine:
             poll_s=self._manifest.target.poll_s,
         )
         await self._supervisor.run()
+
+    async def _cancel_leftovers(self) -> None:
+        """Cancel what an earlier driver of this very run left in the queue: its workers know another scheduler."""
+        if self._first_number == 1:
+            return
+        jobs = [seen.job_id for seen in await self._backend.find(self._run.run_id)]
+        if jobs:
+            await self._backend.cancel(jobs)
+            self._record(FleetNote(time.time(), "swept", f"cancelled the earlier driver's jobs {', '.join(jobs)}"))
 
     async def _linked(self) -> DaskLink:
         """The link to Dask, started when first asked for."""

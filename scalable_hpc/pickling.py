@@ -11,7 +11,7 @@ import io
 import sys
 from collections import ChainMap
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import cloudpickle
 
@@ -47,5 +47,5 @@ def _is_importable(named: Any) -> bool:
     return found is named
 
 
-class _Pickler(cloudpickle.Pickler):
-    dispatch_table = ChainMap({_LRU: _reduce_lru}, cloudpickle.Pickler.dispatch_table)
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    dispatch_table: ClassVar[Any] = ChainMap({_LRU: _reduce_lru}, cloudpickle.Pickler.dispatch_table)

@@ -41,6 +41,7 @@ class Plan:
     """Dotted setting to the layer that set it."""
     cache_root: Path
     runs_root: Path
+    manifest: Path
 
     @property
     def node_hours(self) -> dict[str, float]:
@@ -64,6 +65,8 @@ class Plan:
                 }
                 for name, limit in self.limits.items()
             },
+            "manifest": str(self.manifest),
+            "pythonpath": user_paths(),
             "cache": str(self.cache_root),
             "runs": str(self.runs_root),
             "sources": dict(self.sources),
@@ -95,7 +98,14 @@ def make_plan(manifest: ResolvedManifest) -> Plan:
         scripts[name] = render_script(manifest, run, request)
     target = manifest.target
     return Plan(
-        target.name, target.provider, limits, scripts, manifest.sources, manifest.cache_root, manifest.runs_root
+        target=target.name,
+        provider=target.provider,
+        limits=limits,
+        scripts=scripts,
+        sources=manifest.sources,
+        cache_root=manifest.cache_root,
+        runs_root=manifest.runs_root,
+        manifest=manifest.path,
     )
 
 

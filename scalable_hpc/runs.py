@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
@@ -18,6 +19,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from scalable_hpc.errors import RunDirectoryError
 
@@ -98,6 +100,33 @@ class RunDirectory:
                 path.write_text(text)
         except OSError as err:
             raise RunDirectoryError(f"the run directory cannot be written: {str(self.path)!r}: {err.strerror}") from err
+
+    def read_manifest(self) -> str:
+        """Return the text of the manifest that the run was started from.
+
+        Raises:
+            RunDirectoryError: it cannot be read.
+        """
+        return self._read(self.manifest)
+
+    def read_plan(self) -> dict[str, Any]:
+        """Return the plan that the run was started with, as ``Plan.to_dict`` made it.
+
+        Raises:
+            RunDirectoryError: it cannot be read.
+        """
+        try:
+            plan = json.loads(self._read(self.plan))
+        except ValueError as err:
+            raise RunDirectoryError(f"the plan of the run is damaged: {str(self.plan)!r}: {err}") from err
+        return dict(plan)
+
+    @staticmethod
+    def _read(path: Path) -> str:
+        try:
+            return path.read_text()
+        except OSError as err:
+            raise RunDirectoryError(f"the run directory cannot be read: {str(path)!r}: {err.strerror}") from err
 
     def log_of(self, allocation: str) -> Path:
         """Where an allocation's job prints to."""

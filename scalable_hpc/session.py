@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from scalable_hpc.client import ScalableClient
     from scalable_hpc.config.manifest import ValidationReport
     from scalable_hpc.config.resolved import ResolvedManifest
+    from scalable_hpc.lineage.census import Progress
     from scalable_hpc.model.messages import WorkerHello
     from scalable_hpc.planning import Plan
     from scalable_hpc.runs import RunDirectory
@@ -88,6 +90,27 @@ class ScalableSession:
         """End the run: unfinished calls are cancelled, the journal is flushed, allocations are given back."""
         if self._run is not None:
             self._run.close()
+
+    @classmethod
+    def resume(cls, run: RunDirectory) -> Progress:
+        """Finish a run from its journal alone, without the script that began it; blocks until it is done.
+
+        Raises:
+            RunDirectoryError: another driver is writing it (named), or its files cannot be read.
+            JournalError: its journal is damaged.
+        """
+        from scalable_hpc.config.manifest import load_manifest
+        from scalable_hpc.wiring import LiveRun
+
+        described = run.read_plan()
+        sys.path.extend(path for path in described["pythonpath"] if path not in sys.path)
+        manifest = load_manifest(described["manifest"], target=described["target"], text=run.read_manifest())
+        session = cls(manifest)
+        live = session._run = LiveRun(manifest, session.plan(), run)
+        try:
+            return live.wait_until_done()
+        finally:
+            session.close()
 
     @property
     def run_directory(self) -> RunDirectory | None:

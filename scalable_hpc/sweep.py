@@ -31,7 +31,7 @@ async def sweep_orphans(runs_root: Path, backend_of: BackendOf, *, but: str) -> 
         if run.run_id == but or not run.is_open:
             continue
         try:
-            words = await _sweep(run, backend_of)
+            words = await sweep_run(run, backend_of)
         except ScalableError as error:
             words = f"run {run.run_id} was left by its driver; its jobs could not be cancelled: {error.message}"
         if words:
@@ -39,7 +39,8 @@ async def sweep_orphans(runs_root: Path, backend_of: BackendOf, *, but: str) -> 
     return done
 
 
-async def _sweep(run: RunDirectory, backend_of: BackendOf) -> str:
+async def sweep_run(run: RunDirectory, backend_of: BackendOf) -> str:
+    """Cancel the jobs of one run whose driver is dead; say what was done, nothing when its driver lives."""
     try:
         lease = await asyncio.to_thread(Lease.take, run.path)
     except RunDirectoryError:

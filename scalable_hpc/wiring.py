@@ -28,6 +28,7 @@ from scalable_hpc.engine import Engine
 from scalable_hpc.errors import TaskError
 from scalable_hpc.exits import ExitWatch
 from scalable_hpc.future import RemoteTraceback, ScalableFuture, Stored
+from scalable_hpc.lineage.census import Progress
 from scalable_hpc.lineage.outcome import Outcome
 from scalable_hpc.model.messages import WorkerHello
 from scalable_hpc.model.tasks import ExceptionFacts, Locator, TaskSpec
@@ -45,8 +46,13 @@ logger = logging.getLogger(__name__)
 class LiveRun:
     """One run, from its start to its close."""
 
-    def __init__(self, manifest: ResolvedManifest, plan: Plan) -> None:
+    def __init__(self, manifest: ResolvedManifest, plan: Plan, directory: RunDirectory | None = None) -> None:
         """Start it.
+
+        Args:
+            manifest: what it runs on.
+            plan: kept in its directory.
+            directory: of a run to take up again; None: a new one is made.
 
         Raises:
             MissingCommandError: a command of the batch system is not on PATH.
@@ -54,8 +60,10 @@ class LiveRun:
         """
         make_backend(manifest.target, RunDirectory(manifest.runs_root)).check()
         set_default_store_root(manifest.cache_root)
-        self.directory = create_run(manifest.runs_root)
-        self.directory.describe(manifest.path.read_text(), json.dumps(plan.to_dict(), indent=1))
+        if directory is None:
+            directory = create_run(manifest.runs_root)
+            directory.describe(manifest.path.read_text(), json.dumps(plan.to_dict(), indent=1))
+        self.directory = directory
         self.is_closed = False
         self._futures: dict[str, ScalableFuture] = {}
         self._lock = threading.Lock()
@@ -126,6 +134,13 @@ class LiveRun:
                 future.cancel()
         if wait:
             wait_for_futures(self._unfinished())
+
+    def wait_until_done(self) -> Progress:
+        """Wait until no task is left to be run, and say what became of them."""
+        while (progress := self._engine.keeper.progress()).waiting + progress.running:
+            self._engine.wake()
+            self._engine.wait_a_moment()
+        return progress
 
     def workers(self) -> list[WorkerHello]:
         """What each worker that is connected said of itself."""

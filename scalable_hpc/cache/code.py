@@ -7,12 +7,13 @@ Rule 2: what changed since (a global rebound, a list edited in place) is noticed
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from scalable_hpc.cache.code_graph import CodeIdentity, Graph
 from scalable_hpc.cache.encode import Unencodable
 from scalable_hpc.cache.owner import is_users_code, label_of, unwrapped
+from scalable_hpc.cache.static import module_label
 
 REMEMBERED = 4096
 """Identities kept at hand; a program that makes functions in a loop must not keep them all alive."""
@@ -46,7 +47,9 @@ def identity(target: FunctionType | type, ignore: Iterable[str] = ()) -> CodeIde
 
 
 def code_of(target: Any, ignore: Iterable[str] = ()) -> bytes:
-    """Return the identity of a function or class that is part of an argument."""
+    """Return the identity of a function, class or module that is part of an argument."""
+    if isinstance(target, ModuleType):
+        return module_label(target, "")
     inner = unwrapped(target)
     label = label_of(inner).encode()
     return label + b"\0" + identity(inner, ignore).digest if is_users_code(inner) else label

@@ -223,8 +223,8 @@ _PACKERS: dict[type, Callable[[Encoder, Any], bool]] = {float: _pack_floats, int
 _EXACT: dict[type, Handler] = {}
 _FAMILIES: list[tuple[Callable[[type], bool], Handler]] = []
 _PLUGINS = (
-    ("builtins", "scalable_hpc.cache.encode_builtin"),
     ("builtins", "scalable_hpc.cache.encode_object"),
+    ("builtins", "scalable_hpc.cache.encode_builtin"),
     ("numpy", "scalable_hpc.cache.encode_numpy"),
     ("pandas", "scalable_hpc.cache.encode_pandas"),
 )

@@ -62,7 +62,8 @@ class Signature:
                 named[name] = self.defaults[name]
         unfit = (rest and not self.takes_rest) or (extra and not self.takes_extra) or len(named) != len(self.names)
         if unfit or (extra and not self.by_name.isdisjoint(extra)):
-            self._signature.bind(*args, **kwargs)  # raises, in Python's own words
+            self._signature.bind(*args, **kwargs)  # raises, in Python's own words; some versions miss some cases
+            raise TypeError(f"the arguments do not fit {self._signature}")
         return Bound(named, rest, extra)
 
     def spelled(self, bound: Bound) -> tuple[tuple[Any, ...], dict[str, Any]]:

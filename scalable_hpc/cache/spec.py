@@ -105,7 +105,10 @@ class CacheSpec:
         return caller
 
     def _check(self) -> None:
-        code = self.function.__code__
+        signed: Any = self.function
+        while hasattr(signed, "__wrapped__"):  # a decorated function has the parameters of what it wraps
+            signed = signed.__wrapped__
+        code = signed.__code__
         named = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
         for name, declared in self.arg_types.items():
             if name not in named and not code.co_flags & _TAKES_ANY_NAME:

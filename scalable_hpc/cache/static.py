@@ -11,10 +11,11 @@ import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from blake3 import blake3
 
-from scalable_hpc.cache.owner import source_of
+from scalable_hpc.cache.owner import is_users_module, source_of
 from scalable_hpc.cache.source import file_imports
 
 _INIT = "__init__"
@@ -73,6 +74,12 @@ def module_digest(name: str, home: str) -> StaticModule:
         hasher.update(f"{len(current)}:{current}:{len(digest)}:".encode())
         hasher.update(digest)
     return StaticModule(hasher.digest(), tuple(stamps))
+
+
+def module_label(module: ModuleType, home: str) -> bytes:
+    """Return what a module counts for as a value: its name, and its source where that is the user's."""
+    name = module.__name__.encode()
+    return name + b"\0" + module_digest(module.__name__, home).digest if is_users_module(module, home) else name
 
 
 def resolve(package: str, module: str, level: int) -> str:

@@ -204,6 +204,7 @@ class Store:
                 raise Damaged(f"the result {locator.key!r} was changed on its way here")
             return locator.inline
         key = _raw(locator.key)
+        self._check_open()
         if locator.size > SMALL:
             # named by its content, so that nobody needs the index to find it
             with contextlib.suppress(Damaged):
@@ -255,7 +256,9 @@ class Store:
             self._abandon()
 
     def after_fork(self) -> None:
-        """Become a writer of one's own in a forked child: the parent's files, and perhaps locks, are the parent's."""
+        """Start anew in a forked child: the parent's files are its own, and its threads left things half-done."""
+        self._index = Index()
+        self._looked = False
         self._abandon()
 
     def _abandon(self) -> None:
@@ -282,6 +285,7 @@ class Store:
 
     def _look_once(self) -> None:
         """Read the index when it is first needed: who only stages and reads large results never does."""
+        self._check_open()
         if not self._looked:
             self.refresh()
 

@@ -9,11 +9,12 @@ import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import is_
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any, Protocol
 
 from scalable_hpc.cache.encode import Encoder, Unencodable
 from scalable_hpc.cache.owner import is_users_code, label_of, unwrapped
+from scalable_hpc.cache.static import module_label
 
 ABSENT = object()
 """Stands for a name that is not bound."""
@@ -94,6 +95,8 @@ def encoded(value: object, home: str) -> tuple[bytes, list[tuple[bool, Any]]]:
     references: list[tuple[bool, Any]] = []
 
     def note(code: Any) -> bytes:
+        if isinstance(code, ModuleType):
+            return module_label(code, home)
         inner = unwrapped(code)
         if is_users_code(inner, home):
             references.append((encoder.unordered == 0, inner))

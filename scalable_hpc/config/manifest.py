@@ -36,6 +36,7 @@ def load_manifest(
     target: str | None = None,
     overrides: Mapping[str, object] | None = None,
     *,
+    text: str | None = None,
     environ: Mapping[str, str] | None = None,
     site_places: Sequence[Place] | None = None,
 ) -> ResolvedManifest:
@@ -45,6 +46,7 @@ def load_manifest(
         path: the manifest; None: ``$SCALABLE_HPC_MANIFEST``, ``$SCALABLE_MANIFEST`` or ``./scalable.yaml``.
         target: its name; None: ``$SCALABLE_HPC_TARGET``, ``$SCALABLE_TARGET``, the only target, or ``local``.
         overrides: dotted settings that win over everything: ``{"walltime": "00:30:00", "components.gcam.cpus": 4}``.
+        text: what the file held, when a run is taken up again; None: it is read now.
         environ: the environment; None: the process's.
         site_places: where site configs are looked for; None: the usual places.
 
@@ -52,7 +54,7 @@ def load_manifest(
         ManifestError: the manifest is missing or wrong (``WalltimeError``, ``UnknownTargetError``).
         SiteError: a site config is missing or wrong.
     """
-    source = _read(path, environ, site_places)
+    source = _read(path, environ, site_places, text)
     name = _choose(source, target)
     found = _resolve(source, name, overrides or {})
     if found.site_error is not None:
@@ -106,13 +108,16 @@ class _Found:
 
 
 def _read(
-    path: str | os.PathLike[str] | None, environ: Mapping[str, str] | None, site_places: Sequence[Place] | None
+    path: str | os.PathLike[str] | None,
+    environ: Mapping[str, str] | None,
+    site_places: Sequence[Place] | None,
+    text: str | None = None,
 ) -> Source:
     environ = os.environ if environ is None else environ
     said = from_environment(environ, "MANIFEST")
     file = Path(path if path is not None else said[0] if said else DEFAULT_PATH)
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8") if text is None else text
     except FileNotFoundError as err:
         hint = "give its path, set SCALABLE_HPC_MANIFEST, or change directory"
         raise ManifestError(f"no manifest at '{file}'", hint=hint) from err

@@ -75,7 +75,7 @@ def _count_lane(tally: _Tally, lane: Lane, ledger: Ledger, allowance: Allowance)
     waiting = lane.live + lane.delayed
     tally.waiting += waiting
     head: TaskRecord | None = lane.head()
-    need_s = None if head is None else allowance.need_s(head)
+    need_s = None if head is None else allowance.need(head).cold_s
     if need_s is not None:
         tally.need_s = max(tally.need_s or 0.0, need_s)
     mean_s = ledger.learned.mean_s(lane.key.name)

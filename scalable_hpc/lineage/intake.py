@@ -84,7 +84,7 @@ class Intake:
         """Carry out what a worker, the scheduler's side or the fleet says."""
         match message:
             case WorkerHello():
-                self._roster.hello(message, turn.now)
+                self._greet(message, turn)
             case WorkerDraining():
                 self._roster.drain(message.address, message.because, message.deadline)
             case WorkerGone():
@@ -145,6 +145,7 @@ class Intake:
             priority=spec.priority,
             tag=spec.tag,
             label=spec.label,
+            refresh=spec.refresh,
         )
 
     def _give_everything_up(self, error: ScalableError, turn: Turn) -> None:
@@ -158,9 +159,18 @@ class Intake:
         turn.tell([TaskGivenUp(turn.now, task_id, error_type, text, "nothing can be run any more")], Told(error=error))
 
     def _receive(self, receipt: Receipt, turn: Turn) -> None:
+        record = self._ledger.tasks.get(receipt.attempt.task_id)
+        if record is not None and not receipt.reused:
+            self._roster.delivered(receipt.attempt, record.name)
         self._account(receipt.attempt, turn)
         self._parcels.keep_inline(receipt.result)
         turn.tell(rulings.on_receipt(self._ledger, receipt, turn.now), Told(result=receipt.result))
+
+    def _greet(self, hello: WorkerHello, turn: Turn) -> None:
+        known = self._roster.get(hello.address)
+        if known is not None and not known.is_same(hello):
+            self._lose(hello.address, turn.now, turn, "another worker has its address now", expected=False)
+        self._roster.hello(hello, turn.now)
 
     def _account(self, attempt: AttemptId, turn: Turn) -> None:
         """Count an attempt out of its worker, and let its bundle go when it was the last one in it."""

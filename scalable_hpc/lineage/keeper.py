@@ -47,8 +47,6 @@ MESSAGES_PER_TURN = 500
 """The loop is Dask's too: a turn is not to hold it for more than some 20 ms."""
 SPACING_S = 0.003
 """Least time between turns: what arrives together shares a turn and its fsync."""
-THREADS = 8
-"""For the disk and for lookups, which are mostly waits for a file system's servers."""
 
 
 class Keeper:
@@ -86,7 +84,7 @@ class Keeper:
         )
         self._inbox = Inbox()
         self._messages: deque[Message] = deque()
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="keeper")
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="keeper")
         self._turn: Turn | None = None
         self._broken: BaseException | None = None
         self._closing = False
@@ -144,6 +142,7 @@ class Keeper:
 
     def record(self, event: Event) -> None:
         """Journal what the fleet or the session did; it is on disk after the next turn."""
+        self._ledger.apply(event)
         self._files.journal.append(event)
         self._inbox.ring()
 

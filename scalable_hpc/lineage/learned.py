@@ -1,7 +1,8 @@
 """What was learned about run times: per task name, from receipts and from attempts that were cut off.
 
 Rule 1: pure and deterministic: the same events teach the same.
-Rule 2: an attempt that was cut off after r seconds says "longer than r", never "r".
+Rule 2: the first run in a slot is learned apart: its imports may take longer than the task.
+Rule 3: an attempt that was cut off after r seconds says "longer than r", never "r".
 """
 
 from __future__ import annotations
@@ -32,36 +33,67 @@ def class_end_s(number: int) -> float:
 
 
 @dataclass(slots=True)
-class NameTimes:
-    """Run times of the tasks of one name."""
+class Times:
+    """Some run times."""
 
     count: int = 0
     total_s: float = 0.0
     classes: dict[int, int] = field(default_factory=dict)
-    longest_cut_s: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one more in."""
+        seconds = max(seconds, 0.0)  # clocks of nodes step back now and then
+        self.count += 1
+        self.total_s += seconds
+        number = time_class(seconds)
+        self.classes[number] = self.classes.get(number, 0) + 1
 
     @property
-    def mean_s(self) -> float | None:
-        """Mean of the completed run times."""
-        return self.total_s / self.count if self.count else None
-
-    @property
-    def p95_s(self) -> float | None:
-        """A run time that 95 of 100 completed tasks did not exceed."""
+    def need_s(self) -> float | None:
+        """How long to allow: the p95 and some more; None: there are none."""
         wanted = math.ceil(0.95 * self.count)
         for number in sorted(self.classes):
             wanted -= self.classes[number]
             if wanted <= 0:
-                return class_end_s(number)
+                return class_end_s(number) * (SAFETY_FEW if self.count <= FEW else SAFETY)
         return None
 
+
+@dataclass(slots=True)
+class NameTimes:
+    """Run times of the tasks of one name."""
+
+    warm: Times = field(default_factory=Times)
+    cold: Times = field(default_factory=Times)
+    longest_cut_s: float = 0.0
+
     @property
-    def need_s(self) -> float | None:
-        """How long to allow for such a task; None: nothing is known."""
-        p95_s = self.p95_s
-        if p95_s is not None:
-            return p95_s * (SAFETY_FEW if self.count <= FEW else SAFETY)
-        return self.longest_cut_s * CUT_OFF_FACTOR or None
+    def believed(self) -> Times:
+        """The warm ones, once there are any."""
+        return self.warm if self.warm.count else self.cold
+
+    @property
+    def need(self) -> Need:
+        """How long to allow for such a task, on a worker that ran some before and on one that did not."""
+        warm_s, cold_s = self.warm.need_s, self.cold.need_s
+        known = [need_s for need_s in (warm_s, cold_s) if need_s is not None]
+        if not known:
+            cut_s = self.longest_cut_s * CUT_OFF_FACTOR or None
+            return Need(cut_s, cut_s)
+        return Need(max(known) if warm_s is None else warm_s, max(known))
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Seconds to allow for a task; None: nothing is known."""
+
+    warm_s: float | None = None
+    """On a worker whose slots have imported what it needs."""
+    cold_s: float | None = None
+    """On any other; never less."""
+
+
+UNKNOWN = Need()
 
 
 class Learned:
@@ -69,16 +101,12 @@ class Learned:
 
     def __init__(self) -> None:
         self._names: dict[str, NameTimes] = {}
-        self._needs: dict[str, float | None] = {}
+        self._needs: dict[str, Need] = {}
 
-    def completed(self, name: str, seconds: float) -> None:
-        """Learn from a receipt."""
+    def completed(self, name: str, seconds: float, *, cold: bool = False) -> None:
+        """Learn from a receipt; ``cold``: the slot ran that function for the first time, imports included."""
         times = self._names.setdefault(name, NameTimes())
-        seconds = max(seconds, 0.0)  # clocks of nodes step back now and then
-        times.count += 1
-        times.total_s += seconds
-        number = time_class(seconds)
-        times.classes[number] = times.classes.get(number, 0) + 1
+        (times.cold if cold else times.warm).add(seconds)
         self._needs.pop(name, None)
 
     def cut_off(self, name: str, seconds: float) -> None:
@@ -87,22 +115,22 @@ class Learned:
         times.longest_cut_s = max(times.longest_cut_s, seconds)
         self._needs.pop(name, None)
 
-    def need_s(self, name: str) -> float | None:
-        """How long to allow for a task of that name; None: nothing is known."""
+    def need(self, name: str) -> Need:
+        """How long to allow for a task of that name."""
         if name not in self._needs:
             times = self._names.get(name)
-            self._needs[name] = times.need_s if times else None
+            self._needs[name] = times.need if times else UNKNOWN
         return self._needs[name]
 
     def mean_s(self, name: str) -> float | None:
-        """Mean run time of completed tasks of that name; None: none completed yet."""
+        """Mean run time of completed tasks of that name, of warm ones once there are any; None: none completed."""
         times = self._names.get(name)
-        return times.mean_s if times else None
+        return times.believed.total_s / times.believed.count if times and times.believed.count else None
 
     def count(self, name: str) -> int:
-        """How many tasks of that name completed."""
+        """How many completed tasks of that name the mean is made of."""
         times = self._names.get(name)
-        return times.count if times else 0
+        return times.believed.count if times else 0
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Learned) and self._names == other._names

@@ -126,6 +126,11 @@ def read_holder(run_dir: Path) -> Holder | None:
         return None
 
 
+def lives(holder: Holder, now: float) -> bool:
+    """Whether a holder is still at it: its process runs, or on another machine, its heartbeat is fresh."""
+    return _runs(holder) if holder.host == socket.gethostname() else now - holder.beat < STALE_S
+
+
 def _lock(run_dir: Path, now: float) -> FileLock | None:
     """Lock the directory; None where the file system has no locks."""
     if not run_dir.is_dir():  # FileLock would make it

@@ -140,15 +140,16 @@ class Ledger:
             event.expected_runtime_s,
             event.priority,
             event.label,
+            event.refresh,
         )
         self.tasks[record.task_id] = record
         self._counts[record.state] += 1
         self._enrol(record)
         leader = self.leader(record.store, record.key)
-        if leader is not None and not leader.is_over:
+        if leader is not None and not leader.is_over and (leader.refresh or not record.refresh):
             self._attach(record, leader)
             return
-        record.ask_first = leader is not None
+        record.may_be_known = leader is not None
         self._ties.lead(record.store, record.key, record.task_id)
         self._settle(record)
 
@@ -158,7 +159,7 @@ class Ledger:
             raise ValueError(f"attempt {event.attempt} of {event.task_id!r} cannot be placed: {record.state.value}")
         self._move(record, TaskState.SENT)
         record.attempts = event.attempt
-        record.ask_first = True
+        record.may_be_known = True
         record.first_placed_at = event.at if record.first_placed_at is None else record.first_placed_at
         record.worker = self._share(event.worker)
         record.allocation = self._share(event.allocation)
@@ -168,7 +169,7 @@ class Ledger:
         if record.is_over or event.late:
             return
         if not event.reused:
-            self.learned.completed(record.name, event.ended_at - event.started_at)
+            self.learned.completed(record.name, event.ended_at - event.started_at, cold=event.cold)
         self._end(record, TaskState.DONE)
         record.result = Locator(record.store, record.key, event.digest, event.size)
         for dependent_id in self._ties.pop_dependents(record.task_id):
@@ -242,7 +243,7 @@ class Ledger:
         if followers:
             first, *others = followers
             first.leader = None
-            first.ask_first = True
+            first.may_be_known = True
             self._ties.lead(first.store, first.key, first.task_id)
             self._settle(first)
             for record in others:

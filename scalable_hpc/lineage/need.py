@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from scalable_hpc.lineage.learned import CUT_OFF_FACTOR, Learned
+from scalable_hpc.lineage.learned import CUT_OFF_FACTOR, Learned, Need
 from scalable_hpc.lineage.record import TaskRecord
 from scalable_hpc.model.resources import Needs, WorkerType
 from scalable_hpc.model.units import format_memory, format_walltime
@@ -79,18 +79,20 @@ class Allowance:
             self._fitting[needs] = found
         return found
 
-    def need_s(self, record: TaskRecord) -> float | None:
-        """How long to allow for a task (seconds); None: nothing is known."""
-        need_s = record.expected_runtime_s
-        if need_s is None:
-            need_s = self._learned.need_s(record.name)
-        if record.bound_s:
-            need_s = max(need_s or 0.0, record.bound_s * CUT_OFF_FACTOR)
-        if need_s is None:
-            return None
+    def need(self, record: TaskRecord) -> Need:
+        """How long to allow for a task."""
+        said_s = record.expected_runtime_s
+        likely = self._learned.need(record.name) if said_s is None else Need(said_s, said_s)
+        if likely.cold_s is None and not record.bound_s:
+            return likely
+        most_s = max(self._proven_s(record), self._most_usable_s(record.needs))
+        return Need(self._allowed_s(record, likely.warm_s, most_s), self._allowed_s(record, likely.cold_s, most_s))
+
+    def _allowed_s(self, record: TaskRecord, likely_s: float | None, most_s: float) -> float:
+        need_s = max(likely_s or 0.0, record.bound_s * CUT_OFF_FACTOR)
         if record.timeout_s is not None:
             need_s = min(need_s, record.timeout_s)
-        return min(need_s, max(self._proven_s(record), self._most_usable_s(record.needs)))
+        return min(need_s, most_s)
 
     def refusal(self, record: TaskRecord) -> Refusal | None:
         """Say why no allocation can ever run a task; None: one can, or nothing is known of allocations."""

@@ -17,7 +17,7 @@ from scalable_hpc.lineage import rulings
 from scalable_hpc.lineage.lanes import LaneKey
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.need import Allowance, Offer
-from scalable_hpc.lineage.parcels import Contents, Parcels
+from scalable_hpc.lineage.parcels import Contents, Parcels, Wanted
 from scalable_hpc.lineage.ports import Transport
 from scalable_hpc.lineage.record import TaskRecord
 from scalable_hpc.lineage.roster import Roster
@@ -28,9 +28,6 @@ from scalable_hpc.model.messages import Bundle
 from scalable_hpc.model.tasks import Ending, Evidence, Locator
 
 logger = logging.getLogger(__name__)
-
-Wanted = tuple[TaskRecord, str]
-"""A task, and the key of a result that it needs to know of: its own, or an ancestor's."""
 
 
 class Outgoing:
@@ -125,16 +122,11 @@ class Outgoing:
             wanted += [(record, key) for key in self._parcels.missing(record)]
         if not wanted:
             return placements
-        found = await self._find_all(wanted, executor)
+        found = await asyncio.get_running_loop().run_in_executor(executor, self._parcels.find_all, wanted)
         for (record, key), result in zip(wanted, found, strict=True):
             if not record.is_over:
                 self._take_found(record, key, result, turn)
         return [placement for placement in placements if not placement.record.is_over]
-
-    async def _find_all(self, wanted: Sequence[Wanted], executor: Executor) -> list[Locator | None]:
-        loop = asyncio.get_running_loop()
-        asked = [loop.run_in_executor(executor, self._parcels.find, record, key) for record, key in wanted]
-        return list(await asyncio.gather(*asked))
 
     def _take_found(self, record: TaskRecord, key: str, result: Locator | None, turn: Turn) -> None:
         if key == record.key:

@@ -1,6 +1,6 @@
 """From placed tasks to bundles: payloads read back from the pack, ancestors' results located.
 
-Rule 1: ``find`` and ``read`` may block and are called off the loop; ``pack`` only puts together.
+Rule 1: ``find_all`` and ``read`` may block and are called off the loop; ``pack`` only puts together.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ _INLINE_BYTES = 32 * 1024 * 1024
 """Small results kept at hand for dependents, so that a slot need not open the store for each."""
 _FUNCTION_BYTES = 64 * 1024 * 1024
 """Pickled functions kept at hand: each is sent with every attempt."""
+
+
+Wanted = tuple[TaskRecord, str]
+"""A task, and the key of a result that it needs to know of: its own, or an ancestor's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +86,24 @@ class Parcels:
             key for task_id, key in record.ancestors if task_id not in self._ledger.tasks and key not in self._external
         ]
 
-    def find(self, record: TaskRecord, key: str) -> Locator | None:
-        """Look a result up, first in the task's own store; blocks."""
-        for store in dict.fromkeys((record.store, *self._stores)):
+    def find_all(self, wanted: Sequence[Wanted]) -> list[Locator | None]:
+        """Look results up, each first in its task's own store; blocks.
+
+        A store is looked at afresh up to its first miss; what it had published by then serves the others too.
+        """
+        looked: set[str] = set()
+        return [self._find((record.store, *self._stores), key, looked) for record, key in wanted]
+
+    def _find(self, stores: Iterable[str], key: str, looked: set[str]) -> Locator | None:
+        for store in dict.fromkeys(stores):
             try:
-                found = self._results.lookup(store, key)
+                found = self._results.lookup(store, key, fresh=store not in looked)
             except (ScalableError, OSError) as error:
                 logger.warning("The store %r cannot be asked for %s: %s", store, key, error)
                 continue
             if found is not None:
                 return found
+            looked.add(store)
         return None
 
     def found_external(self, key: str, result: Locator) -> None:
@@ -124,18 +136,19 @@ class Parcels:
 
     def _envelope(self, record: TaskRecord, contents: Contents) -> Envelope:
         return Envelope(
-            record.attempt,
-            record.name,
-            record.key,
-            record.store,
-            record.function.digest if record.function else "",
-            contents.function,
-            contents.arguments,
-            {key: self._locate(task_id, key) for task_id, key in record.ancestors},
-            record.timeout_s,
-            record.needs.cpus,
-            record.needs.memory,
-            record.needs.gpus,
+            attempt=record.attempt,
+            name=record.name,
+            key=record.key,
+            store=record.store,
+            function_digest=record.function.digest if record.function else "",
+            function=contents.function,
+            arguments=contents.arguments,
+            inputs={key: self._locate(task_id, key) for task_id, key in record.ancestors},
+            timeout_s=record.timeout_s,
+            cpus=record.needs.cpus,
+            memory=record.needs.memory,
+            gpus=record.needs.gpus,
+            refresh=record.refresh,
         )
 
     def _locate(self, task_id: str, key: str) -> Locator:

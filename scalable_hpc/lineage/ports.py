@@ -35,8 +35,11 @@ class Transport(Protocol):
 class ResultStore(Protocol):
     """Where durable results lie; called off the loop."""
 
-    def lookup(self, store: str, key: str) -> Locator | None:
-        """Return a result that was published under a key; None: there is none, or none that is sound."""
+    def lookup(self, store: str, key: str, *, fresh: bool) -> Locator | None:
+        """Return a result that was published under a key; None: there is none, or none that is sound.
+
+        Without ``fresh``, only among what was seen of the store before.
+        """
 
 
 class FlightRecord(Protocol):

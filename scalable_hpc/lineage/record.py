@@ -56,6 +56,8 @@ class TaskRecord:
     expected_runtime_s: float | None = None
     priority: int = 0
     label: str = ""
+    refresh: bool = False
+    """A result that is there already will not do."""
     state: TaskState = TaskState.WAITING
     pending: int = 0
     """Ancestors that are not done."""
@@ -72,7 +74,7 @@ class TaskRecord:
     allocation: str | None = None
     avoid: tuple[str, ...] = ()
     """Nodes and workers that the next attempt had better not go to."""
-    ask_first: bool = False
+    may_be_known: bool = False
     """Its result may be in the store already: it was tried before, or an equal call was."""
     leader: str | None = None
     """The task with the same key that it is attached to."""
@@ -87,6 +89,11 @@ class TaskRecord:
     def is_over(self) -> bool:
         """Whether nothing can happen to it any more."""
         return self.state in OVER
+
+    @property
+    def ask_first(self) -> bool:
+        """Whether its store must be asked before it is sent; where a result is to be replaced, that tells nothing."""
+        return self.may_be_known and not self.refresh
 
     @property
     def attempt(self) -> AttemptId:

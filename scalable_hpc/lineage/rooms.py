@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from scalable_hpc.lineage.learned import Need
 from scalable_hpc.lineage.record import TaskRecord
 from scalable_hpc.lineage.roster import Worker
 from scalable_hpc.model.resources import Needs
@@ -40,6 +41,14 @@ class Room:
             and needs.gpus <= self.gpus
             and self.worker.memory_of(needs) <= self.memory
         )
+
+    def need_s(self, name: str, need: Need) -> float | None:
+        """How long such a task needs here (seconds); None: nothing is known."""
+        return need.warm_s if self.worker.is_warm(name) else need.cold_s
+
+    def has_time_for(self, name: str, need: Need) -> bool:
+        """Whether such a task would end in time here."""
+        return (self.need_s(name, need) or 0.0) <= self.time_left_s
 
     def is_avoided(self, record: TaskRecord) -> bool:
         """Whether the task had better go elsewhere."""
@@ -84,18 +93,18 @@ class Rooms:
             if worker_type in (None, name):
                 yield from rooms
 
-    def choose(self, record: TaskRecord, need_s: float | None) -> Room | None:
+    def choose(self, record: TaskRecord, need: Need) -> Room | None:
         """Return the tightest room that has time for the task (the widest when nothing is known of it)."""
         found = [
             room
             for name, rooms in self._by_type.items()
             if record.needs.worker_type in (None, name)
-            for room in self._first_of(rooms, record, need_s)
+            for room in self._first_of(rooms, record, need)
         ]
         if not found:
             return None
-        widest = max if need_s is None else min
-        return widest(found, key=lambda room: room.time_left_s)
+        best = max if need.warm_s is None else min
+        return best(found, key=lambda room: room.time_left_s)
 
     def take(self, room: Room, needs: Needs) -> None:
         """Count a bundle in."""
@@ -114,16 +123,16 @@ class Rooms:
                 room.is_held = True
                 self.free -= room.bundles
 
-    def _first_of(self, rooms: list[Room], record: TaskRecord, need_s: float | None) -> Iterator[Room]:
+    def _first_of(self, rooms: list[Room], record: TaskRecord, need: Need) -> Iterator[Room]:
         """Yield the best room of one worker type, if there is any."""
-        if need_s is None:
+        if need.warm_s is None:
             order = range(len(rooms) - 1, -1, -1)
         else:
-            order = range(bisect.bisect_left(rooms, need_s, key=lambda room: room.time_left_s), len(rooms))
+            order = range(bisect.bisect_left(rooms, need.warm_s, key=lambda room: room.time_left_s), len(rooms))
         second_choice = None
         for index in order:
             room = rooms[index]
-            if room.takes(record.needs):
+            if room.takes(record.needs) and room.has_time_for(record.name, need):
                 if not record.avoid or not room.is_avoided(record):
                     yield room
                     return
@@ -141,7 +150,7 @@ class Rooms:
         )
 
 
-def worker_to_hold(record: TaskRecord, need_s: float | None, idle: Iterable[Room]) -> str | None:
+def worker_to_hold(record: TaskRecord, need: Need, idle: Iterable[Room]) -> str | None:
     """Return the address of the worker that lacks least for a large task and has time for it.
 
     The answer stays the same from round to round: a worker that is held open only comes closer.
@@ -157,7 +166,7 @@ def worker_to_hold(record: TaskRecord, need_s: float | None, idle: Iterable[Room
             and worker.gpus >= needs.gpus
             and (worker.memory is None or worker.memory >= memory)
         )
-        if is_large_enough and room.time_left_s >= (need_s or 0.0):
+        if is_large_enough and room.has_time_for(record.name, need):
             lacks = (needs.gpus - room.gpus, needs.cpus - room.cpus, memory - room.memory)
             candidates.append((lacks, worker.address))
     return min(candidates)[1] if candidates else None

@@ -44,12 +44,15 @@ class Worker:
     gpus: int = 0
     deadline: float | None = None
     recorder: str = ""
+    pid: int = 0
     draining: str = ""
     """Why it gets nothing new; empty: it does."""
     loads: dict[str, Load] = field(default_factory=dict)
     cpus_used: int = 0
     memory_used: int = 0
     gpus_used: int = 0
+    receipts: dict[str, int] = field(default_factory=dict)
+    """Results it delivered, by task name."""
 
     @property
     def cpus_offered(self) -> int:
@@ -61,9 +64,17 @@ class Worker:
         """Bundles in hand."""
         return len(self.loads)
 
+    def is_same(self, hello: WorkerHello) -> bool:
+        """Whether it is this worker that says hello; addresses are given out again."""
+        return (self.allocation, self.pid) == (hello.allocation, hello.pid)
+
     def time_left_s(self, now: float) -> float:
         """Seconds until walltime ends it; infinite when that is not known."""
         return math.inf if self.deadline is None else self.deadline - now
+
+    def is_warm(self, name: str) -> bool:
+        """Whether its slots have run tasks of a name before, and imported what those need."""
+        return self.receipts.get(name, 0) >= self.slots
 
     def memory_of(self, needs: Needs) -> int:
         """What an attempt is counted with: its word, or a slot's fair share."""
@@ -101,6 +112,7 @@ def worker_of(hello: WorkerHello) -> Worker:
         hello.gpus,
         hello.deadline,
         hello.recorder,
+        hello.pid,
     )
 
 
@@ -129,7 +141,7 @@ class Roster:
     def hello(self, hello: WorkerHello, now: float) -> None:
         """Enter a worker; one that says hello again may have a new deadline and keeps what it has in hand."""
         known = self._workers.get(hello.address)
-        if known is not None and known.allocation == hello.allocation:
+        if known is not None and known.is_same(hello):
             known.deadline = hello.deadline
             return
         worker = worker_of(hello)
@@ -171,6 +183,13 @@ class Roster:
         """Return the address of the worker that has an attempt in hand."""
         place = self._places.get(attempt)
         return None if place is None else place[0]
+
+    def delivered(self, attempt: AttemptId, name: str) -> None:
+        """Note that the worker that has an attempt in hand delivered its result."""
+        place = self._places.get(attempt)
+        if place is not None:
+            receipts = self._workers[place[0]].receipts
+            receipts[name] = receipts.get(name, 0) + 1
 
     def accounted(self, attempt: AttemptId) -> str | None:
         """Note that an attempt is over; return the key of its bundle when that was the last one in it."""

@@ -116,18 +116,19 @@ def _shared(ledger: Ledger, leader: TaskRecord, result: Locator, now: float) -> 
 
 def _taken(receipt: Receipt, now: float, *, late: bool) -> ReceiptTaken:
     return ReceiptTaken(
-        now,
-        receipt.attempt.task_id,
-        receipt.attempt.number,
-        receipt.result.digest,
-        receipt.result.size,
-        receipt.started_at,
-        receipt.ended_at,
-        receipt.peak_memory,
-        receipt.node,
-        receipt.allocation,
-        receipt.reused,
-        late,
+        at=now,
+        task_id=receipt.attempt.task_id,
+        attempt=receipt.attempt.number,
+        digest=receipt.result.digest,
+        size=receipt.result.size,
+        started_at=receipt.started_at,
+        ended_at=receipt.ended_at,
+        peak_memory=receipt.peak_memory,
+        node=receipt.node,
+        allocation=receipt.allocation,
+        reused=receipt.reused,
+        cold=receipt.cold,
+        late=late,
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from scalable_hpc.lineage.lanes import Lane, LaneKey, ReadyQueue
-from scalable_hpc.lineage.learned import Learned
+from scalable_hpc.lineage.learned import Learned, Need
 from scalable_hpc.lineage.need import Allowance, Refusal
 from scalable_hpc.lineage.record import TaskRecord
 from scalable_hpc.lineage.rooms import Room, Rooms, is_large, room_of, worker_to_hold
@@ -122,7 +122,7 @@ class _Round:
         for lane in self.ready.lanes():
             head = self._head(lane)
             if head is not None:
-                need_s = self.allowance.need_s(head)
+                need_s = self.allowance.need(head).cold_s
                 size = -head.needs.gpus, -head.needs.cpus, not is_large(head.needs)
                 ranked.append(((-head.priority, *size, need_s is not None, -(need_s or 0.0), head.order), lane))
         ranked.sort(key=lambda entry: entry[0])
@@ -148,18 +148,18 @@ class _Round:
             head = self._head(lane)
             if head is None:
                 return
-            need_s = self.allowance.need_s(head)
-            room = rooms.choose(head, need_s)
+            need = self.allowance.need(head)
+            room = rooms.choose(head, need)
             if room is None:
-                self.plan.unplaced[lane.key] = self._why_not(head, need_s, rooms)
+                self.plan.unplaced[lane.key] = self._why_not(head, need, rooms)
                 if is_large(head.needs):
-                    self._hold_open_for(head, need_s, rooms)
+                    self._hold_open_for(head, need, rooms)
                 return
-            self._send(lane, head, room, need_s, rooms)
+            self._send(lane, head, room, room.need_s(head.name, need), rooms)
 
-    def _hold_open_for(self, record: TaskRecord, need_s: float | None, rooms: Rooms) -> None:
+    def _hold_open_for(self, record: TaskRecord, need: Need, rooms: Rooms) -> None:
         free = (self._room(worker, 0) for worker in self.workers if worker.address not in self.held)
-        address = worker_to_hold(record, need_s, free)
+        address = worker_to_hold(record, need, free)
         if address is not None:
             self.held.add(address)
             rooms.hold_open(address)
@@ -169,7 +169,7 @@ class _Round:
         for room in sorted(rooms.of_type(lane.key.worker_type), key=lambda room: -room.bundles / room.worker.slots):
             while room.bundles > 0:
                 head = self._head(lane)
-                need_s = None if head is None else self.allowance.need_s(head)
+                need_s = None if head is None else room.need_s(head.name, self.allowance.need(head))
                 if head is None or need_s is None:
                     return
                 if 2 * need_s > room.time_left_s or room.is_avoided(head):
@@ -211,7 +211,8 @@ class _Round:
         in_time = math.floor(room.time_left_s / max(need_s, 1e-6)) if math.isfinite(room.time_left_s) else wanted
         return max(1, min(wanted, fair, in_time, self.rules.bundle_most))
 
-    def _why_not(self, record: TaskRecord, need_s: float | None, rooms: Rooms) -> str:
+    def _why_not(self, record: TaskRecord, need: Need, rooms: Rooms) -> str:
+        need_s = need.cold_s
         times_s = [room.time_left_s for room in rooms.of_type(record.needs.worker_type)]
         if not times_s:
             return self._nobody(record.needs.worker_type)

@@ -53,6 +53,7 @@ class TaskSubmitted:
     priority: int = 0
     tag: str | None = None
     label: str = ""
+    refresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,3 +185,5 @@ class TaskSpec:
     submitted_at: float = 0.0
     label: str = ""
     """The call as a person would write it, shortened: ``run_simulation(scenario_id=47)``."""
+    refresh: bool = False
+    """Compute even where the key has a result, and put the new one in its place."""

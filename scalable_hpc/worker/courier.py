@@ -36,6 +36,9 @@ from scalable_hpc.worker.trip import Running, Settled, Trip
 CANCELLED_KEPT = 100_000
 """Attempts that were cancelled before they came here are turned away when they do; the oldest are forgotten."""
 
+LAUNCHER_TELLS_WITHIN_S = 1.0
+"""A job's processes are signalled one after another; the launcher needs a moment to pass the word on."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -99,6 +102,7 @@ class Courier:
             if self._draining is not None:
                 return
             self._draining = because
+            self._lock.notify_all()
             for running in self._running.values():
                 running.lease.slot.stop()
         logger.info("Draining: %s", because)
@@ -170,7 +174,23 @@ class Courier:
         """Make results durable, then report them; exceptions are reported."""
         made = [(one.envelope, result) for one in results if (result := wire.result_in(one.reply)) is not None]
         places, now = self._publisher.publish(made), time.time()
-        self._finish([outcomes.of(one.envelope, one.reply, places, log_tail=one.log_tail, at=now) for one in results])
+        is_ending = any(self._is_end_confirmed(one.reply) for one in results)
+        self._finish(
+            [
+                outcomes.of(one.envelope, one.reply, places, log_tail=one.log_tail, at=now, is_ending=is_ending)
+                for one in results
+            ]
+        )
+
+    def _is_end_confirmed(self, reply: object) -> bool:
+        """Tell whether an exception came of the end of the job: its slot was told to end, and so was the launcher.
+
+        A signal alone proves nothing: user code may send one to itself.
+        """
+        if not (isinstance(reply, wire.Raised) and reply.was_told_to_end):
+            return False
+        with self._lock:
+            return self._lock.wait_for(lambda: self._draining is not None, LAUNCHER_TELLS_WITHIN_S)
 
     def account(self, endings: Sequence[Evidence]) -> None:
         """Report attempts that ended without their slot's word."""

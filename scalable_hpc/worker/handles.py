@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 
 from scalable_hpc.model.messages import Envelope
 from scalable_hpc.model.tasks import Ending
@@ -51,7 +50,7 @@ class Slot:
 
     seat: Seat
     token: str
-    pipe: Connection
+    pipe: wire.Pipe
     voice: Voice
     pid: int | None = None
     doom: Doom | None = None
@@ -62,12 +61,12 @@ class Slot:
     def hand(self, order: wire.Order) -> None:
         """Hand over work; a slot that has died meanwhile closes the pipe, which reading tells."""
         with suppress(OSError), self.speaking:
-            wire.send(self.pipe, order)
+            self.pipe.send(order)
 
     def stop(self) -> None:
         """Ask it to begin nothing more of the order in hand."""
         with suppress(OSError), self.speaking:
-            self.pipe.send_bytes(wire.STOP)
+            self.pipe.send_stop()
 
     def end(self, exit_: SlotExit) -> SlotExit:
         """Take down the exit and wake whoever waits on the pipe; what is in it already can still be read."""

@@ -24,6 +24,7 @@ from contextlib import suppress
 
 from scalable_hpc.worker import kin, slot
 from scalable_hpc.worker.linux import become_subreaper
+from scalable_hpc.worker.unheeded import Unheeded
 
 MARK = "SCALABLE_HPC_SLOT_ID"
 MESSAGE_LIMIT = 1 << 16
@@ -40,6 +41,7 @@ class Nursery:
     def __init__(self, courier: socket.socket) -> None:
         self._courier = courier
         self._pid = os.getpid()
+        self._unheeded = Unheeded()
         self._living: dict[int, str] = {}
         """Slot pid to token."""
         self._bell, self._bell_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -47,8 +49,8 @@ class Nursery:
     def run(self) -> None:
         """Serve until the courier is gone, then leave nothing behind."""
         become_subreaper()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD):
-            signal.signal(number, slot.take_no_notice)
+        self._unheeded.begin_blocked()
+        signal.signal(signal.SIGCHLD, _ring)
         signal.set_wakeup_fd(self._bell_end, warn_on_full_buffer=False)
         gc.freeze()  # slots share these pages as long as no collection touches them
         with selectors.DefaultSelector() as watched:
@@ -163,6 +165,10 @@ class Nursery:
     def _report(self, message: dict[str, object]) -> None:
         with suppress(OSError):  # the courier has hung up: the next read says so
             self._courier.send(json.dumps(message).encode())
+
+
+def _ring(_number: int, _frame: object) -> None:
+    """Do nothing: that there is a handler makes Python write to the bell."""
 
 
 def main(argv: Sequence[str]) -> int:

@@ -37,7 +37,7 @@ def receipt(envelope: Envelope, locator: Locator, span: wire.Span, *, reused: bo
     )
 
 
-def raised(envelope: Envelope, reply: wire.Raised, log_tail: str) -> Evidence:
+def raised(envelope: Envelope, reply: wire.Raised, log_tail: str, *, expected: bool) -> Evidence:
     """Return the evidence of an attempt whose slot told how it ended."""
     return Evidence(
         attempt=envelope.attempt,
@@ -46,6 +46,7 @@ def raised(envelope: Envelope, reply: wire.Raised, log_tail: str) -> Evidence:
         exception=reply.facts,
         ran_s=round(reply.span.ended_at - reply.span.started_at, 6),
         peak_memory=reply.span.peak_memory,
+        expected=expected,
         log_tail=log_tail,
     )
 
@@ -57,10 +58,20 @@ def of(
     *,
     log_tail: str,
     at: float,
+    is_ending: bool,
 ) -> Outcome:
-    """Return how an attempt ended of which its slot told; ``places`` says where its result lies, or why nowhere."""
+    """Return how an attempt ended of which its slot told.
+
+    Args:
+        envelope: the attempt.
+        reply: what its slot said.
+        places: where its result lies, or why nowhere.
+        log_tail: what it wrote to stderr last.
+        at: now.
+        is_ending: the job is being ended: an exception of an attempt that was told to end is no wonder.
+    """
     if isinstance(reply, wire.Raised):
-        return raised(envelope, reply, log_tail)
+        return raised(envelope, reply, log_tail, expected=is_ending and reply.was_told_to_end)
     place = places[envelope.attempt]
     if isinstance(place, Exception):
         return refused(envelope, place, at=at)

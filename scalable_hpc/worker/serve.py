@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import socket
 import sys
 import threading
@@ -32,8 +31,8 @@ from scalable_hpc.worker.options import DIRECTORY_VARIABLE, WorkerOptions, parse
 from scalable_hpc.worker.recorder import SYNC_EVERY_S, Recorder
 from scalable_hpc.worker.reporter import Reporter
 from scalable_hpc.worker.shares import Seat, share_out, visible_gpus
-from scalable_hpc.worker.slot import take_no_notice
 from scalable_hpc.worker.slots import SlotPool
+from scalable_hpc.worker.unheeded import Unheeded
 
 if TYPE_CHECKING:
     from scalable_hpc.worker.dask_worker import CourierWorker
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
 SEARCH_PATH_VARIABLE = "SCALABLE_HPC_PYTHONPATH"
 JOB_VARIABLES = ("SCALABLE_HPC_JOB_ID", "SLURM_JOB_ID", "PBS_JOBID")
 NODE_VARIABLES = ("SCALABLE_HPC_NODE", "SLURMD_NODENAME")
-UNHEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
-"""The launcher hears these too, and tells us what follows."""
 _LOOK_EVERY_S = 0.5
 
 logger = logging.getLogger(__name__)
@@ -206,9 +203,7 @@ def _set_up_logging() -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run a courier; returns its exit status, never leaving a slot behind."""
-    for number in UNHEEDED:
-        signal.signal(number, take_no_notice)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the launcher, which we come from, has these blocked
+    Unheeded().begin_blocked()  # the launcher hears the same signals, and tells us what follows
     options = parse_options(argv, prog="python -m scalable_hpc.worker.serve")
     _set_up_logging()
     loop = asyncio.new_event_loop()

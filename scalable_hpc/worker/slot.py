@@ -12,16 +12,12 @@ import faulthandler
 import os
 import resource
 import shutil
-import signal
 import sys
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from types import FrameType
 from typing import Any
 
 import cloudpickle
@@ -36,11 +32,10 @@ from scalable_hpc.worker import wire
 from scalable_hpc.worker.linux import die_with_parent
 from scalable_hpc.worker.raised import pack
 from scalable_hpc.worker.references import resolve
+from scalable_hpc.worker.unheeded import Unheeded
 
 FUNCTIONS_KEPT = 64
 """A run has few functions; one that makes them by the thousand must not fill the slot."""
-_UNHEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
-"""A batch system sends these to every process of a job that is about to end; what runs may use its grace time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,43 +48,6 @@ class Birth:
     """Its own directory, emptied after every attempt."""
     search_path: list[str]
     """Where modules of the user's are found, before anything else."""
-
-
-def take_no_notice(number: int, frame: FrameType | None) -> None:
-    """Handle a signal by doing nothing; unlike SIG_IGN this does not pass on to programs that user code starts."""
-
-
-def _heed_nothing() -> None:
-    for number in _UNHEEDED:
-        if signal.getsignal(number) is not take_no_notice:
-            signal.signal(number, take_no_notice)
-            signal.siginterrupt(number, False)
-
-
-class _ForkedChildren:
-    """Gives forked children the usual handlers back: ``multiprocessing`` ends its workers with SIGTERM.
-
-    The signals are blocked meanwhile: one that came between fork and handler would be unheeded, and lost.
-    """
-
-    def __init__(self) -> None:
-        self._blocked = threading.local()
-
-    def watch(self) -> None:
-        """Do so for every fork of this process from now on."""
-        os.register_at_fork(before=self._block, after_in_parent=self._unblock, after_in_child=self._heed_again)
-
-    def _block(self) -> None:
-        self._blocked.before = signal.pthread_sigmask(signal.SIG_BLOCK, _UNHEEDED)
-
-    def _unblock(self) -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked.before)
-
-    def _heed_again(self) -> None:
-        for number in _UNHEEDED:
-            if signal.getsignal(number) is take_no_notice:
-                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        self._unblock()
 
 
 def _leave_no_core() -> None:
@@ -106,8 +64,9 @@ def live(birth: Birth, pipe: int, voice: int, parent: int) -> None:
     with suppress(OSError):
         os.setpgid(0, 0)
     die_with_parent(parent)
-    _heed_nothing()
-    _ForkedChildren().watch()
+    unheeded = Unheeded()
+    unheeded.begin()
+    unheeded.spare_children()
     os.dup2(voice, 2)
     os.close(voice)
     os.set_inheritable(pipe, False)
@@ -119,7 +78,7 @@ def live(birth: Birth, pipe: int, voice: int, parent: int) -> None:
             reconfigure(line_buffering=True)
     faulthandler.enable()
     _leave_no_core()
-    Slot(Connection(pipe), birth).serve()
+    Slot(wire.Pipe(pipe), birth, unheeded).serve()
 
 
 class _Refusal(Exception):
@@ -162,8 +121,9 @@ class _MemoryMeter:
 class Slot:
     """Carries out orders that come through a pipe."""
 
-    def __init__(self, pipe: Connection, birth: Birth) -> None:
+    def __init__(self, pipe: wire.Pipe, birth: Birth, unheeded: Unheeded) -> None:
         self._pipe = pipe
+        self._unheeded = unheeded
         self._scratch = birth.scratch
         self._home = os.getcwd()  # noqa: PTH109  a str for chdir
         self._pid = os.getpid()
@@ -176,25 +136,26 @@ class Slot:
         """Carry out orders until the courier hangs up."""
         with suppress(EOFError, OSError):
             while True:
-                order = wire.receive(self._pipe)
+                order = self._pipe.receive()
                 if isinstance(order, wire.Order):
-                    wire.send(self._pipe, wire.Begun())
-                    wire.send(self._pipe, wire.Finished(self._carry_out(order)))
+                    self._pipe.send(wire.Begun())
+                    self._pipe.send(wire.Finished(self._carry_out(order)))
 
     def _carry_out(self, order: wire.Order) -> int:
         os.environ.update(order.environment)
         with suppress(OSError):
             os.sched_setaffinity(0, order.cpus or self._cores)
         for number, envelope in enumerate(order.envelopes):
-            if number and self._pipe.poll():
-                wire.receive(self._pipe)
+            if number and self._pipe.has_news():
+                self._pipe.receive()
                 return number
-            wire.send(self._pipe, self._run(number, envelope))
+            self._pipe.send(self._run(number, envelope))
             self._tidy()
         return len(order.envelopes)
 
     def _run(self, number: int, envelope: Envelope) -> wire.Reply:
         self._memory.start()
+        self._unheeded.was_told_to_end = False
         started_at = time.time()
 
         def span() -> wire.Span:
@@ -211,7 +172,9 @@ class Slot:
             return wire.Raised(number, span(), Ending.REFUSED, pack(refusal.cause))
         except BaseException as error:  # noqa: BLE001  SystemExit and KeyboardInterrupt of user code are its endings
             self._leave_if_forked(error.code if isinstance(error, SystemExit) else 1)
-            return wire.Raised(number, span(), Ending.EXCEPTION, pack(error, caller=__file__))
+            # A program that the user's code had started may have heeded what we do not.
+            is_ending = self._unheeded.was_told_to_end
+            return wire.Raised(number, span(), Ending.EXCEPTION, pack(error, caller=__file__), is_ending)
 
     def _leave_if_forked(self, code: object) -> None:
         """End a child that user code forked and let return: it must not answer in our place."""
@@ -265,7 +228,7 @@ class Slot:
                 stream.flush()
         with suppress(OSError):
             os.chdir(self._home)
-        _heed_nothing()
+        self._unheeded.begin()
         with suppress(OSError), os.scandir(self._scratch) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):

@@ -19,13 +19,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 
+from scalable_hpc.worker import wire
 from scalable_hpc.worker.handles import Doom, Lease, Slot, SlotExit
 from scalable_hpc.worker.nursery import MARK, MESSAGE_LIMIT
 from scalable_hpc.worker.shares import Seat, environment_of
 from scalable_hpc.worker.slot import Birth
+from scalable_hpc.worker.unheeded import SIGNALS
 from scalable_hpc.worker.voices import Listener, Voice
 
 EXIT_KNOWN_WITHIN_S = 1.0
@@ -71,12 +72,17 @@ class SlotPool:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._nursery_link = ours
         with theirs:
-            self._nursery = subprocess.Popen(
-                [sys.executable, "-m", "scalable_hpc.worker.nursery", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                env={**os.environ, **environment_of(self._seats[:1], chosen=os.environ)},
-            )
+            # blocked until it has its handlers: a signal in its first moments must not take all slots along
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+            try:
+                self._nursery = subprocess.Popen(
+                    [sys.executable, "-m", "scalable_hpc.worker.nursery", str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    env={**os.environ, **environment_of(self._seats[:1], chosen=os.environ)},
+                )
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._listener.start()
         self._reader = threading.Thread(target=self._read_reports, name="scalable-hpc-nursery", daemon=True)
         self._reader.start()
@@ -88,6 +94,9 @@ class SlotPool:
         """Wait for ``width`` free seats, first come first served; None when ``gives_up`` says so meanwhile.
 
         Whoever makes ``gives_up`` true calls ``nudge``.
+
+        Raises:
+            OSError: a slot had to be replaced and could not be.
         """
         turn = _Turn(width)
         with self._lock:
@@ -99,12 +108,17 @@ class SlotPool:
                     self._grant()
                     return None
                 self._lock.wait()
-            return Lease(self._living(turn.granted[0]), turn.granted)
+            try:
+                return Lease(self._living(turn.granted[0]), turn.granted)
+            except OSError:
+                self._free.update(seat.index for seat in turn.granted)
+                raise
 
     def give_back(self, lease: Lease) -> None:
         """Free the seats; a slot that has died makes place for a new one."""
         with self._lock:
-            self._living(lease.seats[0])
+            with suppress(OSError):  # no descriptors, no memory: whoever is lent the seat next tries again
+                self._living(lease.seats[0])
             self._free.update(seat.index for seat in lease.seats)
             self._grant()
 
@@ -179,10 +193,11 @@ class SlotPool:
         self._born += 1
         token = f"{self._name}-{os.getpid()}-{self._born}"
         scratch = self._scratch / f"slot-{seat.index}"
-        scratch.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # a full disk is for the attempt to find, if it wants to write there
+            scratch.mkdir(parents=True, exist_ok=True)
         ours, theirs = socket.socketpair()
         voice = Voice()
-        slot = Slot(seat, token, Connection(ours.detach()), voice)
+        slot = Slot(seat, token, wire.Pipe(ours.detach()), voice)
         self._sitting[seat.index] = self._known[token] = slot
         self._listener.add(voice)
         birth = Birth(

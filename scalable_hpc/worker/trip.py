@@ -113,7 +113,7 @@ class Trip:
 
     def _wait(self) -> None:
         """Return when there is something to read."""
-        while not self._slot.pipe.poll(self._patience()):
+        while not self._slot.pipe.has_news(self._patience()):
             if self._patience() <= 0 and self._running is not None and self._slot.doom is None:
                 limit = self._running.envelope.timeout_s
                 because = f"it ran longer than its timeout of {limit:g} s"
@@ -136,7 +136,7 @@ class Trip:
         results: list[Settled] = []
         try:
             while len(results) < REPLIES_AT_ONCE:
-                reply = wire.receive(self._slot.pipe)
+                reply = self._slot.pipe.receive()
                 if isinstance(reply, wire.Finished):
                     self._finished = reply
                     break
@@ -144,7 +144,7 @@ class Trip:
                     self._since = time.monotonic()
                 if isinstance(reply, wire.Computed | wire.Laid | wire.Raised):
                     results.append(self._took(reply))
-                if not self._slot.pipe.poll():
+                if not self._slot.pipe.has_news():
                     break
         except (EOFError, OSError):
             self._has_died = True
@@ -171,11 +171,23 @@ class Trip:
             endings.append(self._death_of(self._running, end))
         self._office.account([*endings, *self._not_begun(self._current + 1)])
 
+    def _lost(self, running: Running, because: str) -> Evidence:
+        """Account for an attempt whose slot was not forked, or lost the process that had forked it."""
+        if self._since is None:
+            return never_started(running.envelope, because, at=time.time(), expected=False)
+        return Evidence(
+            attempt=running.envelope.attempt,
+            ending=Ending.WORKER_LOST,
+            at=time.time(),
+            ran_s=round(time.monotonic() - self._since, 3),
+            log_tail=because,
+        )
+
     def _death_of(self, running: Running, end: SlotExit) -> Evidence:
         """Tell how the attempt ended whose slot has died under it."""
         doom = self._slot.doom
         if doom is None and end.because:
-            return never_started(running.envelope, end.because, at=time.time(), expected=False)
+            return self._lost(running, end.because)
         is_meant = doom is not None and doom.attempt in (running.attempt, "")
         ending = doom.ending if doom is not None and is_meant else Ending.SLOT_DIED
         return Evidence(

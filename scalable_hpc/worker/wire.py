@@ -9,6 +9,7 @@ Rule 1: plain data; functions, arguments and results are bytes here.
 from __future__ import annotations
 
 import pickle
+import select
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
@@ -73,6 +74,8 @@ class Raised:
     span: Span
     ending: Ending
     facts: ExceptionFacts
+    was_told_to_end: bool = False
+    """A signal that ends jobs came while it ran."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,21 +99,53 @@ def result_in(reply: Computed | Laid | Raised) -> bytes | Staged | None:
             return None
 
 
-def send(pipe: Connection, message: Order | Reply) -> None:
-    """Write one message.
+class Pipe:
+    """One end of the pipe between a courier and a slot."""
 
-    Raises:
-        OSError: the other end is gone.
-    """
-    pipe.send_bytes(pickle.dumps(message, protocol=5))
+    def __init__(self, descriptor: int) -> None:
+        """Take over a connected stream socket."""
+        self._connection = Connection(descriptor)
+        self._poll = select.poll()  # Connection.poll makes a selector for each question, at ten times the price
+        self._poll.register(descriptor, select.POLLIN)
 
+    def fileno(self) -> int:
+        """Return the descriptor.
 
-def receive(pipe: Connection) -> Order | Reply | None:
-    """Read one message; None for STOP.
+        Raises:
+            OSError: the pipe was closed.
+        """
+        return self._connection.fileno()
 
-    Raises:
-        EOFError: the other end is gone.
-        OSError: likewise.
-    """
-    raw = pipe.recv_bytes()
-    return None if raw == STOP else pickle.loads(raw)
+    def send(self, message: Order | Reply) -> None:
+        """Write one message.
+
+        Raises:
+            OSError: the other end is gone.
+        """
+        self._connection.send_bytes(pickle.dumps(message, protocol=5))
+
+    def send_stop(self) -> None:
+        """Write STOP.
+
+        Raises:
+            OSError: the other end is gone.
+        """
+        self._connection.send_bytes(STOP)
+
+    def has_news(self, patience_s: float = 0.0) -> bool:
+        """Wait for something to receive, be it the end; False when ``patience_s`` has passed."""
+        return bool(self._poll.poll(1000 * patience_s))
+
+    def receive(self) -> Order | Reply | None:
+        """Read one message; None for STOP.
+
+        Raises:
+            EOFError: the other end is gone.
+            OSError: likewise.
+        """
+        raw = self._connection.recv_bytes()
+        return None if raw == STOP else pickle.loads(raw)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()

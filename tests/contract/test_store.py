@@ -238,6 +238,71 @@ def test_that_staged_bytes_get_their_key_from_another_process(store, reader):
     assert bytes(store.read(locator)) == large(1)
 
 
+def test_that_a_large_result_is_read_without_the_index(store, reader):
+    """A locator names a large result by its content: its reader looks at no index, and finds damage all the same."""
+    locator = store.publish(key(1), large(1))
+    for path in files(store, "packs/*.idx"):
+        path.unlink()
+
+    assert bytes(reader.read(locator)) == large(1)
+    flip(files(store, "blobs/*/*")[0], -1)
+    with pytest.raises(Damaged):
+        reader.read(locator)
+
+
+def test_that_many_results_are_published_at_once(store, reader):
+    """Small, large and staged results, known and new keys, one key twice: each as if published alone, in one go."""
+    known = store.publish(key(1), small(1))
+    batch = [
+        (key(1), small(9)),
+        (key(2), small(2)),
+        (key(3), large(3)),
+        (key(4), store.stage(large(4))),
+        (key(2), small(8)),
+    ]
+
+    locators = reader.publish_many(batch)
+
+    assert [locator.digest for locator in locators][::4] == [known.digest, locators[1].digest]
+    assert [locator.inline is None for locator in locators] == [False, False, True, True, False]
+    with Store(store.root) as later:
+        records = [bytes(later.read(replace(locator, inline=None))) for locator in locators[:4]]
+    assert records == [small(1), small(2), large(3), large(4)]
+    assert store.publish_many([]) == []
+
+
+def test_that_many_results_are_replaced_at_once(store, reader):
+    """``replace`` holds for every result of a batch."""
+    store.publish_many([(key(number), small(number)) for number in range(3)])
+    reader.publish_many([(key(number), small(10 + number)) for number in range(3)], replace=True)
+
+    with Store(store.root) as later:
+        assert [later.fetch(key(number))["number"] for number in range(3)] == [10, 11, 12]
+
+
+def test_that_a_batch_costs_one_fsync_of_each_file(tmp_path, monkeypatch):
+    """Fifty results published at once wait for the disk no longer than one."""
+    calls = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (calls.append(descriptor), fsync(descriptor)))
+    with Store(tmp_path) as store:
+        store.publish(key(0), small(0))
+        calls.clear()
+        store.publish_many([(key(number), small(number)) for number in range(1, 51)])
+
+    assert len(calls) == 2
+
+
+def test_that_many_keys_are_looked_up_at_once(store, reader):
+    """Known and unknown keys, with and without a look for news."""
+    reader.lookup(key(0))
+    store.publish(key(1), small(1))
+    keys = [key(1), key(2), key(1)]
+
+    assert reader.lookup_many(keys, fresh=False) == [None, None, None]
+    assert [locator and locator.key for locator in reader.lookup_many(keys)] == [key(1), None, key(1)]
+
+
 def test_that_equal_large_results_are_kept_once(store):
     """Blobs are named by content."""
     store.publish(key(1), large(1))
@@ -412,6 +477,8 @@ def test_that_a_key_is_64_hex_digits(store):
     """A shorter key is a mistake, not a shorter key."""
     with pytest.raises(ValueError, match="64 hex digits"):
         store.publish("ab", small(1))
+    with pytest.raises(ValueError, match="64 hex digits"):
+        store.lookup("ab")
 
 
 def test_that_a_forked_child_writes_files_of_its_own(tmp_path):

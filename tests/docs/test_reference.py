@@ -52,9 +52,7 @@ def test_that_the_manifest_page_names_every_key(model):
 
 def test_that_the_manifest_page_invents_no_key():
     """Every first column of its tables of keys names keys, variables or kinds of values that there are."""
-    models = [
-        each for each in vars(schema).values() if isinstance(each, type) and issubclass(each, schema.Part)
-    ]
+    models = [each for each in vars(schema).values() if isinstance(each, type) and issubclass(each, schema.Part)]
     known = {name for model in models for name in model.model_fields} | {"queue"}
     listed = {key for row in rows("manifest.md", columns=3) for key in re.findall(r"`\.?([\w.]+)`", row[0])}
     unknown = {key for key in listed if not set(key.split(".")) <= known}
@@ -95,7 +93,9 @@ def test_that_every_error_of_a_task_is_explained():
     [
         pytest.param("python.md", set(Options.__dataclass_fields__), id="options of submit"),
         pytest.param("python.md", {n for n in vars(Batch) if not n.startswith("_")}, id="Batch"),
-        pytest.param("python.md", {n for n in vars(ScalableSession) if not n.startswith("_")} - {"target_name"}, id="session"),
+        pytest.param(
+            "python.md", {n for n in vars(ScalableSession) if not n.startswith("_")} - {"target_name"}, id="session"
+        ),
         pytest.param("cache.md", {n for n in vars(CacheControl) if not n.startswith("_")}, id="function.cache"),
         pytest.param(
             "cache.md", set(inspect.signature(cacheable).parameters) - {"arg_types"}, id="options of cacheable"

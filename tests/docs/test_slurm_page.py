@@ -31,9 +31,7 @@ def test_that_the_driver_job_of_the_page_runs_its_ensemble(slurm, tmp_path):
     command.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m scalable_hpc.cli "$@"\n')
     command.chmod(0o755)
 
-    submitted = subprocess.run(
-        ["sbatch", "--parsable", "driver.sh"], cwd=tmp_path, capture_output=True, text=True
-    )
+    submitted = subprocess.run(["sbatch", "--parsable", "driver.sh"], cwd=tmp_path, capture_output=True, text=True)
     assert submitted.returncode == 0, submitted.stderr
     log = tmp_path / f"driver-{submitted.stdout.strip()}.log"
     wait_until("the driver's job to end", lambda: slurm.run(["squeue", "-h"]).strip() == "", timeout=120, every=1.0)

@@ -271,6 +271,28 @@ def test_that_a_library_counts_by_name_only():
     assert code_of(pytest.raises) == b"_pytest.raises.raises"
 
 
+def test_that_modules_among_the_values_count(tmp_path):
+    """A table of modules is the user's code where the modules are the user's, and names where they are not."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "__init__.py").write_text("")
+    (tmp_path / "usercode.py").write_text(
+        "import json, models.ode\nTABLE = {'a': models.ode, 'b': json}\ndef target(x):\n    return TABLE[x].run()\n"
+    )
+    program = """
+        import sys
+        sys.path[:0] = [sys.argv[1]]
+        import usercode
+        from scalable_hpc.cache.code import identity
+        print(identity(usercode.target).digest.hex())
+    """
+    seen = []
+    for body in ("1", "1  # one", "2"):
+        (tmp_path / "models" / "ode.py").write_text(f"def run():\n    return {body}\n")
+        seen.append(run_python(program, tmp_path, PYTHONDONTWRITEBYTECODE="1"))
+
+    assert (seen[0] == seen[1], seen[0] == seen[2]) == (True, False)
+
+
 def test_that_ignored_globals_do_not_count(tmp_path):
     """A global that is declared not to alter the result may change."""
     module = load_module(tmp_path, "SEEN = []\n\ndef target(x):\n    SEEN.append(x)\n    return x\n")

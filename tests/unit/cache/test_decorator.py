@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import subprocess
@@ -447,6 +448,26 @@ def test_that_methods_are_cacheable():
 
     assert [Model(2).run(3), Model(2).run(3), Model(3).run(3), Model.fixed(1)] == [6, 6, 9, 1]
     assert RUNS == [6, 9]
+
+
+def test_that_a_function_below_another_decorator_keeps_its_parameters():
+    """Declared types name the parameters of the function that the other decorator wraps."""
+
+    def plain(function):
+        @functools.wraps(function)
+        def inner(*args):
+            return function(*args)
+
+        return inner
+
+    @cacheable(x=int)
+    @plain
+    def double(x):
+        return 2 * x
+
+    assert (double(2), double(2)) == (4, 4)
+    with pytest.raises(TypeError, match="'x' of"):
+        double("2")
 
 
 def test_that_a_decorated_function_looks_like_the_original():

@@ -298,6 +298,28 @@ def test_that_an_object_that_raises_when_looked_at_is_unencodable():
         key(Strange())
 
 
+def test_that_a_compiled_function_counts_by_what_was_compiled():
+    """A compiler's own description of a function names another object in every process: its source function counts."""
+
+    class Compiled:
+        def __init__(self, function):
+            self.py_func = function
+            self.token = object()
+
+    assert key(Compiled(same)) == key(Compiled(same)) != key(Compiled(rebuilt))
+
+
+def test_that_an_opaque_wrapper_counts_by_what_it_wraps():
+    """A callable that cannot be taken apart and says what it wraps is that function."""
+
+    class Opaque:
+        def __init__(self, function):
+            self.__wrapped__ = function
+            self.lock = threading.Lock()
+
+    assert key(Opaque(same)) == key(Opaque(same)) != key(Opaque(rebuilt))
+
+
 def test_that_a_result_to_come_counts_by_its_lineage_key():
     """References to another task's result are equal when its lineage is, whatever the task's number."""
     one, again, other = ResultRef("t-1", "a" * 64), ResultRef("t-2", "a" * 64), ResultRef("t-1", "b" * 64)

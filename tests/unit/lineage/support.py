@@ -189,11 +189,17 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.results: dict[str, Locator] = {}
+        self.seen: dict[str, Locator] = {}
         self.asked: list[str] = []
+        self.looks = 0
 
-    def lookup(self, store: str, key: str) -> Locator | None:
+    def lookup(self, store: str, key: str, *, fresh: bool) -> Locator | None:
         self.asked.append(key)
-        return self.results.get(key)
+        self.looks += fresh
+        found = self.seen.get(key)
+        if found is None and fresh:
+            self.seen = dict(self.results)
+        return self.seen.get(key)
 
     def publish(self, task_id: str) -> Locator:
         locator = Locator(STORE, key_of(task_id), blake3(task_id.encode()).hexdigest(), 1)

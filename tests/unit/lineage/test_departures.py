@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 from scalable_hpc.model.allocations import ExitReason, JobEnding
 from scalable_hpc.model.events import AttemptExplained, AttemptFailed, ReceiptTaken
@@ -79,6 +80,24 @@ async def test_that_a_result_whose_receipt_got_lost_is_taken_from_the_store(tmp_
         assert outcome.result == published
         assert s.transport.attempts == ["t1.1", "t2.1", "t2.2"]
         assert [event.reused for event in s.events(ReceiptTaken)] == [True]
+
+
+@law
+async def test_that_a_lost_nodes_many_attempts_are_looked_up_together(tmp_path):
+    """A store on a parallel file system is looked at afresh once, not once for each of a node's slots."""
+    async with stage(tmp_path, word=says_node_fail) as s:
+        lost = hello(1, slots=100)
+        s.keeper.receive(lost)
+        s.submit(*(spec(f"t{number}") for number in range(100)))
+        await s.transport.until_sent(100)
+        for number in range(50):
+            s.store.publish(f"t{number}")
+        s.gone(lost)
+        s.keeper.receive(hello(2, slots=100))
+        await s.transport.until_sent(150)
+
+        assert s.keeper.progress().done == 50
+        assert s.store.looks <= 51
 
 
 @law
@@ -197,3 +216,26 @@ async def test_that_a_timeout_is_a_timeout_error(tmp_path):
 
         assert isinstance(outcome.error, TimeoutError)
         assert "3 s" in str(outcome.error)
+
+
+@law
+async def test_that_a_worker_whose_address_another_one_has_is_gone(tmp_path):
+    """A courier that died and came again on the same port, before anybody noticed: its work is not forgotten."""
+    async with stage(tmp_path, word=says_node_fail) as s:
+        lost = await two_on_a_lost_worker(s)
+        s.keeper.receive(replace(lost, pid=2))
+        await s.transport.until_sent(4)
+
+        assert s.transport.attempts[2:] == ["t1.2", "t2.2"]
+
+
+@law
+async def test_that_a_repeated_hello_changes_nothing(tmp_path):
+    """After a gap in the link a worker may say hello again."""
+    async with stage(tmp_path) as s:
+        s.keeper.receive(await two_on_a_lost_worker(s))
+        s.done(attempt("t1"))
+        s.done(attempt("t2"))
+
+        assert (await s.outcome("t1")).attempts == 1
+        assert (await s.outcome("t2")).attempts == 1

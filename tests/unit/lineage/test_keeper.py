@@ -11,7 +11,15 @@ from scalable_hpc.errors import AllocationsFailing, AttemptsExhausted, RunDirect
 from scalable_hpc.lineage.journal import Journal, read_events
 from scalable_hpc.lineage.need import Offer
 from scalable_hpc.lineage.payload import PayloadPack
-from scalable_hpc.model.events import AttemptFailed, AttemptPlaced, FleetNote, ReceiptTaken, RunClosed, TaskSubmitted
+from scalable_hpc.model.events import (
+    AttemptFailed,
+    AttemptPlaced,
+    FleetNote,
+    ReceiptTaken,
+    RunClosed,
+    TasksHit,
+    TaskSubmitted,
+)
 from scalable_hpc.model.fleet import Demand
 from scalable_hpc.model.resources import Needs
 from scalable_hpc.model.tasks import Ending, RetryPolicy
@@ -439,6 +447,47 @@ async def test_that_hits_are_counted(tmp_path):
         await s.transport.until_sent(1)
 
         assert s.keeper.progress().hits == 999
+
+
+@law
+async def test_that_hits_that_came_just_before_the_close_are_counted(tmp_path):
+    """A run whose every call is known closes at once."""
+    async with stage(tmp_path) as s:
+        s.keeper.count_hits("f", 12)
+
+    assert s.keeper.progress().hits == 12
+    assert s.events(TasksHit) == [TasksHit(NOW, "f", 12)]
+
+
+@law
+async def test_that_a_refreshed_result_is_never_taken_from_the_store(tmp_path):
+    """The worker is told so; a retry does not ask, nor does it attach to an equal call that need not compute."""
+    async with stage(tmp_path) as s:
+        s.store.publish("t1")
+        lost = hello(1)
+        s.keeper.receive(lost)
+        s.submit(spec("t1", refresh=True), spec("t2", key=key_of("t1")))
+        await s.transport.until_sent(1)
+        s.gone(lost, expected=True)
+        s.keeper.receive(hello(2))
+        await s.transport.until_sent(2)
+        s.done(attempt("t1", 2), inline=b"new")
+
+        assert [envelope.refresh for _, envelope in s.transport.sent] == [True, True]
+        assert s.store.asked == []
+        assert (await s.outcome("t1")).result.inline == b"new"
+        assert (await s.outcome("t2")).result.inline == b"new"
+
+
+@law
+async def test_that_a_refresh_does_not_attach_to_a_call_that_does_not(tmp_path):
+    """The other one may be answered with what was there before."""
+    async with stage(tmp_path) as s:
+        s.keeper.receive(hello())
+        s.submit(spec("t1"), spec("t2", key=key_of("t1"), refresh=True))
+        await s.transport.until_sent(2)
+
+        assert s.transport.attempts == ["t1.1", "t2.1"]
 
 
 @law

@@ -40,8 +40,8 @@ def test_that_a_lane_goes_by_priority_then_age(priorities, cancelled):
 def test_that_tasks_with_different_wishes_have_lanes_of_their_own():
     """What differs in name, needs or run time is looked at apart; five percent of run time is no difference."""
     ledger = Ledger()
-    ledger.apply(submitted("a", expected_runtime_s=100.0))
-    ledger.apply(submitted("b", expected_runtime_s=101.0))
+    ledger.apply(submitted("a", expected_runtime_s=99.0))
+    ledger.apply(submitted("b", expected_runtime_s=100.0))
     ledger.apply(submitted("c", expected_runtime_s=150.0))
     ledger.apply(submitted("d", needs=Needs(cpus=2)))
     ledger.apply(submitted("e", name="g"))

@@ -106,7 +106,7 @@ def test_that_a_cut_off_attempt_teaches_a_lower_bound():
     handed_back = replay([submitted("a"), placed("a"), failed("a", ran_s=50.0, ending="exception", verdict="expected")])
 
     assert cut.tasks["a"].bound_s == 50.0
-    assert cut.learned.need_s("f") > 50.0
+    assert cut.learned.need("f").warm_s > 50.0
     assert handed_back.tasks["a"].bound_s == 0.0
 
 

@@ -385,3 +385,53 @@ def test_that_evidence_says_how_much_time_was_left(bench):
     [evidence] = bench.run(bench.envelope(double, None))
 
     assert 90 < evidence.time_left_s <= 100
+
+
+def run_program(signals):
+    """Start a program that a signal to the whole job would end, and let that happen."""
+    with subprocess.Popen(["sleep", "600"]) as program:
+        for number in signals:
+            os.kill(os.getpid(), number)
+        program.terminate()
+    raise RuntimeError(f"the program ended with {program.returncode}")
+
+
+@pytest.mark.parametrize(
+    ("signals", "is_retiring", "expected"),
+    [
+        ([signal.SIGTERM], True, True),
+        ([signal.SIGTERM], False, False),
+        ([signal.SIGUSR1], True, False),
+        ([], True, False),
+    ],
+    ids=["the job is being ended", "user code signals itself", "only a warning", "no signal"],
+)
+def test_that_the_end_of_a_job_is_not_blamed_on_its_attempts(bench, signals, is_retiring, expected):
+    """A program ended by the batch system makes the user's code raise; it is ours to know why."""
+    envelope = bench.envelope(run_program, signals)
+
+    carried = bench.send(envelope)
+    if is_retiring:
+        bench.until_running(envelope)
+        bench.courier.drain("SIGTERM")
+    carried.result(30)
+
+    evidence = accounted(bench.said)[envelope.attempt]
+    assert evidence.exception.type_name == "builtins.RuntimeError"
+    assert evidence.expected == expected
+
+
+def test_that_a_dead_nursery_is_no_ones_fault(bench, tmp_path):
+    """What ran is lost with the worker; the worker is told that it is done for."""
+    envelope = bench.envelope(wait_for, str(tmp_path / "never"))
+    carried = bench.send(envelope)
+    bench.until_running(envelope)
+    wait_until("it has begun", (tmp_path / "never.begun").exists, timeout=10)
+    [watched] = bench.courier.watched()
+    nursery = int(Path(f"/proc/{watched.pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+    os.kill(nursery, signal.SIGKILL)
+    carried.result(30)
+
+    assert accounted(bench.said)[envelope.attempt].ending is Ending.WORKER_LOST
+    wait_until("the worker knows", lambda: bench.collapsed, timeout=10)

@@ -37,10 +37,10 @@ def pool_of(tmp_path, *, slots, **options):
 
 def ask(lease, function, *args, store=Path("/nowhere")):
     """Have one function run in a leased slot and return its reply."""
-    wire.send(lease.slot.pipe, lease.order([Envelopes(store)(function, *args)], os.environ))
-    assert wire.receive(lease.slot.pipe) == wire.Begun()
-    reply = wire.receive(lease.slot.pipe)
-    assert wire.receive(lease.slot.pipe) == wire.Finished(1)
+    lease.slot.pipe.send(lease.order([Envelopes(store)(function, *args)], os.environ))
+    assert lease.slot.pipe.receive() == wire.Begun()
+    reply = lease.slot.pipe.receive()
+    assert lease.slot.pipe.receive() == wire.Finished(1)
     return reply
 
 
@@ -77,10 +77,10 @@ def test_that_an_exit_is_told_exactly(pool, code, exit_code, number):
     lease = pool.lend(1)
     order = lease.order([Envelopes(Path("/nowhere"))(exec, f"import ctypes, os; {code}", {})], os.environ)
 
-    wire.send(lease.slot.pipe, order)
-    assert wire.receive(lease.slot.pipe) == wire.Begun()
+    lease.slot.pipe.send(order)
+    assert lease.slot.pipe.receive() == wire.Begun()
     with pytest.raises(EOFError):
-        wire.receive(lease.slot.pipe)
+        lease.slot.pipe.receive()
     end = pool.exit_of(lease.slot)
     pool.give_back(lease)
 
@@ -94,10 +94,10 @@ def test_that_a_slot_that_closes_its_pipe_is_not_waited_for_forever(pool):
     order = lease.order(
         [Envelopes(Path("/nowhere"))(exec, "import os, time; os.closerange(3, 99); time.sleep(600)", {})], {}
     )
-    wire.send(lease.slot.pipe, order)
-    assert wire.receive(lease.slot.pipe) == wire.Begun()
+    lease.slot.pipe.send(order)
+    assert lease.slot.pipe.receive() == wire.Begun()
     with pytest.raises(EOFError):
-        wire.receive(lease.slot.pipe)
+        lease.slot.pipe.receive()
 
     end = pool.exit_of(lease.slot)
     pool.give_back(lease)
@@ -164,7 +164,7 @@ def test_that_no_slot_outlives_a_courier_that_was_killed(tmp_path):
         pool.start()
         one, other = pool.lend(1), pool.lend(1)
         ask(one, grow_a_tree, str(scratch / "pids"))
-        wire.send(other.slot.pipe, other.order([Envelopes(scratch)(hold_the_lock)], {}))
+        other.slot.pipe.send(other.order([Envelopes(scratch)(hold_the_lock)], {}))
         while not all(lease.slot.pid for lease in (one, other)):
             time.sleep(0.01)
         print(one.slot.pid, other.slot.pid, (scratch / "pids").read_text(), flush=True)
@@ -190,7 +190,7 @@ def test_that_a_dead_nursery_is_noticed(tmp_path):
 
     os.kill(nursery, signal.SIGKILL)
     with pytest.raises((EOFError, OSError)):
-        wire.receive(lease.slot.pipe)
+        lease.slot.pipe.receive()
     end = pool.exit_of(lease.slot)
 
     wait_until("the slot is gone", lambda: not is_alive(slot_pid), timeout=10, every=0.01)

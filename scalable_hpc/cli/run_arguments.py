@@ -1,0 +1,27 @@
+"""The arguments of every verb that is about one run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from scalable_hpc.runs import RunDirectory, find_run
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, *, optional: bool) -> None:
+    """Add ``RUN`` and ``--runs-dir``."""
+    newest = " (default: the newest)" if optional else ""
+    parser.add_argument("run", nargs="?" if optional else None, help=f"a run's id or the start of it{newest}")
+    where = "where the runs are (default: $SCALABLE_HPC_RUNS_DIR or ./.scalable/runs)"
+    parser.add_argument("--runs-dir", type=Path, help=where)
+
+
+def chosen_run(arguments: argparse.Namespace) -> RunDirectory:
+    """Return the run that the arguments name.
+
+    Raises:
+        RunDirectoryError: there is none, or several begin like that.
+    """
+    said = os.environ.get("SCALABLE_HPC_RUNS_DIR") or os.environ.get("SCALABLE_RUNS_DIR") or ".scalable/runs"
+    return find_run((arguments.runs_dir or Path(said)).absolute(), arguments.run)

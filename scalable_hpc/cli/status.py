@@ -1,0 +1,54 @@
+"""``scalable-hpc status [RUN]``: whether a run's driver lives, how far it is, what it holds."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from scalable_hpc.cli.run_arguments import add_run_arguments, chosen_run
+from scalable_hpc.lineage.lease import Holder, lives, read_holder
+
+
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb's arguments."""
+    parser = verbs.add_parser("status", help="whether a run's driver lives, how far it is, what it holds")
+    add_run_arguments(parser, optional=True)
+    parser.set_defaults(act=act)
+
+
+def act(arguments: argparse.Namespace) -> int:
+    """Print what the journal and the driver's heartbeat say."""
+    from scalable_hpc.lineage.census import progress_of
+    from scalable_hpc.lineage.journal import read_events
+    from scalable_hpc.lineage.ledger import Ledger
+    from scalable_hpc.model.events import AllocationChanged
+
+    run = chosen_run(arguments)
+    ledger, allocations = Ledger(), {}
+    for event in read_events(run.journal):
+        ledger.apply(event)
+        if isinstance(event, AllocationChanged):
+            allocations[event.name] = event
+    now = time.time()
+    holder = read_holder(run.path)
+    if holder is not None and not lives(holder, now):
+        holder = None
+    progress = progress_of(ledger)
+    left = progress.waiting + progress.running
+    print(f"run {run.run_id}: {_driver(holder, now, closed=ledger.closed is not None)}")
+    print(
+        f"tasks: {progress.done} done, {progress.running} running, {progress.waiting} waiting,"
+        f" {progress.failed} failed, {progress.cancelled} cancelled; {progress.hits} cache hits"
+    )
+    for name, event in allocations.items():
+        if event.state != "ended":
+            print(f"{name}: {event.state}, job {event.job_id}: {event.because}")
+    if left and holder is None:
+        print(f"to finish it: scalable-hpc resume {run.run_id}")
+    return 0
+
+
+def _driver(holder: Holder | None, now: float, *, closed: bool) -> str:
+    if holder is not None:
+        return f"driven by {holder}, last heard of {max(0.0, now - holder.beat):.0f} s ago"
+    return "closed" if closed else "left by its driver"

@@ -1,0 +1,91 @@
+"""A run whose driver was killed is finished from its journal alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+from tests.ensembles import ReceiptTaken, make_ensemble, of_kind
+from tests.waiting import wait_until
+
+LOCAL = {"provider": "local", "capacity": {"cpus": 2}, "allocations": {"max": 1, "walltime": "00:05:00"}}
+COUNT = 12
+
+
+def command(ensemble, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "scalable_hpc.cli", *words],
+        cwd=ensemble.base,
+        env={**os.environ, "SCALABLE_HPC_PROGRESS": "0"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_that_resume_finishes_a_dead_drivers_run_without_its_script(tmp_path):
+    """Nothing that had a receipt is run again; the script is not needed, its results are in the cache."""
+    ensemble = make_ensemble(tmp_path, target=LOCAL, count=COUNT, seconds=0.5, cpus=2)
+    driver = ensemble.start()
+    try:
+        wait_until("four scenarios done", lambda: sum(ensemble.counted("end").values()) >= 4, timeout=60)
+        run_id = ensemble.runs[0].run_id
+        busy = command(ensemble, "resume", run_id)
+    finally:
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.communicate()
+    before = {event.task_id for event in of_kind(ensemble.events(), ReceiptTaken)}
+    text = ensemble.driver.read_text()
+    ensemble.driver.unlink()
+
+    assert busy.returncode == 24
+    assert f"process {driver.pid} on" in busy.stderr
+    status = command(ensemble, "status")
+    assert f"to finish it: scalable-hpc resume {run_id}" in status.stdout, status.stderr
+
+    resumed = command(ensemble, "resume", run_id[:12])
+
+    assert resumed.returncode == 0, resumed.stderr
+    receipts = [event.task_id for event in of_kind(ensemble.events(), ReceiptTaken) if not event.late]
+    assert len(receipts) == len(set(receipts)) == COUNT
+    assert len(ensemble.runs) == 1
+    executed = ensemble.counted("start")
+    assert len([number for number in executed if executed[number] == 1]) >= len(before)
+    names = [event.allocation for event in of_kind(ensemble.events(), ReceiptTaken) if event.allocation]
+    assert len(set(names)) == 2, "an allocation's name was used twice"
+
+    ensemble.driver.write_text(text)
+    again = ensemble.run()
+    assert again.returncode == 0, again.stderr
+    assert ensemble.counted("start") == executed
+
+
+def test_that_cancel_stops_a_living_driver_and_sweeps_a_dead_one(tmp_path):
+    """A living one closes its run; of a dead one the jobs are cancelled."""
+    ensemble = make_ensemble(tmp_path, target=LOCAL, count=200, seconds=0.5, cpus=2)
+    driver = ensemble.start()
+    try:
+        wait_until("a scenario done", lambda: ensemble.counted("end"), timeout=60)
+        run_id = ensemble.runs[0].run_id
+
+        asked = command(ensemble, "cancel", run_id)
+
+        driver.communicate(timeout=60)
+    finally:
+        driver.kill()
+    assert asked.returncode == 0, asked.stderr
+    assert driver.returncode == 128 + signal.SIGTERM
+    assert not ensemble.runs[0].is_open
+
+    second = ensemble.start()
+    try:
+        wait_until("another scenario done", lambda: sum(ensemble.counted("end").values()) > 3, timeout=60)
+    finally:
+        os.kill(second.pid, signal.SIGKILL)
+        second.communicate()
+    swept = command(ensemble, "cancel", ensemble.runs[-1].run_id)
+    assert swept.returncode == 0, swept.stderr
+    assert "cancelled its jobs local-1" in swept.stderr
+    assert not ensemble.runs[-1].is_open

@@ -1,0 +1,77 @@
+"""What others are told of the keeper's state."""
+
+from __future__ import annotations
+
+from scalable_hpc.lineage.census import Progress, demand_of, progress_of
+from scalable_hpc.lineage.ledger import Ledger
+from scalable_hpc.lineage.need import Allowance, Offer
+from scalable_hpc.lineage.replay import replay
+from scalable_hpc.lineage.roster import Roster
+from scalable_hpc.model.events import AttemptFailed, TaskCancelled, TaskGivenUp, TasksHit
+from scalable_hpc.model.fleet import Demand
+from scalable_hpc.model.resources import Needs, WorkerType
+from tests.unit.lineage.support import NOW, attempt, hello, placed, submitted
+
+OFFERS = (Offer(WorkerType("cpu", cpus=4, slots=4), 3600), Offer(WorkerType("big", cpus=64, gpus=4), 3600))
+
+
+def demand(ledger: Ledger, roster: Roster | None = None) -> dict[str, Demand]:
+    found = demand_of(ledger, roster or Roster(), Allowance(OFFERS, ledger.learned, {}))
+    return {one.worker_type: one for one in found}
+
+
+def test_that_progress_counts_each_task_once():
+    """By where it stands; hits are none of them."""
+    ledger = replay(
+        [
+            *(submitted(name) for name in "abcdef"),
+            submitted("g", "a"),
+            TasksHit(NOW, "f", 5),
+            placed("a"),
+            placed("b"),
+            AttemptFailed(NOW, "b", 1, "exception", "transient", True, "wait", "x", retry_at=NOW + 9),
+            TaskGivenUp(NOW, "c", "TaskTooLong", "x", "x"),
+            TaskCancelled(NOW, "d", "x"),
+        ]
+    )
+
+    assert progress_of(ledger) == Progress(done=0, running=1, waiting=4, failed=1, cancelled=1, hits=5)
+
+
+def test_that_demand_is_by_worker_type():
+    """A task that several types could run counts for the first; one that needs a gpu for the one that has any."""
+    ledger = replay([submitted("a"), submitted("b", needs=Needs(gpus=1)), submitted("c", needs=Needs(cpus=8))])
+
+    assert {name: one.waiting for name, one in demand(ledger).items()} == {"cpu": 1, "big": 2}
+
+
+def test_that_backoff_is_demand_and_waiting_for_ancestors_is_not():
+    """The first will want a slot whatever happens; the other may never."""
+    ledger = replay(
+        [
+            submitted("a"),
+            submitted("b", "a"),
+            placed("a"),
+            AttemptFailed(NOW, "a", 1, "exception", "transient", True, "wait", "x", retry_at=NOW + 9),
+        ]
+    )
+
+    assert demand(ledger)["cpu"].waiting == 1
+
+
+def test_that_demand_tells_the_longest_need_and_the_mean():
+    """So that the fleet can tell whether what is left of an allocation is of any use."""
+    ledger = replay([submitted("a", expected_runtime_s=50.0), submitted("b", expected_runtime_s=200.0)])
+    ledger.learned.completed("f", 30.0)
+
+    assert demand(ledger)["cpu"] == Demand("cpu", 2, 0, 200.0, 30.0)
+
+
+def test_that_what_is_assigned_is_counted_where_it_is():
+    """By the type of the worker that has it."""
+    roster = Roster()
+    roster.hello(hello(), NOW)
+    roster.assign(hello().address, "k", [attempt("a"), attempt("b")], Needs())
+
+    assert demand(Ledger(), roster)["cpu"].assigned == 2
+    assert demand(Ledger())["cpu"] == Demand("cpu", 0, 0)
