@@ -12,6 +12,11 @@ from scalable_hpc.version import __version__
 
 if TYPE_CHECKING:
     from scalable_hpc.cache.decorator import cacheable as cacheable
+    from scalable_hpc.cache.markers import DirType as DirType
+    from scalable_hpc.cache.markers import FileType as FileType
+    from scalable_hpc.cache.markers import ObjectType as ObjectType
+    from scalable_hpc.cache.markers import UtilityType as UtilityType
+    from scalable_hpc.cache.markers import ValueType as ValueType
     from scalable_hpc.client import ScalableClient as ScalableClient
     from scalable_hpc.errors import ScalableError as ScalableError
     from scalable_hpc.future import ScalableFuture as ScalableFuture
@@ -19,7 +24,9 @@ if TYPE_CHECKING:
     from scalable_hpc.model.tasks import RetryPolicy as RetryPolicy
     from scalable_hpc.session import ScalableSession as ScalableSession
 
+_MARKERS = ("DirType", "FileType", "ObjectType", "UtilityType", "ValueType")
 _HOME = {
+    **dict.fromkeys(_MARKERS, "scalable_hpc.cache.markers"),
     "Batch": "scalable_hpc.gathering",
     "RetryPolicy": "scalable_hpc.model.tasks",
     "ScalableClient": "scalable_hpc.client",
@@ -31,11 +38,16 @@ _HOME = {
 
 __all__ = [
     "Batch",
+    "DirType",
+    "FileType",
+    "ObjectType",
     "RetryPolicy",
     "ScalableClient",
     "ScalableError",
     "ScalableFuture",
     "ScalableSession",
+    "UtilityType",
+    "ValueType",
     "__version__",
     "cacheable",
 ]

@@ -255,7 +255,6 @@ class Engine:
         """Wait for the first call that must be run, then keep a fleet for as long as the run lasts."""
         await self._wanted.wait()
         try:
-            await self._cancel_leftovers()
             link = await self._linked()
         except (OSError, ScalableError) as err:
             self._give_up(err if isinstance(err, ScalableError) else RunDirectoryError(f"Dask did not start: {err}"))
@@ -279,15 +278,6 @@ class Engine:
             poll_s=self._manifest.target.poll_s,
         )
         await self._supervisor.run()
-
-    async def _cancel_leftovers(self) -> None:
-        """Cancel what an earlier driver of this very run left in the queue: its workers know another scheduler."""
-        if self._first_number == 1:
-            return
-        jobs = [seen.job_id for seen in await self._backend.find(self._run.run_id)]
-        if jobs:
-            await self._backend.cancel(jobs)
-            self._record(FleetNote(time.time(), "swept", f"cancelled the earlier driver's jobs {', '.join(jobs)}"))
 
     async def _linked(self) -> DaskLink:
         """The link to Dask, started when first asked for."""

@@ -10,6 +10,8 @@ from typing import Any, Literal
 from scalable_hpc.errors import ScalableError
 from scalable_hpc.future import ScalableFuture
 
+_NAMED = 3
+"""Calls that are named of each kind of failure; the rest are counted."""
 Errors = Literal["raise", "skip", "return"]
 
 
@@ -33,17 +35,19 @@ class Batch:
         """Return the values of the calls that succeeded, in the order of submission."""
         return [future.result() for future in self.ok]
 
-    def errors(self) -> dict[str, BaseException]:
-        """Return the exception of each call that failed, by its label."""
-        return {future.label: _exception(future) for future in self.failed}
+    def errors(self) -> dict[ScalableFuture, BaseException]:
+        """Return the exception of each call that failed."""
+        return {future: _exception(future) for future in self.failed}
 
     def summary(self) -> str:
-        """Say in a line how many succeeded, failed and were cancelled, then each failure."""
+        """Say in a line how many succeeded, failed and were cancelled, then each kind of failure with its calls."""
         head = f"{len(self.ok)} of {len(self.futures)} succeeded"
         head += f", {len(self.failed)} failed" if self.failed else ""
         head += f", {len(self.cancelled)} cancelled" if self.cancelled else ""
-        lines = [f"  {label}: {type(error).__name__}: {error}" for label, error in self.errors().items()]
-        return "\n".join([head, *lines])
+        kinds: dict[str, list[str]] = {}
+        for future, error in self.errors().items():
+            kinds.setdefault(f"{type(error).__name__}: {error}", []).append(future.label)
+        return "\n".join([head, *(f"  {_some(labels)}: {error}" for error, labels in kinds.items())])
 
     def retry_failed(self) -> list[ScalableFuture]:
         """Submit every failed call again, with all its attempts anew."""
@@ -63,6 +67,11 @@ class Batch:
             f"{share:.1%} of the calls succeeded, {at_least:.1%} were asked for\n{self.summary()}",
             hint="batch.retry_failed() submits the failed calls again",
         ) from first
+
+
+def _some(labels: list[str]) -> str:
+    more = len(labels) - _NAMED
+    return ", ".join(labels[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _exception(future: ScalableFuture) -> BaseException:

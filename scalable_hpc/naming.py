@@ -61,6 +61,7 @@ class Naming:
             tag=options.tag,
             submitted_at=time.time(),
             label=call.label,
+            refresh=call.refresh,
         )
 
     def _said_of(self, call: Call) -> TaskDefaults:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from pathlib import Path
@@ -105,6 +106,7 @@ class ScalableSession:
         described = run.read_plan()
         sys.path.extend(path for path in described["pythonpath"] if path not in sys.path)
         manifest = load_manifest(described["manifest"], target=described["target"], text=run.read_manifest())
+        _sweep(run, manifest)
         session = cls(manifest)
         live = session._run = LiveRun(manifest, session.plan(), run)
         try:
@@ -126,5 +128,14 @@ class ScalableSession:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._run is not None:
-            self._run.finish(wait=kind is None, cancel=kind is not None)
+            self._run.finish(wait=kind is None, cancel=False)
         self.close()
+
+
+def _sweep(run: RunDirectory, manifest: ResolvedManifest) -> None:
+    """Cancel what a dead driver of this run left in the queue: its workers know another scheduler."""
+    from scalable_hpc.backends import backend_for_orphans
+    from scalable_hpc.sweep import sweep_run
+
+    if run.is_open:
+        asyncio.run(sweep_run(run, lambda provider, which: backend_for_orphans(manifest.target, provider, which)))

@@ -9,14 +9,20 @@ Rule 1: a run whose writer lives is left alone, whoever it is.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shutil
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from scalable_hpc.batch.backend import BatchBackend
 from scalable_hpc.errors import RunDirectoryError, ScalableError
+from scalable_hpc.lineage.journal import Journal
 from scalable_hpc.lineage.lease import Lease
+from scalable_hpc.model.allocations import AllocationState, ExitReason
+from scalable_hpc.model.events import AllocationChanged, Event
 from scalable_hpc.runs import RunDirectory, list_runs
 
 BackendOf = Callable[[str, RunDirectory], BatchBackend | None]
@@ -52,11 +58,36 @@ async def sweep_run(run: RunDirectory, backend_of: BackendOf) -> str:
         jobs = [seen.job_id for seen in await backend.find(run.run_id)]
         if jobs:
             await backend.cancel(jobs)
-        await asyncio.to_thread(_withdraw, run)
+        await asyncio.to_thread(_close, run)
     finally:
         await asyncio.to_thread(lease.release)
     what = f"cancelled its jobs {', '.join(jobs)}" if jobs else "it had no jobs left"
     return f"run {run.run_id} was left by its driver: {what}"
+
+
+def _close(run: RunDirectory) -> None:
+    """Journal that the dead driver's allocations are over; withdraw its announcement and its keys."""
+    lives: dict[str, AllocationChanged] = {}
+    ended = AllocationState.ENDED.value
+
+    def remember(event: Event) -> None:
+        if isinstance(event, AllocationChanged):
+            lives[event.name] = event
+
+    with contextlib.closing(Journal(run.journal, run.run_id, each=remember)) as journal:
+        for event in lives.values():
+            if event.state != ended:
+                journal.append(
+                    replace(
+                        event,
+                        at=time.time(),
+                        state=ended,
+                        because="its driver was gone: cancelled",
+                        reason=ExitReason.CANCELLED.value,
+                    )
+                )
+    run.announcement.unlink(missing_ok=True)
+    shutil.rmtree(run.path / "security", ignore_errors=True)
 
 
 def _provider(run: RunDirectory) -> str:
@@ -64,9 +95,3 @@ def _provider(run: RunDirectory) -> str:
         return str(json.loads(run.plan.read_text()).get("provider", ""))
     except (OSError, ValueError, AttributeError):
         return ""
-
-
-def _withdraw(run: RunDirectory) -> None:
-    """Tell workers that still wait for a driver that none will come, and destroy the keys."""
-    run.announcement.unlink(missing_ok=True)
-    shutil.rmtree(run.path / "security", ignore_errors=True)

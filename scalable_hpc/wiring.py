@@ -72,6 +72,7 @@ class LiveRun:
         self._engine = Engine(manifest, self.directory, self._stores)
         self._engine.start(self._broken)
         self._dask: Any = None
+        self._dask_lock = threading.Lock()
         self._exit_watch = ExitWatch(self.close)
         self._display = self._show_progress(manifest) if _wants_progress() else None
         for issue in manifest.warnings:
@@ -122,7 +123,7 @@ class LiveRun:
 
     def dask_client(self) -> Any:
         """A plain ``distributed.Client`` connected to the run's scheduler; closed with the run."""
-        with self._lock:
+        with self._dask_lock:  # its own: connecting needs the loop, and the loop's callbacks take the other
             if self._dask is None:
                 self._dask = self._engine.dask_client()
             return self._dask
@@ -147,13 +148,17 @@ class LiveRun:
         return [] if self.is_closed else self._engine.look()[2]
 
     def close(self) -> None:
-        """Cancel what is not over, give every allocation back, close the journal; a second call does nothing."""
+        """Give every allocation back and close the journal; a second call does nothing.
+
+        Futures that are not over are cancelled; their tasks stay open in the journal, for ``scalable-hpc resume``.
+        """
         with self._lock:
             if self.is_closed:
                 return
             self.is_closed = True
         self._exit_watch.end()
-        self.finish(wait=False, cancel=True)
+        for future in self._unfinished():
+            future.give_up()
         if self._dask is not None:
             self._dask.close()
         if self._display is not None:

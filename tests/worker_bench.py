@@ -14,7 +14,7 @@ from typing import Any
 from scalable_hpc.model.messages import Bundle, Envelope, WorkerHello
 from scalable_hpc.model.tasks import Evidence, Receipt
 from scalable_hpc.worker.courier import Courier
-from scalable_hpc.worker.memory import MemoryGuard
+from scalable_hpc.worker.limits import guard_memory
 from scalable_hpc.worker.options import WorkerOptions
 from scalable_hpc.worker.recorder import Recorder
 from scalable_hpc.worker.reporter import Reporter
@@ -65,7 +65,7 @@ class CourierBench:
             on_collapse=self.collapsed.append,
         )
         self.courier = Courier(options, self.pool, self.recorder, self.reporter)
-        self._guard = MemoryGuard(node_memory=memory, running=self.courier.watched, stop=self.courier.stop_excess)
+        self._guard = guard_memory(self.courier.running, self.pool, self.recorder, node_memory=memory)
         self._threads = ThreadPoolExecutor(2 * slots)
         self._news = threading.Condition()
 
@@ -112,4 +112,4 @@ class CourierBench:
     def until_running(self, *envelopes: Envelope) -> None:
         """Wait until each has been handed to a slot."""
         wanted = {str(one.attempt) for one in envelopes}
-        self.until(lambda: wanted <= {one.attempt for one in self.courier.watched()})
+        self.until(lambda: wanted <= {one.attempt for one in self.courier.running()})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from scalable_hpc.cli.manifest_arguments import add_manifest_arguments
+from scalable_hpc.cli.manifest_arguments import add_manifest_arguments, chosen_session
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -18,8 +18,6 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def act(arguments: argparse.Namespace) -> int:
     """Print the plan; nothing is submitted or written."""
-    from scalable_hpc.session import ScalableSession
-
-    plan = ScalableSession.from_yaml(arguments.manifest, target=arguments.target).plan()
+    plan = chosen_session(arguments).plan()
     print(json.dumps(plan.to_dict(), indent=2) if arguments.format == "json" else plan)
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from scalable_hpc.cli.manifest_arguments import add_manifest_arguments
+from scalable_hpc.cli.manifest_arguments import add_manifest_arguments, chosen_session
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -17,9 +17,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def act(arguments: argparse.Namespace) -> int:
     """Print the script of each worker type."""
-    from scalable_hpc.session import ScalableSession
-
-    scripts = ScalableSession.from_yaml(arguments.manifest, target=arguments.target).plan().scripts
+    scripts = chosen_session(arguments).plan().scripts
     wanted = arguments.worker_type
     if wanted is not None and wanted not in scripts:
         from scalable_hpc.errors import ManifestError

@@ -41,7 +41,7 @@ def act(arguments: argparse.Namespace) -> int:
     if arguments.target:
         os.environ["SCALABLE_HPC_TARGET"] = arguments.target
     if arguments.manifest:
-        os.environ["SCALABLE_MANIFEST"] = arguments.manifest
+        os.environ["SCALABLE_HPC_MANIFEST"] = arguments.manifest
     os.environ["SCALABLE_HPC_PROGRESS"] = "0" if arguments.no_progress else "1"
     sys.argv = [str(driver), *arguments.arguments]
     sys.path.insert(0, str(driver.resolve().parent))

@@ -7,22 +7,21 @@ import json
 import sys
 from dataclasses import asdict
 
-from scalable_hpc.cli.manifest_arguments import add_manifest_arguments
+from scalable_hpc.errors import ManifestError
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb's arguments."""
     parser = verbs.add_parser("validate", help="check a manifest; the findings are printed as JSON")
-    add_manifest_arguments(parser)
+    parser.add_argument("manifest", nargs="?", help="the manifest (default: $SCALABLE_MANIFEST or ./scalable.yaml)")
     parser.set_defaults(act=act)
 
 
 def act(arguments: argparse.Namespace) -> int:
-    """Print the findings; 0 when there is no error, else the code of the first one."""
-    from scalable_hpc.session import ScalableSession
+    """Print the findings; 0 when there is no error, else the manifest error's code."""
+    from scalable_hpc.config.manifest import validate_manifest
 
-    session = ScalableSession.from_yaml(arguments.manifest, target=arguments.target)
-    found = session.validate()
+    found = validate_manifest(arguments.manifest)
     print(json.dumps(asdict(found), indent=2, default=str))
     print(f"{len(found.errors)} errors, {len(found.warnings)} warnings", file=sys.stderr)
-    return 0 if found.ok else 10
+    return 0 if found.ok else ManifestError.exit_code

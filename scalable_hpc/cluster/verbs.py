@@ -21,6 +21,6 @@ class CourierVerbs:
 
 def courier_verbs() -> CourierVerbs:
     """Return the real courier's."""
-    from scalable_hpc.worker import courier
+    from scalable_hpc.worker.courier import cancel_attempts, drain, run_bundle
 
-    return CourierVerbs(courier.run_bundle, courier.cancel_attempts, courier.drain)
+    return CourierVerbs(run_bundle, cancel_attempts, drain)

@@ -64,12 +64,15 @@ def give_up(ledger: Ledger, record: TaskRecord, error_type: str, error: str, bec
 
 
 def cancel(ledger: Ledger, task_id: str, because: str, now: float) -> list[Event]:
-    """Cancel a task; those that wait for its result fail, those that are attached to it go their own way."""
+    """Cancel a task; those that wait for its result fail, those that are attached to it go their own way.
+
+    The failures come first, so that none of them is chosen to stand for the key that the task leaves.
+    """
     record = ledger.tasks.get(task_id)
     if record is None or record.is_over:
         return []
     fallen = _fallen(ledger, record, f"was cancelled: {because}", None, now)
-    return [TaskCancelled(now, task_id, because), *fallen]
+    return [*fallen, TaskCancelled(now, task_id, because)]
 
 
 def on_submitted(ledger: Ledger, record: TaskRecord, now: float) -> list[Event]:

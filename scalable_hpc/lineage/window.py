@@ -29,7 +29,7 @@ class WindowRules:
     prefetch_below_s: float = 1.0
     """Only tasks shorter than this (mean) are sent ahead: a round trip (15-40 ms) would cost them more than 2 %."""
     prefetch_share: float = 0.5
-    """Bundles sent ahead, per slot."""
+    """Bundles sent ahead, per slot, to workers whose slots are all taken."""
     bundle_below_s: float = 0.1
     """Only tasks shorter than this (mean) travel in bundles."""
     bundle_target_s: float = 0.3
@@ -107,8 +107,8 @@ class _Round:
         short = [lane for lane in lanes if lane.live and self._may_go_ahead(lane.key)]
         if short:
             open_ones = [worker for worker in self.workers if worker.address not in self.held]
-            bound = self.rules.bound
-            ahead = Rooms((self._room(worker, bound(worker.slots)) for worker in open_ones), self.workers)
+            full = [worker for worker in open_ones if self._in_hand(worker) >= worker.slots]
+            ahead = Rooms((self._room(worker, self.rules.bound(worker.slots)) for worker in full), self.workers)
             for lane in short:
                 self._fill_ahead(lane, ahead)
         for lane in lanes:
@@ -140,8 +140,10 @@ class _Round:
 
     def _room(self, worker: Worker, most: int) -> Room:
         margin_s = self.allowance.margin_s(worker.worker_type)
-        in_hand = worker.assigned + self.bundles.get(worker.address, 0)
-        return room_of(worker, self.now, margin_s, most - in_hand)
+        return room_of(worker, self.now, margin_s, most - self._in_hand(worker))
+
+    def _in_hand(self, worker: Worker) -> int:
+        return worker.assigned + self.bundles.get(worker.address, 0)
 
     def _fill(self, lane: Lane, rooms: Rooms) -> None:
         while rooms.free > 0:

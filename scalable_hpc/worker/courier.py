@@ -23,7 +23,6 @@ from scalable_hpc.model.tasks import AttemptId, Ending, Evidence
 from scalable_hpc.worker import outcomes, wire
 from scalable_hpc.worker import recorder as lines
 from scalable_hpc.worker.handles import Doom, Lease, Slot
-from scalable_hpc.worker.memory import Excess, Watched
 from scalable_hpc.worker.options import WorkerOptions
 from scalable_hpc.worker.outcomes import Outcome
 from scalable_hpc.worker.publisher import Publisher
@@ -119,34 +118,14 @@ class Courier:
     def stop(self, because: str, *, timeout_s: float) -> bool:
         """Kill what runs, have it all reported, and return whether that took less than ``timeout_s``."""
         self.drain(because)
-        with self._lock:
-            running = list(self._running.values())
-        for one in running:
+        for one in self.running():
             self._pool.kill(one.lease.slot, Doom("", Ending.SLOT_DIED, because))
         return self.wait_until_idle(timeout_s)
 
-    def watched(self) -> list[Watched]:
+    def running(self) -> list[Running]:
         """Return what runs, for the memory guard."""
         with self._lock:
-            return [
-                Watched(one.attempt, one.lease.slot.pid, one.envelope.memory)
-                for one in self._running.values()
-                if one.lease.slot.pid is not None
-            ]
-
-    def stop_excess(self, excess: Excess) -> None:
-        """Kill the slot of an attempt that holds too much memory."""
-        with self._lock:
-            for one in self._running.values():
-                if one.attempt == excess.attempt:
-                    doom = Doom(excess.attempt, Ending.EXCEPTION, f"stopped: {excess.because}", excess.held)
-                    self._pool.kill(one.lease.slot, doom)
-
-    def note_memory(self, attempt: str, held: int) -> None:
-        """Enter a memory sample in the flight recorder."""
-        with self._lock:
-            found = [one.envelope.attempt for one in self._running.values() if one.attempt == attempt]
-        self._recorder.append(*[lines.held(one, at=time.time(), memory=held) for one in found])
+            return list(self._running.values())
 
     # What a trip asks for
 

@@ -34,6 +34,7 @@ def receipt(envelope: Envelope, locator: Locator, span: wire.Span, *, reused: bo
         worker="",
         allocation="",
         reused=reused,
+        cold=span.is_cold,
     )
 
 

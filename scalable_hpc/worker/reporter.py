@@ -92,4 +92,5 @@ def _signed_receipt(receipt: Receipt, hello: WorkerHello) -> Receipt:
         worker=hello.address,
         allocation=hello.allocation,
         reused=receipt.reused,
+        cold=receipt.cold,
     )

@@ -26,7 +26,7 @@ from scalable_hpc.version import __version__
 from scalable_hpc.worker.contact import SchedulerContact, read_contact
 from scalable_hpc.worker.control import Command, DeadlineIs, Retire, decode
 from scalable_hpc.worker.endings import CourierExit
-from scalable_hpc.worker.memory import MemoryGuard
+from scalable_hpc.worker.limits import guard_memory
 from scalable_hpc.worker.options import DIRECTORY_VARIABLE, WorkerOptions, parse_options
 from scalable_hpc.worker.recorder import SYNC_EVERY_S, Recorder
 from scalable_hpc.worker.reporter import Reporter
@@ -69,12 +69,7 @@ class CourierProcess:
             on_collapse=self._note_collapse,
         )
         self._courier = Courier(options, self._pool, self._recorder, self._reporter)
-        self._guard = MemoryGuard(
-            node_memory=options.memory,
-            running=self._courier.watched,
-            stop=self._courier.stop_excess,
-            note=self._courier.note_memory,
-        )
+        self._guard = guard_memory(self._courier.running, self._pool, self._recorder, node_memory=options.memory)
 
     async def serve(self, contact: SchedulerContact, commands: BinaryIO) -> int:
         """Work until retired, closed, or cut off; return the process's exit status."""

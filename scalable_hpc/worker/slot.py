@@ -156,10 +156,11 @@ class Slot:
     def _run(self, number: int, envelope: Envelope) -> wire.Reply:
         self._memory.start()
         self._unheeded.was_told_to_end = False
+        is_cold = envelope.function_digest not in self._functions
         started_at = time.time()
 
         def span() -> wire.Span:
-            return wire.Span(started_at, time.time(), self._memory.peak())
+            return wire.Span(started_at, time.time(), self._memory.peak(), is_cold)
 
         try:
             data = self._compute(envelope)

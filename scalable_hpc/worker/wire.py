@@ -46,6 +46,8 @@ class Span:
     started_at: float
     ended_at: float
     peak_memory: int
+    is_cold: bool = False
+    """The slot had not run this function before: what it imports is part of the time."""
 
 
 @dataclass(frozen=True, slots=True)

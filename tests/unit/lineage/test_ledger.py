@@ -168,6 +168,16 @@ def test_that_all_attached_calls_follow_the_new_leader():
     assert ledger.followers("b") == ("c", "d")
 
 
+def test_that_a_cancelled_call_is_not_succeeded_by_one_that_falls_with_it():
+    """Of two attached calls, the one that also waits for the cancelled call's result fails, the other stands."""
+    ledger = replay([submitted("a"), submitted("b", "a", key=key_of("a")), submitted("c", key=key_of("a"))])
+    for event in rulings.cancel(ledger, "a", "x", NOW):
+        ledger.apply(event)
+
+    assert ledger.tasks["b"].state is S.FAILED
+    assert ledger.tasks["c"].state is S.READY
+
+
 @pytest.mark.parametrize(
     "event",
     [

@@ -339,6 +339,18 @@ def test_that_cpus_memory_and_gpus_are_not_promised_twice():
     assert scene.placed() == {}
 
 
+def test_that_nothing_is_sent_ahead_to_free_slots():
+    """A slot may be free while no cpu is: a short task sent there would not wait, it would run."""
+    scene = Scene()
+    scene.worker(slots=4)
+    scene.submit("large", needs=Needs(cpus=4))
+    scene.learn("f", *[0.5] * 10)
+    scene.submit(*names(10))
+
+    assert list(scene.placed()) == ["large"]
+    assert scene.placed() == {}
+
+
 def test_that_a_large_task_is_not_starved_by_small_ones():
     """A worker is held open for it: small tasks that keep coming do not take every slot that comes free."""
     scene = Scene()

@@ -75,6 +75,17 @@ def test_that_what_is_in_the_store_is_not_executed(bench, tmp_path):
     assert log.read_text() == "ran\n"
 
 
+def test_that_a_receipt_tells_the_first_run_of_a_function_in_its_slot(tmp_path):
+    """What it imports is part of that run's time, and of no later one's; a new slot is cold again."""
+    with CourierBench(tmp_path, slots=1) as bench:
+        first = bench.run(*(bench.envelope(double, number) for number in range(3)))
+        later = bench.run(bench.envelope(double, 3), bench.envelope(leave_mark, str(tmp_path), 0))
+        bench.run(bench.envelope(die, "SIGKILL"))
+        after_death = bench.run(bench.envelope(double, 4))
+
+    assert [one.cold for one in [*first, *later, *after_death]] == [True, False, False, False, True, True]
+
+
 def test_that_bundles_in_a_hurry_do_not_get_into_each_others_way(bench, tmp_path):
     """Many at once on two slots: each attempt is executed once, told once, and gets its own result."""
     envelopes = [bench.envelope(leave_mark, str(tmp_path), number) for number in range(150)]
@@ -387,8 +398,9 @@ def test_that_evidence_says_how_much_time_was_left(bench):
     assert 90 < evidence.time_left_s <= 100
 
 
-def run_program(signals):
-    """Start a program that a signal to the whole job would end, and let that happen."""
+def run_program(signals, path):
+    """Start a program that a signal to the whole job would end, and let that happen when a file is there."""
+    wait_for(path)
     with subprocess.Popen(["sleep", "600"]) as program:
         for number in signals:
             os.kill(os.getpid(), number)
@@ -406,14 +418,15 @@ def run_program(signals):
     ],
     ids=["the job is being ended", "user code signals itself", "only a warning", "no signal"],
 )
-def test_that_the_end_of_a_job_is_not_blamed_on_its_attempts(bench, signals, is_retiring, expected):
+def test_that_the_end_of_a_job_is_not_blamed_on_its_attempts(bench, tmp_path, signals, is_retiring, expected):
     """A program ended by the batch system makes the user's code raise; it is ours to know why."""
-    envelope = bench.envelope(run_program, signals)
+    envelope = bench.envelope(run_program, signals, str(tmp_path / "release"))
 
     carried = bench.send(envelope)
+    bench.until_running(envelope)
     if is_retiring:
-        bench.until_running(envelope)
         bench.courier.drain("SIGTERM")
+    (tmp_path / "release").touch()
     carried.result(30)
 
     evidence = accounted(bench.said)[envelope.attempt]
@@ -427,8 +440,8 @@ def test_that_a_dead_nursery_is_no_ones_fault(bench, tmp_path):
     carried = bench.send(envelope)
     bench.until_running(envelope)
     wait_until("it has begun", (tmp_path / "never.begun").exists, timeout=10)
-    [watched] = bench.courier.watched()
-    nursery = int(Path(f"/proc/{watched.pid}/stat").read_text().rpartition(")")[2].split()[1])
+    [running] = bench.courier.running()
+    nursery = int(Path(f"/proc/{running.lease.slot.pid}/stat").read_text().rpartition(")")[2].split()[1])
 
     os.kill(nursery, signal.SIGKILL)
     carried.result(30)

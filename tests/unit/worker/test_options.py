@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from scalable_hpc.worker.options import WorkerOptions, parse_options
 
-NAMES = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_", min_size=1)
+NAMES = st.from_regex(r"[a-z0-9_][a-z0-9_-]{0,20}", fullmatch=True)
 OPTIONS = st.builds(
     WorkerOptions,
     run_dir=NAMES.map(lambda name: Path("/runs") / name),
