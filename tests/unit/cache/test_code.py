@@ -196,6 +196,67 @@ def test_that_a_source_edited_after_the_import_is_not_trusted(tmp_path):
     assert stale != hexed(tmp_path, "def target(x):\n    return x + 2\n")
 
 
+@pytest.mark.parametrize("depth", [0, 1, 2, 5])
+def test_that_functions_of_one_code_are_told_apart_by_what_lies_deep_below(tmp_path, depth):
+    """Two functions that differ only some closures down may not stand for each other."""
+    source = """
+        def leaf(n):
+            def made(x):
+                return x + n
+            return made
+
+        def around(function):
+            def made(x):
+                return function(x)
+            return made
+
+        def deep(function, depth):
+            return deep(around(function), depth - 1) if depth else function
+
+        a, b = deep(leaf({0}), DEPTH), deep(leaf({1}), DEPTH)
+
+        def target(x):
+            return a(x) - 2 * b(x)
+    """.replace("DEPTH", str(depth))
+    straight = hexed(tmp_path, source.replace("{0}", "1").replace("{1}", "2"))
+    swapped = hexed(tmp_path, source.replace("{0}", "2").replace("{1}", "1"))
+    again = hexed(tmp_path, source.replace("{0}", "1").replace("{1}", "2"))
+
+    assert (straight == swapped, straight == again) == (False, True)
+
+
+LIBRARY_WRAPPED = """
+    import contextlib
+    from scalable_hpc.cache.decorator import cacheable
+
+    @contextlib.contextmanager
+    def opened(x):
+        yield x + 1
+
+    @cacheable(version="1", x=int)
+    def known(x):
+        return x * 2
+
+    def target(x):
+        with opened(x) as y:
+            return known(y)
+"""
+
+
+@pytest.mark.parametrize(
+    ("edit", "matters"),
+    [
+        (("yield x + 1", "yield x + 2"), True),
+        (("return x * 2", "return x * 3"), True),
+        (('version="1"', 'version="2"'), True),
+        (("x=int", "x=float"), False),
+    ],
+)
+def test_that_helpers_behind_a_librarys_wrapper_are_followed(tmp_path, edit, matters):
+    """What a library's decorator wraps counts, and a cacheable helper counts with its version."""
+    assert (hexed(tmp_path, LIBRARY_WRAPPED.replace(*edit)) != hexed(tmp_path, LIBRARY_WRAPPED)) == matters
+
+
 def test_that_functions_without_source_have_an_identity():
     """Code that was typed in or executed from text counts by its bytecode."""
     made = []

@@ -106,10 +106,14 @@ def test_that_a_slot_that_closes_its_pipe_is_not_waited_for_forever(pool):
 
 
 def grow_a_tree(path):
-    """Start a child in the group, one in a session of its own, and one whose parent is dead."""
+    """Start a child in the group, one in a session of its own, one whose parent is dead, and fork another."""
     nap = [sys.executable, "-c", "import time; time.sleep(600)"]
     orphan = f"import subprocess; print(subprocess.Popen({nap!r}, start_new_session=True, stdout=2).pid)"
+    forked = os.fork()
+    if forked == 0:
+        signal.pause()
     pids = [
+        forked,
         subprocess.Popen(nap).pid,
         subprocess.Popen(nap, start_new_session=True).pid,
         int(subprocess.run([sys.executable, "-c", orphan], stdout=subprocess.PIPE, check=True).stdout),
@@ -144,7 +148,7 @@ def test_that_a_slot_takes_its_whole_family_along(tmp_path, how):
 
     wait_until("the family is gone", lambda: not any(map(is_alive, pids)), timeout=10, every=0.01)
     pool.close()
-    assert were_alive == [True] * 3
+    assert were_alive == [True] * 4
 
 
 def test_that_no_slot_outlives_a_courier_that_was_killed(tmp_path):
@@ -176,7 +180,7 @@ def test_that_no_slot_outlives_a_courier_that_was_killed(tmp_path):
         courier.kill()
 
     wait_until("all slots and their children are gone", lambda: not any(map(is_alive, pids)), timeout=10, every=0.01)
-    assert were_alive == [True] * 5
+    assert were_alive == [True] * 6
 
 
 def test_that_a_dead_nursery_is_noticed(tmp_path):
