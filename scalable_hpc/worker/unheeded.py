@@ -31,9 +31,12 @@ class Unheeded:
                 signal.siginterrupt(number, False)
 
     def begin_blocked(self) -> None:
-        """Like ``begin`` in a process that was started with these signals blocked: lets them come now."""
+        """Like ``begin`` in a process that was started with signals blocked: lets them come now.
+
+        All of them: the launcher blocks SIGCHLD too, and without it the nursery would not hear of a slot's death.
+        """
         self.begin()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
     def spare_children(self) -> None:
         """Give forked children the usual handlers back: ``multiprocessing`` ends its workers with SIGTERM.
