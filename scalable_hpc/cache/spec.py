@@ -66,6 +66,11 @@ class CacheSpec:
         names = ("return_type", "version", "depends_on", "ignore", "refresh", "store", "arg_types")
         return _rebuilt_spec, (self.function, {name: getattr(self, name) for name in names})
 
+    @property
+    def manner(self) -> str:
+        """What the declaration adds to the code where another function calls this one."""
+        return f"{self.version!r} {sorted((name, str(declared)) for name, declared in self.arg_types.items())}"
+
     def prepare(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         """Return the arguments as the declared types want them; the function must be called with these.
 

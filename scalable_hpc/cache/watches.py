@@ -100,8 +100,8 @@ def encoded(value: object, home: str) -> tuple[bytes, list[tuple[bool, Any]]]:
         inner = unwrapped(code)
         if is_users_code(inner, home):
             references.append((encoder.unordered == 0, inner))
-        version = getattr(getattr(code, "__scalable_cache__", None), "version", None)
-        return f"{label_of(inner)} {version or ''}".encode()
+        manner = getattr(getattr(code, "__scalable_cache__", None), "manner", "")
+        return f"{label_of(inner)} {manner}".encode()
 
     encoder = Encoder(note)
     encoder.add(value)

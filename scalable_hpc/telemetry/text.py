@@ -13,6 +13,8 @@ NOTES_SHOWN = 20
 REASON_WIDTH = 100
 """Longer words of the batch system are cut in the overview; the journal has all of them."""
 _PERMANENT = "permanent"
+_CAUGHT_AS = {"TaskTimeout": "TimeoutError", "TaskOutOfMemory": "MemoryError"}
+"""Our own errors by the name that everybody knows them by, and catches them by."""
 
 
 def render_report(report: RunReport) -> str:
@@ -124,6 +126,7 @@ def _notes(report: RunReport) -> str:
 
 def _failure(number: int, failure: Failure) -> str:
     kind = failure.error_type.rsplit(".", 1)[-1]
+    kind = _CAUGHT_AS.get(kind, kind)
     worker = failure.allocation or failure.worker  # a worker bears its allocation's name; its address says little
     place = " ".join(part for part in (worker, f"({failure.node})" if failure.node else "") if part)
     fast = " (fast fail — permanent error)" if failure.verdict == _PERMANENT and not failure.retries else ""

@@ -21,6 +21,9 @@ from tests.pages import Page, environment
 
 HERE = Path(__file__).parent
 GIVEN = "given.py"
+_INSTALLED = Path(sys.executable).with_name("scalable-hpc")
+COMMAND = (str(_INSTALLED),) if _INSTALLED.exists() else (sys.executable, "-m", "scalable_hpc.cli")
+"""``scalable-hpc``, of the interpreter that runs the tests."""
 _SECTION = re.compile(r"^## (?P<title>.+)$", re.MULTILINE)
 
 
@@ -104,7 +107,7 @@ class Lived:
 
     def report(self, *arguments: str) -> str:
         """What ``scalable-hpc report`` prints here."""
-        return run_here((sys.executable, "-m", "scalable_hpc.cli", "report", *arguments), self.directory).stdout
+        return run_here((*COMMAND, "report", *arguments), self.directory).stdout
 
 
 def run_here(words: Sequence[str], directory: Path, *, timeout: float = 120) -> subprocess.CompletedProcess[str]:

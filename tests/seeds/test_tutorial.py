@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sys
 
 import pytest
 
 from scalable_hpc.faults.retry import backoff_bound_s
 from scalable_hpc.model.events import AllocationChanged, AttemptPlaced, TasksHit
 from scalable_hpc.model.tasks import RetryPolicy
-from tests.seeds.drivers import HERE, lay_out, live, quoted, run_here
+from tests.seeds.drivers import HERE, lay_out, live, quoted
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -70,9 +69,10 @@ def notebook(tmp_path_factory):
 def modes(tmp_path_factory):
     """The driver of the failure modes; its functions count their executions with an imported module."""
     directory = tmp_path_factory.mktemp("modes")
-    lay_out(directory)
+    shutil.copy(HERE / "scalable.yaml", directory)
     shutil.copy(HERE / "given.py", directory)
-    return live(directory / shutil.copy(HERE / "failure_modes.py", directory / "driver.py").name)
+    shutil.copy(HERE / "failure_modes.py", directory / "driver.py")
+    return live(directory / "driver.py")
 
 
 @pytest.fixture(scope="module")
@@ -264,9 +264,7 @@ def test_that_a_failed_cacheable_call_is_not_remembered_as_failed(modes):
 
 def test_that_failures_are_reported_in_the_form_of_the_text(modes):
     """Numbered, with the call as it was written, error, worker, duration and what became of the retries."""
-    command = str(sys.executable).replace("python", "scalable-hpc") if shutil.which("scalable-hpc") else None
-    words = (command,) if command else (sys.executable, "-m", "scalable_hpc.cli")
-    shown = run_here((*words, "report", "--last", "--failures"), modes.directory).stdout
+    shown = modes.report("--last", "--failures")
 
     worker = r"   Worker: a\d{4} \(\S+\)\n"
     because = r"(   Because: .*\n)?"
