@@ -101,8 +101,10 @@ def main() -> None:
     """Run the ensemble and write the table and the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("solar_siting_results"))
-    output = parser.parse_args().output
-    scenarios = list(itertools.product(STATIONS, TILTS, AZIMUTHS, MODULES, INVERTERS))
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th scenario")
+    arguments = parser.parse_args()
+    output = arguments.output
+    scenarios = list(itertools.product(STATIONS, TILTS, AZIMUTHS, MODULES, INVERTERS))[:: arguments.every]
 
     with ScalableSession.from_yaml(HERE / "scalable.yaml") as client:
         futures = client.map(annual_energy, *zip(*scenarios, strict=True), task="annual_energy", retries=3)

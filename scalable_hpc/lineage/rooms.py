@@ -93,6 +93,11 @@ class Rooms:
             if worker_type in (None, name):
                 yield from rooms
 
+    def longest_left_s(self, worker_type: str | None) -> float | None:
+        """Return the most time that is left in any room of a type; None: there is no room."""
+        ends = [rooms[-1] for name, rooms in self._by_type.items() if rooms and worker_type in (None, name)]
+        return max((room.time_left_s for room in ends), default=None)
+
     def choose(self, record: TaskRecord, need: Need) -> Room | None:
         """Return the tightest room that has time for the task (the widest when nothing is known of it)."""
         found = [

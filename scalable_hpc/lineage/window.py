@@ -146,12 +146,9 @@ class _Round:
         return worker.assigned + self.bundles.get(worker.address, 0)
 
     def _fill(self, lane: Lane, rooms: Rooms) -> None:
-        while rooms.free > 0:
-            head = self._head(lane)
-            if head is None:
-                return
+        while (head := self._head(lane)) is not None:
             need = self.allowance.need(head)
-            room = rooms.choose(head, need)
+            room = rooms.choose(head, need) if rooms.free > 0 else None
             if room is None:
                 self.plan.unplaced[lane.key] = self._why_not(head, need, rooms)
                 if is_large(head.needs):
@@ -215,11 +212,11 @@ class _Round:
 
     def _why_not(self, record: TaskRecord, need: Need, rooms: Rooms) -> str:
         need_s = need.cold_s
-        times_s = [room.time_left_s for room in rooms.of_type(record.needs.worker_type)]
-        if not times_s:
+        longest_s = rooms.longest_left_s(record.needs.worker_type)
+        if longest_s is None:
             return self._nobody(record.needs.worker_type)
-        if need_s is not None and need_s > max(times_s):
-            return f"it needs {need_s:.1f} s, no free slot has more than {max(times_s):.1f} s left"
+        if need_s is not None and need_s > longest_s:
+            return f"it needs {need_s:.1f} s, no free slot has more than {longest_s:.1f} s left"
         if record.avoid and not is_large(record.needs):
             return f"it had better go elsewhere than {', '.join(record.avoid)}"
         return f"no worker has its {record.needs.cpus} cpus, {record.needs.gpus} gpus and memory free"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import re
+from pathlib import Path
 
 import pytest
 
-from scalable_hpc import cacheable, errors
+from scalable_hpc import cacheable, cli, errors
 from scalable_hpc.cache.spec import CacheControl
 from scalable_hpc.call import Options
 from scalable_hpc.config import schema
@@ -15,7 +16,7 @@ from scalable_hpc.errors import ScalableError, TaskError
 from scalable_hpc.faults.judge import ROWS
 from scalable_hpc.gathering import Batch, BatchFailed
 from scalable_hpc.session import ScalableSession
-from tests.pages import ROOT, Page
+from tests.pages import ROOT, Page, all_pages
 
 
 def page(name: str) -> Page:
@@ -105,3 +106,11 @@ def test_that_every_error_of_a_task_is_explained():
 def test_that_a_page_names_every_public_name(name, wanted):
     """What a class or function offers is on its page."""
     assert wanted - named(page(name).text) == set()
+
+
+def test_that_every_verb_of_the_command_is_on_a_page():
+    """Each verb that ``scalable-hpc --help`` lists is told about somewhere."""
+    verbs = {Path(verb.__file__).stem for verb in cli._VERBS}
+    told = {verb for each in all_pages() for verb in re.findall(r"scalable-hpc (\w+)", each.text)}
+
+    assert verbs - told == set()

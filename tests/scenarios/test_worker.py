@@ -104,6 +104,62 @@ def test_that_the_link_is_encrypted_where_the_run_says_so(base):
     assert isinstance(receipt, Receipt)
 
 
+def die(how):
+    if how == "segfault":
+        ctypes.string_at(0)
+    if how == "abort":
+        os.abort()
+    if how == "exit 3":
+        os._exit(3)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+KILLERS = {"segfault": (None, signal.SIGSEGV), "abort": (None, signal.SIGABRT), "exit 3": (3, None), "kill": (None, 9)}
+
+
+def test_that_killers_are_told_exactly_and_at_once(base):
+    """Below a real launcher, whose blocked signals nobody may inherit: evidence and a new slot in half a second."""
+
+    async def tell(rig):
+        worker = await rig.worker(slots=2)
+        neighbour = rig.envelope(wait_for, str(base / "release"))
+        rig.send(worker, neighbour)
+        await pid_of(rig, base / "release")
+        told, took_s = {}, {}
+        for how in KILLERS:
+            begun = time.monotonic()
+            [evidence] = await rig.run(worker, rig.envelope(die, how))
+            [after] = await rig.run(worker, rig.envelope(double, 1))
+            told[how] = (evidence.exit_code, evidence.signal)
+            took_s[how] = time.monotonic() - begun
+            assert (evidence.ending, isinstance(after, Receipt)) == (Ending.SLOT_DIED, True)
+        (base / "release").touch()
+        [untouched] = await rig.outcomes(neighbour)
+        return told, took_s, untouched
+
+    told, took_s, untouched = story(tell, base)
+
+    assert told == KILLERS
+    assert max(took_s.values()) < 0.5
+    assert isinstance(untouched, Receipt)
+
+
+def blocked_signals():
+    return sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+
+def test_that_user_code_finds_no_signal_blocked(base):
+    """The launcher blocks what it waits for; programs that inherited that could not be ended."""
+
+    async def tell(rig):
+        worker = await rig.worker(slots=1)
+        return await rig.run(worker, rig.envelope(blocked_signals))
+
+    [receipt] = story(tell, base)
+
+    assert loads(receipt.result.inline) == []
+
+
 def hold_the_lock(seconds):
     """Hold the interpreter lock as a careless C extension does."""
     ctypes.PyDLL(None).sleep(seconds)

@@ -56,6 +56,18 @@ async def test_that_the_recorder_tells_executing_from_assigned(tmp_path):
 
 
 @law
+async def test_that_a_silent_recorder_proves_no_run_time(tmp_path):
+    """A node that froze is noticed minutes later; its attempts ran until it last wrote, as far as anybody knows."""
+    flight = FakeFlight(last_at=NOW - 20, running={attempt("t1"): NOW - 30})
+    async with stage(tmp_path, word=says_node_fail, flight=flight) as s:
+        s.gone(await two_on_a_lost_worker(s))
+        s.keeper.receive(hello(2))
+        await s.transport.until_sent(4)
+
+        assert {event.task_id: event.ran_s for event in s.events(AttemptFailed)} == {"t1": 10.0, "t2": None}
+
+
+@law
 async def test_that_without_a_recorder_nothing_is_said_to_have_never_started(tmp_path):
     """The recorder may have gone with the node."""
     async with stage(tmp_path, word=says_node_fail, flight=no_recorder) as s:

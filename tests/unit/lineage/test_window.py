@@ -366,6 +366,19 @@ def test_that_a_large_task_is_not_starved_by_small_ones():
     assert started == {"large": worker}
 
 
+def test_that_nothing_is_sent_ahead_to_a_worker_that_is_held_open():
+    """What waits behind its slots would keep the large task waiting longer."""
+    scene = Scene()
+    scene.worker(slots=4)
+    scene.learn("f", *[0.5] * 10)
+    scene.submit(*names(4))
+    scene.placed()
+    scene.submit("large", needs=Needs(cpus=4))
+    scene.submit(*names(10, start=4))
+
+    assert scene.placed() == {}
+
+
 def test_that_avoided_places_are_a_second_choice():
     """A task goes elsewhere after a node killed its slot, and back there when there is nowhere else."""
     scene = Scene()

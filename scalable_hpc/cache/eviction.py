@@ -1,0 +1,165 @@
+"""What upkeep does to a store, decided: which results go, which files are rewritten, whose writer is gone. Pure.
+
+Rule 1: no result goes unless a limit was given that it breaks.
+Rule 2: a file whose writer may live is never touched: what that writer adds next would be lost without a word.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from scalable_hpc.cache.books import Result
+from scalable_hpc.cache.records import HEADER_SIZE, Kind
+from scalable_hpc.model.units import format_memory, format_walltime
+
+QUIET_S = 30 * 86_400.0
+"""Seconds without a write after which another host's writer counts as gone: longer than any walltime we know of."""
+DEAD_SHARE = 0.25
+"""Share of dead bytes from which rewriting a file is worth reading and writing the rest."""
+SMALL_FILE = 64 << 20
+"""Bytes below which files are merged: many short-lived writers leave two inodes each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What may stay; None sets no limit."""
+
+    older_than_s: float | None = None
+    larger_than: int | None = None
+    """Bytes of one result. Together with ``older_than_s``, only what breaks both goes."""
+    max_size: int | None = None
+    """Bytes of all results; the oldest go first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Eviction:
+    """A result that goes."""
+
+    result: Result
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileView:
+    """One writer's files, as far as rewriting them goes."""
+
+    stem: str
+    total: int
+    """Bytes of index and pack."""
+    live: int
+    """Bytes of these that are still needed."""
+    gone: str | None
+    """Why its writer is known to be gone; None where it may live."""
+    readable: bool
+    """Whether every kind of entry in it is known to this release."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """A file whose live records move to a new one."""
+
+    stem: str
+    because: str
+
+
+def footprint(result: Result) -> int:
+    """Return the bytes that the copy of a result that counts takes on disk, its index entry not counted."""
+    entry = result.entry
+    return entry.size if entry.kind == Kind.BLOB else entry.size + HEADER_SIZE
+
+
+def total_size(results: Iterable[Result]) -> int:
+    """Return the bytes of several results; a blob that several keys share counts once."""
+    seen: set[bytes] = set()
+    total = 0
+    for result in results:
+        if result.entry.kind != Kind.BLOB or result.entry.digest not in seen:
+            total += footprint(result)
+            seen.add(result.entry.digest)
+    return total
+
+
+def choose_evictions(results: Sequence[Result], limits: Limits, now: float) -> list[Eviction]:
+    """Return what goes, the oldest first; nothing where no limit was given."""
+    by_age = sorted(results, key=lambda result: (result.created, result.key))
+    chosen = [Eviction(result, because) for result in by_age if (because := _breaks(result, limits, now))]
+    if limits.max_size is None:
+        return chosen
+    going = {eviction.result.key for eviction in chosen}
+    staying = [result for result in by_age if result.key not in going]
+    return chosen + _down_to(staying, limits.max_size)
+
+
+def _breaks(result: Result, limits: Limits, now: float) -> str | None:
+    reasons = []
+    if limits.older_than_s is not None:
+        age = now - result.created
+        if age <= limits.older_than_s:
+            return None
+        reasons.append(f"{format_walltime(age)} old, more than {format_walltime(limits.older_than_s)}")
+    if limits.larger_than is not None:
+        if result.entry.size <= limits.larger_than:
+            return None
+        reasons.append(f"{format_memory(result.entry.size)}, more than {format_memory(limits.larger_than)}")
+    return ", and ".join(reasons) or None
+
+
+def _down_to(by_age: Sequence[Result], max_size: int) -> list[Eviction]:
+    size = total_size(by_age)
+    sharing = Counter(result.entry.digest for result in by_age if result.entry.kind == Kind.BLOB)
+    because = f"the oldest while results take more than {format_memory(max_size)}"
+    chosen = []
+    for result in by_age:
+        if size <= max_size:
+            break
+        chosen.append(Eviction(result, because))
+        sharing[result.entry.digest] -= 1
+        if result.entry.kind != Kind.BLOB or not sharing[result.entry.digest]:
+            size -= footprint(result)
+    return chosen
+
+
+def choose_rewrites(files: Sequence[FileView]) -> list[Rewrite]:
+    """Return which files to rewrite: those with much that is dead, and small ones where there are several."""
+    free = [file for file in files if file.gone is not None and file.readable]
+    wasteful = {
+        file.stem: f"{format_memory(file.total - file.live)} of {format_memory(file.total)} are dead"
+        for file in free
+        if file.total - file.live >= DEAD_SHARE * file.total
+    }
+    small = [file.stem for file in free if file.live < SMALL_FILE]
+    chosen = dict(wasteful)
+    if len(small) > 1:
+        for stem in small:
+            chosen.setdefault(stem, f"one of {len(small)} small files that become one")
+    return [Rewrite(file.stem, chosen[file.stem]) for file in free if file.stem in chosen]
+
+
+def why_gone(
+    stem: str, touched: float, *, here: str, lives: Callable[[int], bool], now: float, quiet_s: float = QUIET_S
+) -> str | None:
+    """Return why a file's writer is known to be gone, or None where it may live.
+
+    Args:
+        stem: The file's name, which ends in the writer's host, process id, token and count.
+        touched: When it was last written to.
+        here: The name of this host.
+        lives: Whether this host has a process of that id.
+        now: Seconds since the epoch.
+        quiet_s: After how long without a write the writer on another host counts as gone.
+    """
+    host, pid = writer_of(stem)
+    if host == here and pid is not None:
+        return None if lives(pid) else f"process {pid} has ended"
+    quiet = now - touched
+    return f"nothing written for {format_walltime(quiet)}" if quiet > quiet_s else None
+
+
+def writer_of(stem: str) -> tuple[str, int | None]:
+    """Return host and process id of a file's writer; None where the name tells no process."""
+    parts = stem.rsplit("-", 3)
+    if len(parts) == 4 and parts[1].isdecimal():  # noqa: PLR2004 - host, process, token, count
+        return parts[0], int(parts[1])
+    return stem, None
