@@ -103,9 +103,8 @@ def _evidence(
     worker = departure.worker
     started_at = None if record is None else record.running.get(attempt)
     is_known = record is None or started_at is not None or attempt in record.ended
-    ran_s = None
-    if record is not None and started_at is not None:
-        ran_s = max(0.0, min(record.last_at, departure.at) - started_at)
+    lost_at = departure.at if worker.deadline is None else min(departure.at, worker.deadline)
+    ran_s = None if started_at is None else max(0.0, lost_at - started_at)
     return Evidence(
         attempt,
         Ending.WORKER_LOST if is_known else Ending.NEVER_STARTED,

@@ -19,6 +19,7 @@ from scalable_hpc.lineage.learned import Learned
 from scalable_hpc.lineage.record import OVER, TaskRecord, TaskState, TaskView, view_of
 from scalable_hpc.lineage.ties import Ties
 from scalable_hpc.model import events
+from scalable_hpc.model.allocations import ExitReason
 from scalable_hpc.model.tasks import Ending, Locator, Verdict
 
 Shared = TypeVar("Shared")
@@ -185,7 +186,7 @@ class Ledger:
         record.charged += event.charged
         record.uncharged += not event.charged and event.verdict != Verdict.EXPECTED.value
         record.deaths += event.verdict == Verdict.KILLER.value
-        if event.ran_s is not None and not event.charged and event.ending != Ending.EXCEPTION.value:
+        if event.ran_s is not None and _proves_run_time(event):
             record.bound_s = max(record.bound_s, event.ran_s)
             self.learned.cut_off(record.name, event.ran_s)
         if event.ending in _PLACE_AT_FAULT and event.verdict != Verdict.EXPECTED.value:
@@ -288,6 +289,19 @@ class Ledger:
         """Return the one copy of a value that many tasks have."""
         shared: Shared = self._shared.setdefault(value, value)
         return shared
+
+
+def _proves_run_time(event: events.AttemptFailed) -> bool:
+    """Whether the attempt is known to have run for as long as it seems.
+
+    A dead node may have stood still for long before anybody noticed, and a task that handed itself back after a
+    checkpoint needs less the next time.
+    """
+    return (
+        not event.charged
+        and event.ending != Ending.EXCEPTION.value
+        and event.allocation_reason != ExitReason.NODE_FAIL.value
+    )
 
 
 def _is_backing_off(entry: tuple[float, int, TaskRecord]) -> bool:

@@ -50,10 +50,6 @@ class FlightRecord(Protocol):
         """The worker's node."""
 
     @property
-    def last_at(self) -> float:
-        """When it last wrote."""
-
-    @property
     def running(self) -> Mapping[AttemptId, float]:
         """Attempts that were executing, and since when."""
 

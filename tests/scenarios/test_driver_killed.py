@@ -70,4 +70,3 @@ def test_that_a_killed_driver_on_slurm_is_taken_up_where_it_stopped(slurm, tmp_p
         return [line for line in listed if first in line and "COMPLETING" not in line]
 
     wait_until("the first run's jobs to be gone", lambda: not orphans(), timeout=30)
-

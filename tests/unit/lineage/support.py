@@ -212,7 +212,6 @@ class FakeFlight:
     """What a recorder tells; one for all workers."""
 
     node: str = "n1"
-    last_at: float = NOW
     running: Mapping[AttemptId, float] = field(default_factory=dict)
     ended: Mapping[AttemptId, str] = field(default_factory=dict)
     memory: Mapping[AttemptId, int] = field(default_factory=dict)
