@@ -90,6 +90,10 @@ class Books:
         self.blobs = Blobs(self.layout, durable=True)
         self.index = Index()
         self.files: dict[str, WriterFile] = {}
+        self.ids: dict[bytes, str] = {}
+        """Every file that is there by the id that revocations know it by."""
+        self.orphans: dict[str, float] = {}
+        """Packs without an index, left by upkeep that was interrupted, and when they were last written to."""
         self.look()
 
     def look(self) -> None:
@@ -98,11 +102,23 @@ class Books:
         Raises:
             OSError: the store cannot be read.
         """
-        with os.scandir(self.layout.packs) as listing:
-            found = sorted((each for each in listing if each.name.endswith(INDEX)), key=lambda each: each.name)
-        for each in found:
-            with contextlib.suppress(FileNotFoundError):  # removed since it was listed
-                self._read(Path(each.path))
+        names = sorted(os.listdir(self.layout.packs))  # noqa: PTH208 - names alone, a thousand and more
+        for name in names:
+            if name.endswith(INDEX):
+                with contextlib.suppress(FileNotFoundError):  # removed since it was listed
+                    self._read(self.layout.packs / name)
+        there = set(names)
+        for name in names:
+            stem = name.removesuffix(PACK)
+            if name.endswith(PACK) and stem + INDEX not in there:
+                with contextlib.suppress(FileNotFoundError):
+                    self.orphans[stem] = (self.layout.packs / name).stat().st_mtime
+
+    def strike(self, stem: str) -> None:
+        """Forget a file that was removed."""
+        self.files.pop(stem, None)
+        self.orphans.pop(stem, None)
+        self.ids.pop(file_id(stem), None)
 
     def results(self) -> Iterator[Result]:
         """Yield every key that has a result."""
@@ -123,10 +139,6 @@ class Books:
             if entry.kind == Kind.REVOKED
         }
 
-    def stems_by_id(self) -> dict[bytes, str]:
-        """Return the name of every file by the id that revocations know it by."""
-        return {file_id(stem): stem for stem in self.files}
-
     def blob_files(self) -> Iterator[BlobFile]:
         """Yield every blob of ours on disk, referenced or not."""
         for folder in sorted(self.layout.blobs.iterdir()):
@@ -143,7 +155,10 @@ class Books:
             status = os.fstat(descriptor)
             if not is_ours(status):
                 return
-            file = self.files.setdefault(stem, WriterFile(stem))
+            file = self.files.get(stem)
+            if file is None:
+                file = self.files[stem] = WriterFile(stem)
+                self.ids[file_id(stem)] = stem
             known = len(file.raw)
             news = os.pread(descriptor, max(0, status.st_size - known), known)
         finally:

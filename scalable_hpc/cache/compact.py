@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from scalable_hpc.cache.books import Books, WriterFile
-from scalable_hpc.cache.index import Place
+from scalable_hpc.cache.index import Index, Place
 from scalable_hpc.cache.layout import FILE_MODE, sync_directory
 from scalable_hpc.cache.packs import FULL, INDEX, PACK
 from scalable_hpc.cache.records import ENTRY_SIZE, HEADER_SIZE, Entry, Kind, file_id, pack_entry, pack_header
+from scalable_hpc.cache.scribe import Scribe
 from scalable_hpc.cache.verify import Damaged, RecordReader
 
 MOVED = 4
@@ -47,19 +48,11 @@ class Compacted:
     """Files that stay as they are, each with the reason."""
 
 
-def kept(books: Books, file: WriterFile, leaving: frozenset[bytes], now: float) -> Iterator[tuple[int, Entry]]:
-    """Yield ordinal and entry of what a file still says: its results that hold, and revocations that may matter.
-
-    Args:
-        books: The store.
-        file: Which of its files.
-        leaving: The ids of the files that are about to go.
-        now: Seconds since the epoch.
-    """
-    there = frozenset(books.stems_by_id()) - leaving
+def kept(books: Books, file: WriterFile, now: float) -> Iterator[tuple[int, Entry]]:
+    """Yield ordinal and entry of what a file still says: its results that hold, and revocations that may matter."""
     for ordinal, entry in file.entries():
         if entry.kind == Kind.REVOKED:
-            if entry.digest in there or entry.created > now - REVOKED_KEPT_S:
+            if entry.digest in books.ids or entry.created > now - REVOKED_KEPT_S:
                 yield ordinal, entry
         elif entry.kind in {Kind.PACKED, Kind.BLOB} and _holds(books, file.stem, ordinal, entry.key):
             yield ordinal, entry
@@ -70,7 +63,7 @@ def live_bytes(books: Books, file: WriterFile, now: float) -> int:
     moved = sum(ENTRY_SIZE for _, entry in file.entries() if entry.kind == MOVED)
     return moved + sum(
         ENTRY_SIZE + (HEADER_SIZE + entry.size if entry.kind == Kind.PACKED else 0)
-        for _, entry in kept(books, file, frozenset(), now)
+        for _, entry in kept(books, file, now)
     )
 
 
@@ -81,12 +74,11 @@ def compact(books: Books, stems: Sequence[str], now: float) -> Compacted:
         OSError: the new files could not be written; the store is as it was.
     """
     done = Compacted()
-    leaving = frozenset(map(file_id, stems))
     reader = RecordReader(books.layout, books.blobs)
     target = _NewFiles(books.layout.aside, books.layout.packs)
     try:
         for stem in stems:
-            because = _copy(books, books.files[stem], leaving, reader, target, done, now)
+            because = _copy(books, books.files[stem], reader, target, done, now)
             if because is None:
                 done.removed.append(stem)
             else:
@@ -109,7 +101,7 @@ def remove(books: Books, stems: Sequence[str]) -> None:
         # the index first: a pack without one is leftovers, an index without its pack is a loss
         for suffix in (INDEX, PACK):
             (books.layout.packs / (stem + suffix)).unlink(missing_ok=True)
-        books.files.pop(stem, None)
+        books.strike(stem)
     if stems:
         sync_directory(books.layout.packs)
 
@@ -129,6 +121,22 @@ def late_revocations(books: Books) -> list[Place]:
     ]
 
 
+def revoke(books: Books, places: Sequence[Place]) -> None:
+    """Take results back, durably.
+
+    Raises:
+        OSError: the store cannot be written to.
+    """
+    if places:
+        # an index of its own: what is written here comes back to the books by the next look, like anybody's
+        scribe = Scribe(books.root, books.layout, books.blobs, Index(), durable=True)
+        try:
+            scribe.revoke(places, wait=True)
+        finally:
+            scribe.close()
+        books.look()
+
+
 def _holds(books: Books, stem: str, ordinal: int, key: bytes) -> bool:
     return any(place.stem == stem and place.ordinal == ordinal for place in books.index.places(key))
 
@@ -136,30 +144,32 @@ def _holds(books: Books, stem: str, ordinal: int, key: bytes) -> bool:
 def _copy(
     books: Books,
     file: WriterFile,
-    leaving: frozenset[bytes],
     reader: RecordReader,
     target: _NewFiles,
     done: Compacted,
     now: float,
 ) -> str | None:
     """Copy one file's entries; return why it must stay, if it must: copies made so far do no harm."""
-    for ordinal, entry in kept(books, file, leaving, now):
+    for ordinal, entry in kept(books, file, now):
         if entry.kind == Kind.REVOKED:
             target.add([entry], b"")
             continue
-        data: bytes | memoryview | None = b""
+        if target.has(entry):
+            continue
+        data: bytes | memoryview = b""
         if entry.kind == Kind.PACKED:
             try:
-                data = reader.read(Place(file.stem, ordinal, entry))
+                found = reader.read(Place(file.stem, ordinal, entry))
             except Damaged:
                 done.damaged += 1
                 continue
             except OSError as err:
                 return f"a record cannot be read: {err}"
-            if data is None:
+            if found is None:
                 return "a record is not (all) there: see cache verify"
+            data = found
         moved = replace(entry, kind=MOVED, digest=file_id(file.stem), offset=ordinal, size=0)
-        target.add([moved, entry], bytes(data))
+        target.add([moved, entry], data)
     return None
 
 
@@ -174,29 +184,36 @@ class _NewFiles:
         self._stems: list[str] = []
         self._open: list[BinaryIO] = []
         self._offset = 0
+        self._held: set[tuple[bytes, bytes]] = set()
 
-    def add(self, entries: list[Entry], data: bytes) -> None:
+    def has(self, entry: Entry) -> bool:
+        """Say whether a copy of the same result is in already."""
+        return (entry.key, entry.digest) in self._held
+
+    def add(self, entries: list[Entry], data: bytes | memoryview) -> None:
         """Append entries; the last one is of ``data`` if it is of the kind ``PACKED``."""
         if not self._open or self._offset >= FULL:
             self._begin()
         pack, index = self._open
         last = entries[-1]
         if last.kind == Kind.PACKED:
-            pack.write(pack_header(last.key, last.digest, last.size) + data)
+            pack.write(pack_header(last.key, last.digest, last.size))
+            pack.write(data)
             entries = [*entries[:-1], replace(last, offset=self._offset)]
             self._offset += HEADER_SIZE + last.size
         index.write(b"".join(map(pack_entry, entries)))
+        if last.kind != Kind.REVOKED:
+            self._held.add((last.key, last.digest))
 
     def publish(self) -> list[str]:
         """Make everything durable, then give it its names; return them."""
         self._finish()
-        stems, self._stems = self._stems, []
-        for stem in stems:
+        for stem in self._stems:
             for suffix in (PACK, INDEX):
                 (self._aside / (stem + suffix)).replace(self._packs / (stem + suffix))
-        if stems:
+        if self._stems:
             sync_directory(self._packs)
-        return stems
+        return list(self._stems)
 
     def discard(self) -> None:
         """Remove what was not published."""

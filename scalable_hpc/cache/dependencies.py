@@ -11,8 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from scalable_hpc.cache.content import file_digest, tree_digest
 from scalable_hpc.cache.encode import CodeOf, Unencodable, digest
+from scalable_hpc.cache.inputs import input_file_digest, input_tree_digest
 from scalable_hpc.cache.owner import label_of, source_of, top_of
 from scalable_hpc.cache.static import module_digest
 
@@ -37,7 +37,7 @@ def dependency_digest(dependency: Dependency, code_of: CodeOf) -> tuple[str, byt
 def _path(path: os.PathLike[str]) -> tuple[str, bytes]:
     name = os.fspath(path)
     try:
-        return name, (tree_digest if Path(name).is_dir() else file_digest)(name)
+        return name, (input_tree_digest if Path(name).is_dir() else input_file_digest)(name)
     except OSError as err:
         raise Unencodable("path", f"depends_on {name!r}", str(err)) from err
 

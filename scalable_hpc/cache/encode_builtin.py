@@ -15,8 +15,8 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from scalable_hpc.cache.content import file_digest, tree_digest
 from scalable_hpc.cache.encode import Encoder, Handler, Unencodable, register, register_family, type_name
+from scalable_hpc.cache.inputs import input_file_digest, input_tree_digest
 from scalable_hpc.cache.markers import DirType, FileType
 from scalable_hpc.model.tasks import ResultRef
 
@@ -208,8 +208,8 @@ _HANDLERS: dict[type, Handler] = {
     fractions.Fraction: _fraction,
     uuid.UUID: _uuid,
     ResultRef: _result_ref,
-    FileType: _marker(b"@", file_digest),
-    DirType: _marker(b"&", tree_digest),
+    FileType: _marker(b"@", input_file_digest),
+    DirType: _marker(b"&", input_tree_digest),
 }
 for _cls, _handler in _HANDLERS.items():
     register(_cls, _handler)

@@ -1,25 +1,25 @@
-"""What upkeep does to a store, decided: which results go, which files are rewritten, whose writer is gone. Pure.
+"""What upkeep does to a store, decided: which results go, and which files are rewritten. Pure.
 
 Rule 1: no result goes unless a limit was given that it breaks.
-Rule 2: a file whose writer may live is never touched: what that writer adds next would be lost without a word.
+Rule 2: a file whose writer may live is never chosen.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from scalable_hpc.cache.books import Result
 from scalable_hpc.cache.records import HEADER_SIZE, Kind
 from scalable_hpc.model.units import format_memory, format_walltime
 
-QUIET_S = 30 * 86_400.0
-"""Seconds without a write after which another host's writer counts as gone: longer than any walltime we know of."""
 DEAD_SHARE = 0.25
 """Share of dead bytes from which rewriting a file is worth reading and writing the rest."""
 SMALL_FILE = 64 << 20
 """Bytes below which files are merged: many short-lived writers leave two inodes each."""
+MERGED_FROM = 8
+"""Small files from which merging them is worth it: fewer would be copied again by every upkeep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,7 @@ def total_size(results: Iterable[Result]) -> int:
     for result in results:
         if result.entry.kind != Kind.BLOB or result.entry.digest not in seen:
             total += footprint(result)
+        if result.entry.kind == Kind.BLOB:
             seen.add(result.entry.digest)
     return total
 
@@ -131,35 +132,7 @@ def choose_rewrites(files: Sequence[FileView]) -> list[Rewrite]:
     }
     small = [file.stem for file in free if file.live < SMALL_FILE]
     chosen = dict(wasteful)
-    if len(small) > 1:
+    if len(small) >= MERGED_FROM:
         for stem in small:
             chosen.setdefault(stem, f"one of {len(small)} small files that become one")
     return [Rewrite(file.stem, chosen[file.stem]) for file in free if file.stem in chosen]
-
-
-def why_gone(
-    stem: str, touched: float, *, here: str, lives: Callable[[int], bool], now: float, quiet_s: float = QUIET_S
-) -> str | None:
-    """Return why a file's writer is known to be gone, or None where it may live.
-
-    Args:
-        stem: The file's name, which ends in the writer's host, process id, token and count.
-        touched: When it was last written to.
-        here: The name of this host.
-        lives: Whether this host has a process of that id.
-        now: Seconds since the epoch.
-        quiet_s: After how long without a write the writer on another host counts as gone.
-    """
-    host, pid = writer_of(stem)
-    if host == here and pid is not None:
-        return None if lives(pid) else f"process {pid} has ended"
-    quiet = now - touched
-    return f"nothing written for {format_walltime(quiet)}" if quiet > quiet_s else None
-
-
-def writer_of(stem: str) -> tuple[str, int | None]:
-    """Return host and process id of a file's writer; None where the name tells no process."""
-    parts = stem.rsplit("-", 3)
-    if len(parts) == 4 and parts[1].isdecimal():  # noqa: PLR2004 - host, process, token, count
-        return parts[0], int(parts[1])
-    return stem, None

@@ -16,18 +16,16 @@ from typing import Any, TypeVar
 
 from scalable_hpc.lineage.lanes import ReadyQueue
 from scalable_hpc.lineage.learned import Learned
+from scalable_hpc.lineage.lessons import place_to_avoid, proven_run_time_s
 from scalable_hpc.lineage.record import OVER, TaskRecord, TaskState, TaskView, view_of
 from scalable_hpc.lineage.ties import Ties
 from scalable_hpc.model import events
-from scalable_hpc.model.allocations import ExitReason
-from scalable_hpc.model.tasks import Ending, Locator, Verdict
+from scalable_hpc.model.tasks import Locator, Verdict
 
 Shared = TypeVar("Shared")
 
 _AVOIDED = 3
 """Places that a task remembers to avoid: more would leave a small fleet nowhere to go."""
-_PLACE_AT_FAULT = frozenset({Ending.SLOT_DIED.value, Ending.REFUSED.value, Ending.WORKER_LOST.value})
-"""Endings after which another place is worth trying first."""
 
 
 class Ledger:
@@ -186,11 +184,12 @@ class Ledger:
         record.charged += event.charged
         record.uncharged += not event.charged and event.verdict != Verdict.EXPECTED.value
         record.deaths += event.verdict == Verdict.KILLER.value
-        if event.ran_s is not None and _proves_run_time(event):
-            record.bound_s = max(record.bound_s, event.ran_s)
-            self.learned.cut_off(record.name, event.ran_s)
-        if event.ending in _PLACE_AT_FAULT and event.verdict != Verdict.EXPECTED.value:
-            self._avoid(record, event)
+        ran_s, place = proven_run_time_s(event), place_to_avoid(event)
+        if ran_s is not None:
+            record.bound_s = max(record.bound_s, ran_s)
+            self.learned.cut_off(record.name, ran_s)
+        if place is not None:
+            record.avoid = (*record.avoid, self._share(place))[-_AVOIDED:]
         if event.decision == "give_up":
             record.error = f"{event.error_type}: {event.error}" if event.error_type else event.because
             self._end(record, TaskState.FAILED)
@@ -250,13 +249,6 @@ class Ledger:
             for record in others:
                 self._attach(record, first)
 
-    def _avoid(self, record: TaskRecord, event: events.AttemptFailed) -> None:
-        """Remember the place that an attempt ended at: the node where a slot died, else the worker."""
-        died = event.ending == Ending.SLOT_DIED.value
-        place = (event.node or event.worker) if died else event.worker
-        if place:
-            record.avoid = (*record.avoid, self._share(place))[-_AVOIDED:]
-
     def _move(self, record: TaskRecord, state: TaskState) -> None:
         before = record.state
         if before is TaskState.READY:
@@ -289,19 +281,6 @@ class Ledger:
         """Return the one copy of a value that many tasks have."""
         shared: Shared = self._shared.setdefault(value, value)
         return shared
-
-
-def _proves_run_time(event: events.AttemptFailed) -> bool:
-    """Whether the attempt is known to have run for as long as it seems.
-
-    A dead node may have stood still for long before anybody noticed, and a task that handed itself back after a
-    checkpoint needs less the next time.
-    """
-    return (
-        not event.charged
-        and event.ending != Ending.EXCEPTION.value
-        and event.allocation_reason != ExitReason.NODE_FAIL.value
-    )
 
 
 def _is_backing_off(entry: tuple[float, int, TaskRecord]) -> bool:

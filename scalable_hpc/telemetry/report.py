@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from scalable_hpc.model.events import Event
-from scalable_hpc.telemetry.tally import AllocationTally, Tally, TaskTally
+from scalable_hpc.model.tasks import Verdict
+from scalable_hpc.telemetry.tally import AllocationTally, Tally, TaskTally, is_lost
 
 SECONDS_PER_HOUR = 3600.0
 
@@ -92,6 +93,8 @@ class Failure:
     """Attempts after the first one that were charged."""
     uncharged: int
     """Attempts that infrastructure took and that were not held against it."""
+    deaths: int
+    """Slots that died running it and nothing else was to blame."""
     traceback: str
 
 
@@ -101,6 +104,8 @@ class Upkeep:
 
     attempts_lost: int
     """Attempts that were not charged: infrastructure took them."""
+    attempts_suspect: int
+    """Attempts that were not charged although their slots died: whether they were to blame, another one told."""
     attempts_charged: int
     tasks_run_again: int
     """Tasks with more than one attempt that began."""
@@ -247,7 +252,8 @@ def _failure(task_id: str, task: TaskTally) -> Failure:
         node=(last.node or "") if last else "",
         ran_s=last.ran_s if last else None,
         retries=max(0, charged - 1),
-        uncharged=len(task.failed) - charged,
+        uncharged=sum(is_lost(failed) for failed in task.failed),
+        deaths=sum(failed.verdict == Verdict.KILLER.value for failed in task.failed),
         traceback=last.traceback if last else "",
     )
 
@@ -256,7 +262,8 @@ def _upkeep(tally: Tally) -> Upkeep:
     tasks = tally.tasks.values()
     begun = [task.begun for task in tasks]
     return Upkeep(
-        attempts_lost=sum(not failed.charged for task in tasks for failed in task.failed),
+        attempts_lost=sum(is_lost(failed) for task in tasks for failed in task.failed),
+        attempts_suspect=sum(not (failed.charged or is_lost(failed)) for task in tasks for failed in task.failed),
         attempts_charged=sum(failed.charged for task in tasks for failed in task.failed),
         tasks_run_again=sum(times > 1 for times in begun),
         extra_attempts=sum(times - 1 for times in begun if times > 1),

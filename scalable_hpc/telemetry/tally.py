@@ -24,7 +24,7 @@ from scalable_hpc.model.events import (
     TasksHit,
     TaskSubmitted,
 )
-from scalable_hpc.model.tasks import Ending
+from scalable_hpc.model.tasks import Ending, Verdict
 
 _HOLDS_NODES = (AllocationState.STARTING.value, AllocationState.LIVE.value, AllocationState.DRAINING.value)
 _NOT_BEGUN = (Ending.NEVER_STARTED.value, Ending.REFUSED.value)
@@ -60,6 +60,11 @@ class AllocationTally:
     started_at: float | None = None
     ended_at: float | None = None
     receipts: int = 0
+
+
+def is_lost(failed: AttemptFailed) -> bool:
+    """Tell whether an attempt was taken from its task; one whose slot died under it may have been to blame itself."""
+    return not failed.charged and failed.verdict != Verdict.KILLER.value
 
 
 class Tally:
@@ -153,7 +158,7 @@ class Tally:
         task.failed.append(event)
         if event.ending in _NOT_BEGUN:
             task.begun = max(0, task.begun - 1)
-        if not event.charged and event.allocation is not None and event.ending != Ending.CANCELLED.value:
+        if is_lost(event) and event.allocation is not None and event.ending != Ending.CANCELLED.value:
             self.lost_on[event.allocation] += 1
 
     def _add_allocation(self, event: AllocationChanged) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from scalable_hpc.model.tasks import Verdict
 from scalable_hpc.model.units import format_walltime
 from scalable_hpc.telemetry.report import AllocationReport, Failure, RunReport
 
@@ -12,7 +13,6 @@ ALLOCATIONS_SHOWN = 40
 NOTES_SHOWN = 20
 REASON_WIDTH = 100
 """Longer words of the batch system are cut in the overview; the journal has all of them."""
-_PERMANENT = "permanent"
 _CAUGHT_AS = {"TaskTimeout": "TimeoutError", "TaskOutOfMemory": "MemoryError"}
 """Our own errors by the name that everybody knows them by, and catches them by."""
 
@@ -69,9 +69,11 @@ def _upkeep(report: RunReport) -> str:
     """What was lost, run again and skipped."""
     upkeep = report.upkeep
     lines = ["Lost, run again, skipped:"]
-    lost = [each for each in report.attempts if not each.charged]
+    lost = [each for each in report.attempts if not each.charged and each.verdict != Verdict.KILLER.value]
     lines.append(f"  {_count(upkeep.attempts_lost, 'attempt')} lost to infrastructure, charged to no task")
     lines += [f"    {each.count:,} {_ending(each.ending, each.reason)}" for each in lost]
+    if upkeep.attempts_suspect:
+        lines.append(f"  {_count(upkeep.attempts_suspect, 'attempt')} ended with a slot's death, given one more try")
     lines.append(f"  {_count(upkeep.attempts_charged, 'attempt')} failed and counted as tries")
     lines += [f"    {each.count:,} {_ending(each.ending, each.verdict)}" for each in report.attempts if each.charged]
     lines.append(f"  {_count(upkeep.tasks_run_again, 'task')} run again, {upkeep.extra_attempts:,} extra attempts")
@@ -129,14 +131,18 @@ def _failure(number: int, failure: Failure) -> str:
     kind = _CAUGHT_AS.get(kind, kind)
     worker = failure.allocation or failure.worker  # a worker bears its allocation's name; its address says little
     place = " ".join(part for part in (worker, f"({failure.node})" if failure.node else "") if part)
-    fast = " (fast fail — permanent error)" if failure.verdict == _PERMANENT and not failure.retries else ""
-    lines = [f"{number}. {failure.label}", f"   Error: {kind} — {failure.error}"]
+    is_fast = failure.verdict == Verdict.PERMANENT.value and not failure.retries
+    fast = " (fast fail — permanent error)" if is_fast else ""
+    error, *more = [line for line in failure.error.splitlines() if line.strip()] or [""]
+    lines = [f"{number}. {failure.label}", f"   Error: {kind} — {error}", *(f"      {line}" for line in more)]
     if place:
         lines.append(f"   Worker: {place}")
     if failure.ran_s is not None:
         lines.append(f"   Duration before failure: {_seconds(failure.ran_s)}{fast}")
     if failure.retries:
         lines.append(f"   Retries attempted: {failure.retries:,} (all failed)")
+    if failure.deaths:
+        lines.append(f"   Slots that died running it: {failure.deaths:,}")
     if failure.uncharged:
         lines.append(f"   Attempts lost to infrastructure, not counted as tries: {failure.uncharged:,}")
     if failure.because and failure.because != failure.error:

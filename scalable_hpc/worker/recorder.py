@@ -105,6 +105,12 @@ class Recorder:
         with self._lock:
             self._shut()
 
+    def abandon(self) -> None:
+        """Write nothing more, not even a last line: what follows is the worker's own end, no attempt's."""
+        self.sync()
+        with self._lock:
+            self._shut()
+
     def _shut(self) -> None:
         if self._descriptor is not None:
             with suppress(OSError):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import socket
 import sys
 import threading
@@ -90,9 +91,9 @@ class CourierProcess:
         return await self._until_the_end(worker)
 
     def close(self) -> None:
-        """Take the slots down and close the books."""
-        self._pool.close()
+        """Close the books, then take the slots down: what still ran was running when this worker ended."""
         self._recorder.close(at=time.time())
+        self._pool.close()
 
     async def _until_the_end(self, worker: CourierWorker) -> int:
         closed = asyncio.ensure_future(worker.finished())
@@ -124,7 +125,13 @@ class CourierProcess:
     def _obey(self, commands: BinaryIO) -> None:
         for line in commands:
             self._do(decode(line))
-        os._exit(1)  # the launcher is dead: the batch job is over, and the nursery takes the slots along
+        # The launcher is dead and the batch job over: nobody else will tidy up the node.
+        try:
+            self._recorder.abandon()
+            self._pool.close()
+            shutil.rmtree(self._directory, ignore_errors=True)
+        finally:
+            os._exit(1)
 
     def _do(self, command: Command) -> None:
         match command:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import inspect
 import re
-from pathlib import Path
 
 import pytest
 
-from scalable_hpc import cacheable, cli, errors
+from scalable_hpc import cacheable, errors
 from scalable_hpc.cache.spec import CacheControl
 from scalable_hpc.call import Options
 from scalable_hpc.config import schema
@@ -109,8 +108,10 @@ def test_that_a_page_names_every_public_name(name, wanted):
 
 
 def test_that_every_verb_of_the_command_is_on_a_page():
-    """Each verb that ``scalable-hpc --help`` lists is told about somewhere."""
-    verbs = {Path(verb.__file__).stem for verb in cli._VERBS}
+    """Each verb has a file of its own, and is told about somewhere."""
+    files = (ROOT / "scalable_hpc" / "cli").glob("*.py")
+    verbs = {file.stem for file in files if "def act(" in file.read_text()}
     told = {verb for each in all_pages() for verb in re.findall(r"scalable-hpc (\w+)", each.text)}
 
+    assert verbs
     assert verbs - told == set()

@@ -1,4 +1,4 @@
-"""Drivers of the seeds' tests: laid out in a directory of their own, run as a user runs them, and looked at afterwards."""
+"""Drivers of these tests: laid out in a directory of their own, run as a user runs them, looked at afterwards."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SECTION = re.compile(r"^## (?P<title>.+)$", re.MULTILINE)
 
 def quoted(title: str) -> list[str]:
     """The code blocks of the tutorial's section whose title begins so."""
-    page = Page(HERE / "tutorial_7.md")
+    page = Page(HERE / "tutorial_7.txt")
     starts = [(page.text.count("\n", 0, match.start()), match["title"]) for match in _SECTION.finditer(page.text)]
     begin, end = next(
         (line, starts[number + 1][0] if number + 1 < len(starts) else sys.maxsize)
@@ -125,6 +125,13 @@ def lay_out(directory: Path, *parts: str) -> Path:
     driver = directory / "driver.py"
     driver.write_text("\n".join([(HERE / GIVEN).read_text(), *parts]))
     return driver
+
+
+def lay_out_beside(directory: Path, name: str) -> Path:
+    """Write manifest and a driver of ours, with ``given.py`` beside it as a module."""
+    for each in ("scalable.yaml", GIVEN, name):
+        shutil.copy(HERE / each, directory)
+    return directory / name
 
 
 def live(driver: Path) -> Lived:

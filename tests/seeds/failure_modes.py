@@ -1,10 +1,10 @@
 """The driver for the tutorial's table of failure modes, its report, and its exercise; runs after ``given.py``."""
 
-import os
 import random
 import time
+from pathlib import Path
 
-from given import execute, say
+from given import EXECUTIONS, execute, say
 
 from scalable_hpc import ScalableSession, cacheable
 from scalable_hpc.batch.local import LocalBackend
@@ -13,12 +13,13 @@ MIB = 1 << 20
 
 
 def takes_memory(number: int) -> int:
-    """Grow past what the worker may have, or to 1 GiB."""
+    """Grow past what the worker may have, and stay so until stopped."""
     execute("takes_memory", number)
     held = []
-    for _ in range(64):
-        held.append(bytearray(b"x") * (16 * MIB))
+    for _ in range(16):
+        held.append(bytearray(b"x") * (64 * MIB))
         time.sleep(0.05)
+    time.sleep(60)
     return len(held)
 
 
@@ -41,8 +42,7 @@ def imports_what_is_not_there(number: int) -> None:
 
 def opens_what_is_not_there(number: int) -> str:
     execute("opens_what_is_not_there", number)
-    with open("no/such/file.csv") as file:
-        return file.read()
+    return Path("no/such/file.csv").read_text()
 
 
 @cacheable(return_type=int, number=int)
@@ -86,11 +86,12 @@ def ending_of(future) -> str:
     return "" if error is None else " ".join(cls.__name__ for cls in type(error).__mro__)
 
 
-def wait_for(path: str, line: str) -> None:
+def wait_for(line: str) -> None:
+    """Wait until this execution has been noted."""
     end = time.monotonic() + 60
-    while not os.path.exists(path) or line not in open(path).read():
+    while line not in Path(EXECUTIONS).read_text():
         if time.monotonic() > end:
-            raise TimeoutError(f"no {line!r} in {path!r}")
+            raise TimeoutError(f"no {line!r}")
         time.sleep(0.05)
 
 
@@ -98,6 +99,7 @@ def table_of_failure_modes(session: ScalableSession, client) -> None:
     """Step 4."""
     memory = client.submit(takes_memory, 1)
     slow = client.submit(takes_time, 60, timeout=0.5)
+    insufficient = client.submit(takes_memory, 2, memory="64G", retries=3)
     network = client.submit(is_cut_off, 1, task="run_analysis", retries=3)
     network_once = client.submit(is_cut_off, 2, task="run_analysis")
     dependency = client.submit(imports_what_is_not_there, 1, task="run_analysis", retries=3)
@@ -105,13 +107,14 @@ def table_of_failure_modes(session: ScalableSession, client) -> None:
     mended = client.submit(is_mended, 1, task="run_analysis", retries=3)
     say("memory", [ending_of(memory), str(memory.exception())])
     say("slow", ending_of(slow))
+    say("insufficient", [ending_of(insufficient), str(insufficient.exception())])
     say("network", [network.result(), ending_of(network_once)])
     say("dependency", [ending_of(dependency), str(dependency.exception())])
     say("data", ending_of(data))
     say("mended", [ending_of(mended), client.submit(is_mended, 1, task="run_analysis").result()])
 
     preempted = client.submit(is_preempted, 1)
-    wait_for("executions.log", "is_preempted 1")
+    wait_for("is_preempted 1")
     (worker,) = session.workers()
     LocalBackend(session.run_directory.spool).preempt(worker.job_id)
     say("preempted", [preempted.result(), client.submit(is_preempted, 1).result()])
@@ -126,7 +129,10 @@ def exercise(client) -> None:
 def report_of_failures(client) -> None:
     """Step 5: a hundred scenarios, three of which fail, each in its own way; the second of them is not retried."""
     futures = [
-        client.submit(run_simulation, scenario_id=i, retries=0 if i == 92 else 3, timeout=1.0) for i in range(100)
+        client.submit(run_simulation, scenario_id=i, retries=3)
+        if i != 92
+        else client.submit(run_simulation, scenario_id=i, timeout=1.0)
+        for i in range(100)
     ]
     say("simulated", len(client.collect(futures).ok))
 

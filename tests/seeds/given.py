@@ -3,9 +3,9 @@
 How often a function has been executed is counted in files of the working directory, across processes and runs.
 """
 
-import json  # noqa: F401  for the blocks below
-import os
+import json
 import sys
+from pathlib import Path
 
 EXECUTIONS = "executions.log"
 
@@ -13,7 +13,7 @@ EXECUTIONS = "executions.log"
 def execute(name: str, number: int) -> int:
     """Note an execution and return how many there have been of this one, this one included."""
     line = f"{name} {number}\n"
-    with open(EXECUTIONS, "a+") as log:
+    with Path(EXECUTIONS).open("a+") as log:
         log.write(line)
         log.flush()
         log.seek(0)
@@ -56,8 +56,8 @@ def compute(scenario_id: int) -> float:
     executions = execute("compute", scenario_id)
     if scenario_id == 7 and executions == 1:
         raise ConnectionError("the archive does not answer")
-    if scenario_id == 13 and not os.path.exists("input-is-mended"):
+    if scenario_id == 13 and not Path("input-is-mended").exists():
         raise ValueError("invalid input data")
-    if scenario_id == 47 and not os.path.exists("input-is-mended"):
+    if scenario_id == 47 and not Path("input-is-mended").exists():
         raise MemoryError("unable to allocate 4.2GB")
     return scenario_id / 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from requests import exceptions
 
@@ -28,7 +29,7 @@ class Response:
 def get(url: str) -> Response:
     """Answer as the API does today."""
     scenario = int(url.rpartition("/")[2])
-    with open("requests.log", "a+") as log:
+    with Path("requests.log").open("a+") as log:
         log.write(f"{scenario}\n")
         log.flush()
         log.seek(0)

@@ -4,8 +4,9 @@ import operator
 import os
 import signal
 import time
+from pathlib import Path
 
-from given import execute, say
+from given import EXECUTIONS, execute, say
 
 from scalable_hpc import ScalableSession
 from scalable_hpc.batch.local import LocalBackend
@@ -64,8 +65,7 @@ def wait_for(what: str, condition) -> None:
 
 
 def has_begun(name: str, *numbers: int) -> bool:
-    with open("executions.log") as log:
-        return {f"{name} {number}\n" for number in numbers} <= set(log)
+    return {f"{name} {number}" for number in numbers} <= set(Path(EXECUTIONS).read_text().splitlines())
 
 
 def pids(session: ScalableSession) -> set[int]:

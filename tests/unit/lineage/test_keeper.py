@@ -9,6 +9,7 @@ import pytest
 
 from scalable_hpc.errors import AllocationsFailing, AttemptsExhausted, RunDirectoryError, TaskTooLong
 from scalable_hpc.lineage.journal import Journal, read_events
+from scalable_hpc.lineage.lease import BEAT_S
 from scalable_hpc.lineage.need import Offer
 from scalable_hpc.lineage.payload import PayloadPack
 from scalable_hpc.model.events import (
@@ -499,6 +500,16 @@ async def test_that_a_task_that_fits_no_walltime_fails_fast(tmp_path):
 
         assert isinstance(outcome.error, TaskTooLong)
         assert "01:00:" in str(outcome.error)
+
+
+@law
+async def test_that_a_large_batch_is_taken_in_to_its_end(tmp_path):
+    """A turn takes some hundreds of submissions; nothing else needs to happen for the rest to be taken."""
+    async with stage(tmp_path, offers=[Offer(CPU, walltime_s=600)]) as s:
+        s.submit(*(spec(f"t{number}", expected_runtime_s=3600.0) for number in range(1000)))
+        outcomes = await asyncio.wait_for(asyncio.gather(*s.outcomes.values()), BEAT_S / 2)
+
+        assert len(outcomes) == 1000
 
 
 @law

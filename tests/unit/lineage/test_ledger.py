@@ -101,13 +101,15 @@ def test_that_only_own_failures_are_charged():
 
 
 def test_that_a_cut_off_attempt_teaches_a_lower_bound():
-    """For the task itself, and for its name; a reschedule after a checkpoint does not."""
+    """For the task itself, and for its name; a checkpoint does not, nor a node that may have stood still."""
     cut = replay([submitted("a"), placed("a"), failed("a", ran_s=50.0)])
     handed_back = replay([submitted("a"), placed("a"), failed("a", ran_s=50.0, ending="exception", verdict="expected")])
+    node_died = replay([submitted("a"), placed("a"), failed("a", ran_s=50.0, allocation_reason="node_fail")])
 
     assert cut.tasks["a"].bound_s == 50.0
     assert cut.learned.need("f").warm_s > 50.0
     assert handed_back.tasks["a"].bound_s == 0.0
+    assert node_died.tasks["a"].bound_s == 0.0
 
 
 def test_that_a_task_remembers_where_it_had_better_not_go():

@@ -1,0 +1,32 @@
+"""What an attempt that ended without a receipt teaches about its task: how long it needs at least, where not to go.
+
+Rule 1: pure, and only what is certain: a lower bound that is too high would refuse a task that could be run.
+"""
+
+from __future__ import annotations
+
+from scalable_hpc.model.allocations import ExitReason
+from scalable_hpc.model.events import AttemptFailed
+from scalable_hpc.model.tasks import Ending, Verdict
+
+_PLACE_AT_FAULT = frozenset({Ending.SLOT_DIED.value, Ending.REFUSED.value, Ending.WORKER_LOST.value})
+"""Endings after which another place is worth trying first."""
+
+
+def proven_run_time_s(event: AttemptFailed) -> float | None:
+    """Return how long the task is known to need at least; None: the attempt proves nothing.
+
+    A dead node may have stood still for long before anybody noticed, and a task that handed itself back after a
+    checkpoint needs less the next time.
+    """
+    if event.charged or event.ending == Ending.EXCEPTION.value or event.allocation_reason == ExitReason.NODE_FAIL.value:
+        return None
+    return event.ran_s
+
+
+def place_to_avoid(event: AttemptFailed) -> str | None:
+    """Return where the next attempt had better not go: the node where a slot died, else the worker; None: anywhere."""
+    if event.verdict == Verdict.EXPECTED.value or event.ending not in _PLACE_AT_FAULT:
+        return None
+    died = event.ending == Ending.SLOT_DIED.value
+    return (event.node or event.worker) if died else event.worker
