@@ -209,14 +209,16 @@ class _NewFiles:
         """Make everything durable, then give it its names; return them."""
         self._finish()
         for stem in self._stems:
-            for suffix in (PACK, INDEX):
-                (self._aside / (stem + suffix)).replace(self._packs / (stem + suffix))
+            pack = self._aside / (stem + PACK)
+            if pack.stat().st_size:  # nothing but large results and revocations needs none
+                pack.replace(self._packs / pack.name)
+            (self._aside / (stem + INDEX)).replace(self._packs / (stem + INDEX))
         if self._stems:
             sync_directory(self._packs)
         return list(self._stems)
 
     def discard(self) -> None:
-        """Remove what was not published."""
+        """Remove what was not published, and packs that turned out empty."""
         for file in self._open:
             file.close()
         for stem in self._stems:

@@ -61,6 +61,7 @@ class Recorder:
         self.path = path
         self._lock = threading.Lock()
         self._is_dirty = False
+        self._is_abandoned = False
         try:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self._descriptor: int | None = os.open(path, flags, 0o600)
@@ -73,7 +74,7 @@ class Recorder:
         """Write whole lines at once."""
         data = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines).encode()
         with self._lock:
-            if self._descriptor is None or not data:
+            if self._descriptor is None or self._is_abandoned or not data:
                 return
             try:
                 if os.write(self._descriptor, data) == len(data):
@@ -106,10 +107,11 @@ class Recorder:
             self._shut()
 
     def abandon(self) -> None:
-        """Write nothing more, not even a last line: what follows is the worker's own end, no attempt's."""
-        self.sync()
-        with self._lock:
-            self._shut()
+        """Write nothing more, not even a last line: what follows is the worker's own end, no attempt's.
+
+        Waits for nothing: the file system may be what this worker dies of.
+        """
+        self._is_abandoned = True
 
     def _shut(self) -> None:
         if self._descriptor is not None:

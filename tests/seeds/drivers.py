@@ -8,11 +8,15 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from scalable_hpc.lineage.journal import read_events
 from scalable_hpc.model.events import AttemptFailed, AttemptPlaced, Event, ReceiptTaken, TaskSubmitted
@@ -117,6 +121,19 @@ def run_here(words: Sequence[str], directory: Path, *, timeout: float = 120) -> 
     )
     assert finished.returncode == 0, f"{finished.stdout}\n{finished.stderr}"
     return finished
+
+
+@contextmanager
+def all_at_once(
+    request: pytest.FixtureRequest, directories: pytest.TempPathFactory, stories: Mapping[str, Callable[[Path], Any]]
+) -> Iterator[dict[str, Future[Any]]]:
+    """Run those stories that are fixtures of the chosen tests of a module together: most of their time is waiting."""
+    here = [item for item in request.session.items if item.path == request.path]
+    wanted = {name for item in here for name in getattr(item, "fixturenames", ())}
+    with ThreadPoolExecutor(len(stories)) as threads:
+        yield {
+            name: threads.submit(story, directories.mktemp(name)) for name, story in stories.items() if name in wanted
+        }
 
 
 def lay_out(directory: Path, *parts: str) -> Path:

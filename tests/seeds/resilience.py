@@ -118,8 +118,10 @@ def workers_die(session: ScalableSession, client) -> None:
         for event in read_events(session.run_directory.journal)
         if isinstance(event, AllocationChanged) and event.job_id
     }
+    lost = pids(session)
     for job in jobs:
         backend.lose_node(job)
+    wait_for("all of them are gone", lambda: lost.isdisjoint(pids(session)))
     say("total", client.submit(total, parts).result())
 
 

@@ -17,15 +17,32 @@ from scalable_hpc.model.events import AllocationChanged, TaskGivenUp
 from tests.ensembles import make_ensemble
 from tests.pages import environment
 from tests.processes import processes_naming
-from tests.seeds.drivers import COMMAND, Lived, lay_out_beside, live, run_here
+from tests.seeds.drivers import COMMAND, Lived, all_at_once, lay_out_beside, live, run_here
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
 
+STORIES = {
+    "lived": lambda directory: live(lay_out_beside(directory, "resilience.py")),
+    "hung": lambda directory: live(lay_out_beside(directory, "hung.py")),
+}
+
+
 @pytest.fixture(scope="module")
-def lived(tmp_path_factory):
-    return live(lay_out_beside(tmp_path_factory.mktemp("resilience"), "resilience.py"))
+def stories(tmp_path_factory, request):
+    with all_at_once(request, tmp_path_factory, STORIES) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def lived(stories):
+    return stories["lived"].result()
+
+
+@pytest.fixture(scope="module")
+def hung(stories):
+    return stories["hung"].result()
 
 
 def test_that_an_error_is_raised_where_the_result_is_asked_for(lived):
@@ -149,3 +166,16 @@ def test_that_a_dead_drivers_lineage_is_finished_from_its_journal(tmp_path):
     receipts = {label: len(task.receipts) for label, task in lived.runs[0].tasks.items()}
     assert sorted(receipts.values()) == [1] * 8
     assert processes_naming(str(lived.runs[0].directory.path)) == []
+
+
+@pytest.mark.slow
+def test_that_a_hung_worker_is_noticed_by_its_silence(hung):
+    """Its connection stays open and says nothing: within a minute its task runs elsewhere, at no cost."""
+    value, waited_s = hung.said("hung")
+    task = hung.runs[0].tasks["long_the_first_time(1)"]
+
+    assert value == 1
+    assert waited_s <= 60
+    assert [event.charged for event in task.failed] == [False]
+    assert task.receipts[0].allocation != task.placed[0].allocation
+    assert processes_naming(str(hung.directory)) == []

@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from scalable_hpc.faults.retry import backoff_bound_s
 from scalable_hpc.model.events import AllocationChanged, AttemptPlaced, TasksHit
 from scalable_hpc.model.tasks import RetryPolicy
-from tests.seeds.drivers import HERE, lay_out, lay_out_beside, live, quoted
+from tests.seeds.drivers import HERE, all_at_once, lay_out, lay_out_beside, live, quoted
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -83,14 +82,8 @@ STORIES = {"notebook": live_notebook, "modes": live_modes, "workflow": live_work
 
 @pytest.fixture(scope="module")
 def stories(tmp_path_factory, request):
-    """The drivers that the chosen tests ask for, all at once: most of their time is waiting."""
-    wanted = {name for item in request.session.items if item.path == request.path for name in item.fixturenames}
-    with ThreadPoolExecutor(len(STORIES)) as threads:
-        yield {
-            name: threads.submit(story, tmp_path_factory.mktemp(name))
-            for name, story in STORIES.items()
-            if name in wanted
-        }
+    with all_at_once(request, tmp_path_factory, STORIES) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ NODE_A = """\
 63 29 253:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
 64 29 0:54 / /odd rw - nfs4
 """
-NODE_B = NODE_A.replace("0:52", "0:77").replace("shared:33 ", "").replace("/work rw", "/mnt/work rw")
+NODE_B = NODE_A.replace("0:52", "0:77").replace("shared:33 ", "").replace("/ /work rw", "/ /mnt/work rw")
 
 
 def test_that_a_shared_file_system_has_one_name_on_every_node():

@@ -72,16 +72,19 @@ def flip(path: Path, position: int) -> None:
 
 
 def test_that_rewriting_keeps_every_result(tmp_path):
-    """Three generations of the same results become one file, with all that counted and nothing else."""
+    """Of three generations of the same results the newest stays, and what is moved comes under a new name."""
     root = written(tmp_path / "c", times=3)
     before = packs(root)
+    with Store(root) as store:
+        for key in SMALL_KEYS[:5]:
+            store.forget(key)
 
     done = collect(root)
 
     assert len(done.compacted.removed) == 3
     assert len(packs(root, "*.pack")) == 1
     assert not set(before) & set(packs(root))
-    assert everything(root) == WHOLE
+    assert everything(root) == WHOLE | dict.fromkeys(SMALL_KEYS[:5], MISSING)
 
 
 @pytest.mark.parametrize("opened", [True, False])
@@ -188,14 +191,17 @@ def test_that_a_new_blob_without_a_name_stays(tmp_path):
 
 def test_that_upkeep_copies_no_damage(tmp_path):
     """A flipped bit costs its own record, which goes to quarantine, and no other."""
-    root = written(tmp_path / "c", times=2)
-    newest = Books(root).result(SMALL_KEYS[0]).places[0]
-    flip(Path(root, "v1/packs", newest.stem + ".pack"), newest.entry.offset + HEADER_SIZE)
+    root = written(tmp_path / "c")
+    with Store(root) as store:
+        for key in SMALL_KEYS[3:]:
+            store.forget(key)
+    place = Books(root).result(SMALL_KEYS[0]).places[0]
+    flip(Path(root, "v1/packs", place.stem + ".pack"), place.entry.offset + HEADER_SIZE)
 
     done = collect(root)
 
     assert done.compacted.damaged == 1
-    assert everything(root) == WHOLE | {SMALL_KEYS[0]: MISSING}
+    assert everything(root) == WHOLE | dict.fromkeys([SMALL_KEYS[0], *SMALL_KEYS[3:]], MISSING)
     assert count(Books(root)).quarantined == 1
 
 

@@ -40,6 +40,19 @@ def test_that_it_tells_what_was_running(tmp_path):
     assert (view.torn, view.damaged, view.was_closed) == (False, 0, False)
 
 
+def test_that_an_abandoned_one_says_no_more(tmp_path):
+    """What ran when the worker was left behind is still running to whoever reads."""
+    book = recorder(tmp_path)
+    book.append(started(ATTEMPTS[0], at=1.0, seat=0))
+
+    book.abandon()
+    book.append(ended(ATTEMPTS[0], at=2.0, how="slot_died"))
+
+    view = read_recorder(book.path)
+    assert list(view.running) == ATTEMPTS[:1]
+    assert not view.was_closed
+
+
 @given(cut=st.integers(0, 10_000))
 def test_that_a_crash_costs_the_last_line_at_most(tmp_path_factory, cut):
     """Cut at any byte after the first line, it tells exactly what the whole lines say."""

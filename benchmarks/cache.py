@@ -1,0 +1,345 @@
+"""The result cache beside joblib.Memory and diskcache, in one run on one machine; prints Markdown tables.
+
+    nice python benchmarks/cache.py [--entries 100000] [--repeat 5]
+
+Each figure is the best of several rounds, and every peer of a row is measured in the same minute. Peers run with
+their defaults unless the row says otherwise; joblib's memory-mapped mode has a column of its own. Nothing here is
+estimated: what a peer cannot do, or was not asked to, is a dash.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+_USER_MODULE = """
+import numpy as np
+
+def small(number, name="scenario"):
+    return {"number": number, "name": name, "value": number / 3}
+
+def megabytes(count):
+    return np.arange(count * 125_000, dtype="f8")
+
+def table(rows):
+    import pandas as pd
+    return pd.DataFrame({"a": np.arange(rows), "b": np.arange(rows) / 7, "c": np.arange(rows, dtype="f4")})
+
+def total(data):
+    return float(len(data))
+"""
+_FRESH = """
+import sys, time
+sys.path[:0] = [{home!r}, {root!r}]
+import usercode
+sys.path[:0] = [{bench!r}]
+from cache import OPENERS
+call = OPENERS[{peer!r}]({where!r}).wrap(usercode.small)
+start = time.perf_counter()
+assert call(7)["number"] == 7
+print(time.perf_counter() - start)
+"""
+
+
+class Ours:
+    """scalable_hpc, through ``@cacheable``."""
+
+    name = "scalable_hpc"
+
+    def __init__(self, where: str, durability: str = "fsync") -> None:
+        from scalable_hpc.cache.decorator import set_default_store_root
+        from scalable_hpc.cache.shared import open_store
+
+        self.where = where
+        set_default_store_root(where)
+        self.store = open_store(where, durability=durability)
+
+    def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        from scalable_hpc import cacheable
+
+        return cacheable(function)
+
+    def digest(self, value: object) -> object:
+        from scalable_hpc.cache.encode import digest
+
+        return digest(value, lambda code: code.__qualname__.encode())
+
+
+class Joblib:
+    """joblib.Memory."""
+
+    name = "joblib"
+    mmap_mode: str | None = None
+
+    def __init__(self, where: str) -> None:
+        import joblib
+
+        self.where = where
+        self.memory = joblib.Memory(where, verbose=0, mmap_mode=self.mmap_mode)
+
+    def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return self.memory.cache(function)
+
+    def digest(self, value: object) -> object:
+        import joblib
+
+        return joblib.hash(value)
+
+
+class JoblibMapped(Joblib):
+    """joblib.Memory(mmap_mode="r")."""
+
+    name = "joblib, mmap"
+    mmap_mode = "r"
+
+
+class Diskcache:
+    """diskcache.Cache.memoize: no size limit, since ours has none."""
+
+    name = "diskcache"
+
+    def __init__(self, where: str) -> None:
+        import diskcache
+
+        self.where = where
+        self.cache = diskcache.Cache(where, size_limit=1 << 45, eviction_policy="none")
+
+    def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return self.cache.memoize()(function)
+
+
+OPENERS: dict[str, Callable[[str], Any]] = {each.name: each for each in (Ours, Joblib, JoblibMapped, Diskcache)}
+
+
+def timed(act: Callable[[], object], repeat: int, count: int = 1, prepare: Callable[[], object] | None = None) -> float:
+    """Return the best seconds per act out of several rounds."""
+    best = float("inf")
+    for _ in range(repeat):
+        if prepare is not None:
+            prepare()
+        gc.collect()
+        start = time.perf_counter()
+        for _ in range(count):
+            act()
+        best = min(best, (time.perf_counter() - start) / count)
+    return best
+
+
+@contextlib.contextmanager
+def opened(peer: str, base: Path) -> Iterator[Any]:
+    where = tempfile.mkdtemp(prefix="cache-", dir=base)
+    yield OPENERS[peer](where)
+    shutil.rmtree(where)
+
+
+def inodes(where: str) -> int:
+    return sum(len(folders) + len(files) for _, folders, files in os.walk(where))
+
+
+def small_hit(peer: str, base: Path, user: Any, repeat: int) -> float:
+    with opened(peer, base) as cache:
+        call = cache.wrap(user.small)
+        call(7)
+        return timed(lambda: call(7), repeat, 2000 if peer != "joblib" else 300)
+
+
+def fresh_hit(peer: str, base: Path, user: Any, repeat: int) -> float:
+    """The first hit of a new process, imports of the cache's own included in neither column."""
+    with opened(peer, base) as cache:
+        cache.wrap(user.small)(7)
+        home = str(Path(user.__file__).parent)
+        text = _FRESH.format(home=home, root=str(ROOT), bench=str(ROOT / "benchmarks"), peer=peer, where=cache.where)
+        runs = [subprocess.run([sys.executable, "-c", text], capture_output=True, text=True) for _ in range(repeat)]
+        for run in runs:
+            if run.returncode:
+                raise SystemExit(run.stderr)
+        return min(float(run.stdout) for run in runs)
+
+
+def small_miss(make: Callable[[str], Any], base: Path, user: Any, repeat: int) -> float:
+    where = tempfile.mkdtemp(prefix="cache-", dir=base)
+    call = make(where).wrap(user.small)
+    numbers = iter(range(1, 1 << 30))
+    call(0)
+    seconds = timed(lambda: call(next(numbers)), repeat, 100)
+    shutil.rmtree(where)
+    return seconds
+
+
+def hashing(peer: str, base: Path, value: object, repeat: int) -> float | None:
+    with opened(peer, base) as cache:
+        return timed(lambda: cache.digest(value), repeat) if hasattr(cache, "digest") else None
+
+
+def large_hit(peer: str, base: Path, function: Callable[..., Any], size: int, repeat: int) -> float:
+    with opened(peer, base) as cache:
+        call = cache.wrap(function)
+        call(size)
+        return timed(lambda: call(size), repeat, 3)
+
+
+def argument_hit(peer: str, base: Path, user: Any, value: object, repeat: int) -> float:
+    """A hit of a call whose argument is large: hashing and finding."""
+    with opened(peer, base) as cache:
+        call = cache.wrap(user.total)
+        call(value)
+        return timed(lambda: call(value), repeat)
+
+
+def shown(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    for unit, factor in (("s", 1.0), ("ms", 1e3)):
+        if seconds * factor >= 1:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} µs"
+
+
+def table(title: str, columns: list[str], rows: list[tuple[str, list[str]]]) -> None:
+    print(f"\n| {title} | " + " | ".join(columns) + " |")
+    print("|---" * (len(columns) + 1) + "|")
+    for name, cells in rows:
+        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+
+
+def calls(base: Path, user: Any, repeat: int) -> None:
+    """Single calls, all peers."""
+    import numpy as np
+
+    array = np.random.default_rng(1).random(12_500_000)
+    frame = user.table(1_000_000)
+    peers = list(OPENERS)
+    rows: list[tuple[str, list[str]]] = []
+
+    def row(name: str, measure: Callable[[str], float | None]) -> None:
+        rows.append((name, [shown(measure(peer)) for peer in peers]))
+
+    def miss(peer: str) -> float:
+        return small_miss(OPENERS[peer], base, user, repeat)
+
+    def quick_miss(peer: str) -> float | None:
+        return small_miss(lambda where: Ours(where, "close"), base, user, repeat) if peer == Ours.name else None
+
+    row("small result, hit in process", lambda peer: small_hit(peer, base, user, repeat))
+    row("small result, first hit of a fresh process", lambda peer: fresh_hit(peer, base, user, repeat))
+    row("small result, miss (ours: durability fsync)", miss)
+    row("small result, miss, durability close", quick_miss)
+    row("100 MB array: hash", lambda peer: hashing(peer, base, array, repeat))
+    row("100 MB array as result: hit", lambda peer: large_hit(peer, base, user.megabytes, 100, repeat))
+    row("100 MB array as argument: hit", lambda peer: argument_hit(peer, base, user, array, repeat))
+    row("1e6-row DataFrame: hash", lambda peer: hashing(peer, base, frame, repeat))
+    row("1e6-row DataFrame as result: hit", lambda peer: large_hit(peer, base, user.table, 1_000_000, repeat))
+    table("best of " + str(repeat), peers, rows)
+
+
+def many(base: Path, entries: int) -> None:
+    """Many small results: ours as bulk, diskcache in one transaction; joblib stores call by call and is left out."""
+    import diskcache
+
+    from scalable_hpc.cache.serial import dumps
+    from scalable_hpc.cache.store import Store
+
+    keys = [f"{number:064x}" for number in range(entries)]
+    where = tempfile.mkdtemp(prefix="cache-", dir=base)
+    start = time.perf_counter()
+    with Store(where) as store:
+        for first in range(0, entries, 1000):
+            store.publish_many([(key, dumps(int(key, 16))) for key in keys[first : first + 1000]])
+    ours = [time.perf_counter() - start, float(inodes(where))]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    with Store(where) as store:
+        assert len(store) == entries
+        ours.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        assert None not in store.lookup_many(keys)
+        ours.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        assert store.fetch(keys[-1]) == entries - 1
+        assert all(store.fetch(key, fresh=False) is not None for key in keys[:10_000])
+        ours.append((time.perf_counter() - start) / min(entries, 10_000))
+    ours.append((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    shutil.rmtree(where)
+
+    where = tempfile.mkdtemp(prefix="cache-", dir=base)
+    start = time.perf_counter()
+    with diskcache.Cache(where, size_limit=1 << 45, eviction_policy="none") as cache:
+        for first in range(0, entries, 1000):
+            with cache.transact():
+                for key in keys[first : first + 1000]:
+                    cache[key] = int(key, 16)
+    theirs = [time.perf_counter() - start, float(inodes(where))]
+    start = time.perf_counter()
+    with diskcache.Cache(where) as cache:
+        assert len(cache) == entries
+        theirs.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        assert all(key in cache for key in keys)
+        theirs.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        assert all(cache[key] is not None for key in keys[:10_000])
+        theirs.append((time.perf_counter() - start) / min(entries, 10_000))
+    shutil.rmtree(where)
+
+    names = ["store, 1000 at a time", "inodes", "open and count", "look up every key", "read one (mean of 10,000)"]
+    rows = []
+    for place, name in enumerate(names):
+        cells = [f"{each[place]:.0f}" if name == "inodes" else shown(each[place]) for each in (ours, theirs)]
+        rows.append((name, cells))
+    rows.append(("most memory over before, opened and read", [f"{ours[5]:.0f} MB", "–"]))
+    table(f"{entries:,} small results", [Ours.name, Diskcache.name], rows)
+
+
+def load_user_code(base: Path) -> Any:
+    """Import the functions from a file of the user's, where a cache finds their source."""
+    path = base / "usercode.py"
+    path.write_text(_USER_MODULE)
+    spec = importlib.util.spec_from_file_location("usercode", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["usercode"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--entries", type=int, default=100_000)
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--base", type=Path, help="where the caches lie (default: the system's temporary directory)")
+    arguments = parser.parse_args()
+    sys.path.insert(0, str(ROOT))
+    warnings.simplefilter("error", UserWarning)  # a cache that warns was not used: its figure would be the function's
+    base = Path(tempfile.mkdtemp(prefix="cache-bench-", dir=arguments.base))
+    try:
+        versions = ", ".join(
+            f"{name} {importlib.metadata.version(name)}" for name in ("joblib", "diskcache", "numpy", "pandas")
+        )
+        print(f"{os.cpu_count()} cores, Python {platform.python_version()}, {versions}; load {os.getloadavg()[0]:.1f}")
+        calls(base, load_user_code(base), arguments.repeat)
+        many(base, arguments.entries)
+        print(f"\nload at the end {os.getloadavg()[0]:.1f}")
+    finally:
+        shutil.rmtree(base)
+
+
+if __name__ == "__main__":
+    main()
