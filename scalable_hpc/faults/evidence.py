@@ -51,6 +51,14 @@ def describe(evidence: Evidence) -> str:
     return f"{_what(evidence)}{span}{place}"
 
 
+_WORDS = {
+    Ending.TIMEOUT: "ran into its timeout",
+    Ending.NEVER_STARTED: "was assigned and had not started",
+    Ending.CANCELLED: "was cancelled",
+    Ending.REFUSED: "was refused by its worker",
+}
+
+
 def _what(evidence: Evidence) -> str:
     match evidence.ending:
         case Ending.EXCEPTION:
@@ -58,16 +66,10 @@ def _what(evidence: Evidence) -> str:
             return "raised an exception that was not described" if facts is None else f"raised {facts.type_name}"
         case Ending.SLOT_DIED:
             return f"its slot died ({_death(evidence)})"
-        case Ending.TIMEOUT:
-            return "ran into its timeout"
         case Ending.WORKER_LOST:
             return f"its worker was lost ({_allocation(evidence)})"
-        case Ending.NEVER_STARTED:
-            return "was assigned and had not started"
-        case Ending.CANCELLED:
-            return "was cancelled"
-        case Ending.REFUSED:
-            return "was refused by its worker"
+        case ending:
+            return _WORDS[ending]
 
 
 def _death(evidence: Evidence) -> str:
