@@ -16,9 +16,21 @@ from scalable_hpc.model.units import parse_memory, parse_walltime
 from scalable_hpc.pickling import dumps
 
 _LABEL_LENGTH = 120
-_REPR = reprlib.Repr()
-_REPR.maxstring = _REPR.maxother = 40
-_REPR.maxlevel = 2
+
+
+class _Shortened(reprlib.Repr):
+    """Shows the calls whose results are awaited by their names, however deep they are nested."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 40
+        self.maxlevel = 2
+
+    def repr_ResultRef(self, ref: ResultRef, _level: int) -> str:  # noqa: N802 - reprlib finds it by the type's name
+        return f"<{ref.task_id}>"
+
+
+_REPR = _Shortened()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +188,6 @@ def _label(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
 
 
 def _show(value: Any) -> str:
-    if isinstance(value, ResultRef):
-        return f"<{value.task_id}>"
     try:
         return _REPR.repr(value)
     except Exception:  # noqa: BLE001 - a user's __repr__ may raise anything; a label is not worth a task

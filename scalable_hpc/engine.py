@@ -157,10 +157,10 @@ class Engine:
 
     def close(self, because: str) -> str:
         """Stop everything, give every allocation back, wait until that is done, and say in a line what there was."""
-        progress = self.keeper.progress()
         with contextlib.suppress(RuntimeError):  # the loop ended by itself
             self._loop.call_soon_threadsafe(self._close_because, because)
         self._thread.join()
+        progress = self.keeper.progress()
         opened = self._allocations.opened if self._allocations is not None else 0
         fleet = f"{opened or 'no'} allocation{'s were' if opened > 1 else ' was'} opened"
         return (

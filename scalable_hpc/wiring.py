@@ -192,7 +192,10 @@ class LiveRun:
         elif outcome.cancelled:
             future.give_up()
         else:
-            future.set_exception(outcome.error or _exception(outcome.exception, spec.label))
+            error = outcome.error or _exception(outcome.exception, spec.label)
+            if error is outcome.error and outcome.exception is not None:
+                error.__cause__ = _exception(outcome.exception, spec.label)  # what the failed ancestor had raised
+            future.set_exception(error)
 
     def _broken(self, trouble: BaseException) -> None:
         """Fail every future: the run itself cannot go on."""

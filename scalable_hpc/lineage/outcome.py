@@ -20,12 +20,12 @@ _HINTS = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a task ended: exactly one of ``result``, ``exception``, ``error`` and ``cancelled`` is given."""
+    """How a task ended: one of ``result``, ``exception``, ``error`` and ``cancelled`` is given."""
 
     task_id: str
     result: Locator | None = None
     exception: ExceptionFacts | None = None
-    """What its own code raised."""
+    """What its own code raised; beside an ``AncestorFailed`` error, what the ancestor's did."""
     error: BaseException | None = None
     """Why it failed otherwise."""
     cancelled: bool = False

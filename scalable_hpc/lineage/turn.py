@@ -102,4 +102,5 @@ def _outcome(event: ReceiptTaken | TaskGivenUp | TaskCancelled, record: TaskReco
         return Outcome(event.task_id, error=told.error, because=event.because, attempts=record.attempts)
     if told.exception is not None and event.error_type != "AncestorFailed":
         return Outcome(event.task_id, exception=told.exception, because=event.because, attempts=record.attempts)
-    return Outcome(event.task_id, error=task_error(event), because=event.because, attempts=record.attempts)
+    error, cause = task_error(event), told.exception
+    return Outcome(event.task_id, error=error, exception=cause, because=event.because, attempts=record.attempts)

@@ -127,8 +127,9 @@ def test_that_a_failed_ancestor_fails_its_descendants_by_name(client):
     child = client.submit(double, bad)
     grandchild = client.submit(double, child)
 
-    with pytest.raises(AncestorFailed, match=bad.task_id):
+    with pytest.raises(AncestorFailed, match=bad.task_id) as caught:
         grandchild.result(timeout=60)
+    assert isinstance(caught.value.__cause__, Unlucky)
     with pytest.raises(Unlucky):
         bad.result()
 
