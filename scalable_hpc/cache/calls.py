@@ -1,16 +1,19 @@
 """What happens when a cacheable function is called.
 
 Rule 1: whatever goes wrong with the cache, the call still runs: one warning, and the result as without it.
+Rule 2: of several callers on one host that want one unknown result, one computes it and the others wait for it.
 """
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from scalable_hpc.cache.declared import fits
+from scalable_hpc.cache.declared import is_result
 from scalable_hpc.cache.encode import Unencodable
+from scalable_hpc.cache.flight import Flight
 from scalable_hpc.cache.keys import KeyMaker
 from scalable_hpc.cache.serial import Unreadable, Unstorable, dumps
 from scalable_hpc.cache.shared import default_store
@@ -44,17 +47,57 @@ class Caller:
         """Return the result of a call, found or computed."""
         spec = self._spec
         args, kwargs = self.keys.prepare(args, kwargs)
+        if spec.void:
+            return self._compute(args, kwargs)
         try:
             key, store = self.keys.key(args, kwargs).hex, default_store()
+            if spec.ttl_s is not None:
+                store.expire(key, time.time() - spec.ttl_s)
         except (Unencodable, StoreError) as problem:
             self._warn(problem, "computed without the cache")
             return self._compute(args, kwargs)
-        found = MISSING if spec.refresh else self._find(store, key)
+        if spec.refresh:
+            return self._make(store, key, args, kwargs, replace=True)
+        found = self._find(store, key, fresh=not spec.store)
         if found is not MISSING and found is not _UNUSABLE:
             return found
+        return self._make_alone(store, key, args, kwargs) if spec.store else self._compute(args, kwargs)
+
+    def _make_alone(self, store: Store, key: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        with store.flight(key, may_recur=bool(self._spec.ignore)) as flight:
+            found = self._find(store, key, fresh=True)
+            if found is not MISSING and found is not _UNUSABLE:
+                return found
+            return self._make(store, key, args, kwargs, replace=found is _UNUSABLE, flight=flight)
+
+    def expire(self, key: str) -> None:
+        """Forget what has outlived its time.
+
+        Raises:
+            Unencodable: that cannot be done, so that the call must not be looked up at all.
+        """
+        try:
+            default_store().expire(key, time.time() - (self._spec.ttl_s or 0.0))
+        except StoreError as problem:
+            raise Unencodable(
+                "result", reason=f"whether it has outlived its ttl cannot be told: {problem}"
+            ) from problem
+
+    def _make(
+        self,
+        store: Store,
+        key: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        *,
+        replace: bool,
+        flight: Flight | None = None,
+    ) -> Any:
+        if flight is not None:
+            flight.begin()
         value = self._compute(args, kwargs)
-        if spec.store:
-            self._keep(store, key, value, replace=spec.refresh or found is _UNUSABLE)
+        if self._spec.store and self._keep(store, key, value, replace=replace) and flight is not None:
+            flight.land()
         return value
 
     def _compute(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -62,9 +105,9 @@ class Caller:
         self._spec.check_result(value)
         return value
 
-    def _find(self, store: Store, key: str) -> Any:
+    def _find(self, store: Store, key: str, *, fresh: bool) -> Any:
         try:
-            value = store.fetch(key)
+            value = store.fetch(key, fresh=fresh)
         except Unreadable:
             return _UNUSABLE
         except StoreError as problem:
@@ -72,16 +115,19 @@ class Caller:
             return MISSING
         declared = self._spec.return_type
         # what was kept under an earlier declaration may not fit today's
-        return value if value is MISSING or declared is None or fits(value, declared) else _UNUSABLE
+        return value if value is MISSING or declared is None or is_result(value, declared) else _UNUSABLE
 
-    def _keep(self, store: Store, key: str, value: Any, *, replace: bool) -> None:
+    def _keep(self, store: Store, key: str, value: Any, *, replace: bool) -> bool:
         try:
             store.publish(key, dumps(value), replace=replace)
         except (Unstorable, StoreError) as problem:
             self._warn(problem, "the result was not kept")
+            return False
+        return True
 
     def _warn(self, problem: ScalableError, what: str) -> None:
-        """Say it once for each kind of trouble."""
-        if what not in self._warned:
-            self._warned.add(what)
+        """Say it once for each kind of trouble; a store that fails is one, whatever it fails at."""
+        kind = "store" if isinstance(problem, StoreError) else what
+        if kind not in self._warned:
+            self._warned.add(kind)
             warnings.warn(f"{self._spec.name}(): {what}: {problem}", CacheWarning, stacklevel=5)

@@ -48,7 +48,7 @@ def brought_into(value: Any, declared: Any, name: str, function: str) -> Any:
 
 def for_key(value: Any, declared: Any) -> Any:
     """Return what enters the key in an argument's stead: for a declared file or directory, its content."""
-    if not (_is_class(declared) and issubclass(declared, PathType)):
+    if not _is_path_type(declared):
         return value
     if isinstance(value, str | os.PathLike) and not isinstance(value, PathType):
         return declared(value)
@@ -63,8 +63,14 @@ def check_result(value: Any, declared: Any, what: str) -> None:
     Raises:
         TypeError: it does not fit.
     """
-    if not _is_marker(declared) and not fits(value, declared):
-        raise TypeError(f"{what} must return {_named(declared)}, not {_named(type(value))}: {_short(value)}")
+    if not is_result(value, declared):
+        hint = f" (return {_named(declared)}(path))" if _is_path_type(declared) else ""
+        raise TypeError(f"{what} must return {_named(declared)}, not {_named(type(value))}: {_short(value)}{hint}")
+
+
+def is_result(value: Any, declared: Any) -> bool:
+    """Say whether a result is of a declared type; the markers of plain values take any."""
+    return (_is_marker(declared) and not _is_path_type(declared)) or fits(value, declared)
 
 
 def fits(value: Any, declared: Any) -> bool:
@@ -115,6 +121,10 @@ def _is_class(declared: Any) -> bool:
 
 def _is_marker(declared: Any) -> bool:
     return _is_class(declared) and issubclass(declared, GenericType)
+
+
+def _is_path_type(declared: Any) -> bool:
+    return _is_class(declared) and issubclass(declared, PathType)
 
 
 def _is_to_come(value: Any) -> bool:

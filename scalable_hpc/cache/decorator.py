@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from scalable_hpc.cache.dependencies import Dependency
     from scalable_hpc.cache.spec import CacheControl, CacheSpec
 
@@ -46,6 +48,9 @@ def cacheable(
     ignore: Iterable[str] | str = (),
     refresh: bool = False,
     store: bool = True,
+    void: bool = False,
+    check_output: bool = False,
+    ttl: float | timedelta | None = None,
     **arg_types: Any,
 ) -> Callable[[Callable[_P, _R_co]], Cached[_P, _R_co]]: ...
 def cacheable(
@@ -56,6 +61,9 @@ def cacheable(
     ignore: Iterable[str] | str = (),
     refresh: bool = False,
     store: bool = True,
+    void: bool = False,
+    check_output: bool = False,
+    ttl: float | timedelta | None = None,
     **arg_types: Any,
 ) -> Any:
     """Keep a function's results, and find them again for the same arguments and the same code.
@@ -64,13 +72,20 @@ def cacheable(
     and value. Exceptions are not kept; None is a result like any other. Usable bare (``@cacheable``) or with options.
 
     Args:
-        return_type: What the function returns; another type raises ``TypeError`` and is not kept.
+        return_type: What the function returns; another type raises ``TypeError`` and is not kept. A ``FileType`` or
+            ``DirType`` that it returns is kept by content, in one piece in memory, and put back at its path wherever
+            it is missing or changed when the result is found again.
         version: Part of the key: raise it when something changed that the code does not show.
         depends_on: More that the result depends on: functions (by code), names of libraries (by version) or of
             modules of yours (by source), paths (by content).
         ignore: Names of parameters, globals or closed-over variables that do not alter the result.
         refresh: Compute even where a result is known, and put the new one in its place.
         store: Whether new results are kept; known ones are used either way.
+        void: The function is called for what it does, not for what it returns: every call runs, nothing is kept.
+        check_output: Compare the files and directories that a known result names in full, byte by byte, with what was
+            kept; otherwise those whose times have not changed since they were last compared count as unchanged.
+        ttl: Seconds (or a ``timedelta``) after which a result is forgotten and computed anew, by the clocks of the
+            hosts that keep and look for it, give or take one. Looked at when a call is made or submitted.
         **arg_types: What each parameter takes. ``FileType`` and ``DirType`` mean a path's content.
 
     Raises:
@@ -86,6 +101,9 @@ def cacheable(
         "ignore": ignore,
         "refresh": refresh,
         "store": store,
+        "void": void,
+        "check_output": check_output,
+        "ttl": ttl,
         "arg_types": arg_types,
     }
     return lambda function: _decorated(function, options)

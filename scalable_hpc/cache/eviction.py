@@ -116,9 +116,11 @@ def _down_to(by_age: Sequence[Result], max_size: int) -> list[Eviction]:
         if size <= max_size:
             break
         chosen.append(Eviction(result, because))
-        sharing[result.entry.digest] -= 1
-        if result.entry.kind != Kind.BLOB or not sharing[result.entry.digest]:
-            size -= footprint(result)
+        if result.entry.kind == Kind.BLOB:
+            sharing[result.entry.digest] -= 1
+            if sharing[result.entry.digest]:
+                continue
+        size -= footprint(result)
     return chosen
 
 

@@ -28,10 +28,12 @@ class UtilityType(GenericType):
 class PathType(GenericType):
     """A path that stands for what lies there."""
 
-    __slots__ = ("path",)
+    __slots__ = ("is_strict", "path")
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
+        self.is_strict = False
+        """Of a result: whether what lies there is compared in full when the result is found again."""
 
     def __fspath__(self) -> str:
         return self.path

@@ -46,7 +46,7 @@ class Entry:
     size: int
     """Bytes of the result, its pack header not counted."""
     created: int
-    """Seconds since the epoch, by the writer's clock: for people and for upkeep, never for deciding what is true."""
+    """Seconds since the epoch, by the writer's clock: for people, upkeep and ``ttl``, never for what is true."""
 
 
 def pack_entry(entry: Entry) -> bytes:

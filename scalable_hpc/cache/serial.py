@@ -11,6 +11,7 @@ Rule 1: records are opened only out of a store whose owner was checked: unpickli
 Rule 2: what plain pickle cannot take goes through cloudpickle, and so does everything of ``__main__``, which is
     another module in every process. A class of ``__main__`` comes back as the reader's own class of that name where
     there is one, else as a copy.
+Rule 3: a ``FileType`` or ``DirType`` in a result is kept with its content, in a buffer, and put back by ``loads``.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _MAGIC = b"shr\x01"
 _HEADER = struct.Struct("<4sIQ")
 _LENGTH = struct.Struct("<Q")
 _MAIN = b"__main__"
+_MARKERS = b"scalable_hpc.cache.markers"
 
 
 class Unstorable(ScalableError):
@@ -50,7 +52,7 @@ def dumps(value: object) -> bytes:
     buffers: list[pickle.PickleBuffer] = []
     try:
         body = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-        plain = _MAIN not in body
+        plain = _MAIN not in body and _MARKERS not in body
     except Exception:  # noqa: BLE001 - a user's own __reduce__ may raise anything; cloudpickle has the last word
         plain = False
     if not plain:
@@ -74,7 +76,7 @@ def loads(record: bytes | bytearray | memoryview) -> Any:
     are copies, so that what is returned behaves the same whether it was computed or found.
 
     Raises:
-        Unreadable: it is not a record, or cannot be unpickled here.
+        Unreadable: it is not a record, or cannot be unpickled here, or an output cannot be put back.
     """
     view = memoryview(record)
     if len(view) < _HEADER.size:
@@ -114,12 +116,17 @@ def _dumps_by_value(value: object, buffers: list[pickle.PickleBuffer]) -> bytes:
 def _pickler() -> Any:
     import cloudpickle
 
+    from scalable_hpc.cache.markers import PathType
+    from scalable_hpc.cache.outputs import reduced
+
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-        """Cloudpickle, but for the classes of ``__main__``."""
+        """Cloudpickle, but for the classes of ``__main__`` and for what a result names by its path."""
 
         def reducer_override(self, obj: Any) -> Any:
             if isinstance(obj, type) and obj.__module__ == "__main__" and "<locals>" not in obj.__qualname__:
                 return _class_of_main, (obj.__qualname__, cloudpickle.dumps(obj))
+            if isinstance(obj, PathType):
+                return reduced(obj)
             return super().reducer_override(obj)
 
     return Pickler

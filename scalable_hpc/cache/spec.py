@@ -13,9 +13,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from scalable_hpc.cache.declared import check_declaration, check_result
-from scalable_hpc.cache.markers import DirType, FileType
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from scalable_hpc.cache.calls import Caller
     from scalable_hpc.cache.keys import CallKey
     from scalable_hpc.cache.store import Store
@@ -37,6 +38,9 @@ class CacheSpec:
         ignore: Iterable[str] | str = (),
         refresh: bool = False,
         store: bool = True,
+        void: bool = False,
+        check_output: bool = False,
+        ttl: float | timedelta | None = None,
         arg_types: Mapping[str, Any] | None = None,
     ) -> None:
         """Take note of the options.
@@ -54,7 +58,11 @@ class CacheSpec:
         self.depends_on = _each_dependency(depends_on, self.name)
         self.ignore = (ignore,) if isinstance(ignore, str) else tuple(ignore)
         self.refresh = refresh
-        self.store = store
+        self.store = store and not void
+        """Whether results are kept; what a ``void`` function returns is not looked for either."""
+        self.void = void
+        self.check_output = check_output
+        self.ttl_s = _seconds(ttl, self.name)
         self.arg_types = dict(arg_types or {})
         self._check()
         self._made: Caller | None = None
@@ -63,8 +71,18 @@ class CacheSpec:
         module, qualname = self.function.__module__, self.function.__qualname__
         if module != "__main__" and getattr(_find(module, qualname), "__scalable_cache__", None) is self:
             return _named_spec, (module, qualname)
-        names = ("return_type", "version", "depends_on", "ignore", "refresh", "store", "arg_types")
-        return _rebuilt_spec, (self.function, {name: getattr(self, name) for name in names})
+        names = (
+            "return_type",
+            "version",
+            "depends_on",
+            "ignore",
+            "refresh",
+            "store",
+            "void",
+            "check_output",
+            "arg_types",
+        )
+        return _rebuilt_spec, (self.function, {name: getattr(self, name) for name in names} | {"ttl": self.ttl_s})
 
     @property
     def manner(self) -> str:
@@ -80,7 +98,20 @@ class CacheSpec:
         return self._caller().keys.prepare(args, kwargs) if self.arg_types else (args, kwargs)
 
     def call_key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:
-        """Return the key of a call.
+        """Return the key of a call that is about to be looked up: what has outlived its ``ttl`` is forgotten first.
+
+        Raises:
+            Unencodable: an argument, or something that the code reaches, has no encoding; or a result that has
+                outlived its time cannot be forgotten.
+            TypeError: the arguments do not fit the signature or their declared types.
+        """
+        key = self.name_call(args, kwargs)
+        if self.ttl_s is not None:
+            self._caller().expire(key.hex)
+        return key
+
+    def name_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:
+        """Return the key of a call, and touch nothing.
 
         Raises:
             Unencodable: an argument, or something that the code reaches, has no encoding.
@@ -89,11 +120,15 @@ class CacheSpec:
         return self._caller().keys.key(*self.prepare(args, kwargs))
 
     def check_result(self, value: Any) -> None:
-        """Check a result against the declared return type.
+        """Check a result against the declared return type, before it is kept.
 
         Raises:
             TypeError: it is of another type.
         """
+        if self.check_output:
+            from scalable_hpc.cache.outputs import demand_strictness
+
+            demand_strictness(value)
         if self.return_type is not None:
             check_result(value, self.return_type, f"{self.name}()")
 
@@ -120,11 +155,6 @@ class CacheSpec:
                 raise TypeError(f"cacheable({name}=...): neither an option nor a parameter of {self.name}()")
             check_declaration(declared, f"the parameter {name!r} of {self.name}()")
         check_declaration(self.return_type, f"the result of {self.name}()")
-        if self.return_type is FileType or self.return_type is DirType:
-            raise TypeError(
-                f"{self.name}() cannot be declared to return {self.return_type.__name__}: the path would be kept, "
-                "not what lies there; return the content"
-            )
 
 
 class CacheControl:
@@ -138,11 +168,11 @@ class CacheControl:
 
     def key(self, *args: Any, **kwargs: Any) -> str:
         """Return the key of a call (64 hex digits)."""
-        return self._spec.call_key(args, kwargs).hex
+        return self._spec.name_call(args, kwargs).hex
 
     def contains(self, *args: Any, **kwargs: Any) -> bool:
         """Say whether the result of a call is known."""
-        return _store().lookup(self.key(*args, **kwargs)) is not None
+        return _store().lookup(self._spec.call_key(args, kwargs).hex) is not None
 
     def get(self, *args: Any, **kwargs: Any) -> Any:
         """Return the known result of a call, without computing.
@@ -152,7 +182,7 @@ class CacheControl:
         """
         from scalable_hpc.cache.store import MISSING
 
-        value = _store().fetch(self.key(*args, **kwargs))
+        value = _store().fetch(self._spec.call_key(args, kwargs).hex)
         if value is MISSING:
             raise KeyError(f"no result of this call of {self._spec.name}() is known")
         return value
@@ -180,6 +210,16 @@ def _each_dependency(given: Any, name: str) -> tuple[Any, ...]:
         if not (isinstance(each, str | os.PathLike | ModuleType) or callable(each)):
             raise TypeError(f"depends_on of {name}() takes functions, modules, names of libraries and paths: {each!r}")
     return dependencies
+
+
+def _seconds(ttl: float | timedelta | None, name: str) -> float | None:
+    if ttl is None:
+        return None
+    # by what it offers: importing datetime costs more than all of this
+    seconds = ttl.total_seconds() if hasattr(ttl, "total_seconds") else ttl
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise TypeError(f"ttl of {name}() takes seconds above zero, or a timedelta: {ttl!r}")
+    return float(seconds)
 
 
 def _find(module: str, qualname: str) -> Any:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from typing import Any, Literal, TypeVar
 from blake3 import blake3
 
 from scalable_hpc.cache.blobs import Blobs
+from scalable_hpc.cache.flight import Flight
 from scalable_hpc.cache.index import Index, Place
 from scalable_hpc.cache.layout import open_layout
 from scalable_hpc.cache.packs import NewRecord, take_in_news
@@ -36,6 +38,9 @@ SMALL = 64 * 1024
 """Bytes up to which a result goes into a pack and rides inline: many times a usual result, and little on a wire."""
 MISSING: Any = object()
 """What ``fetch`` returns for a key that has no result: None is one."""
+
+REVIEW_S = 1.0
+"""Seconds after which even a known result is looked for anew: somebody may have taken it back or replaced it."""
 
 Durability = Literal["fsync", "close"]
 _T = TypeVar("_T")
@@ -72,7 +77,8 @@ class Store:
         self._blobs = Blobs(self._layout, durable=self._durable)
         self._index = Index()
         self._closed = False
-        self._looked = False
+        self._looked_at = 0.0
+        """When the index files were last read, in seconds since the epoch; 0 for never."""
         self._begin()
         _stores.add(self)
 
@@ -96,7 +102,8 @@ class Store:
 
         Args:
             key: 64 hex digits.
-            fresh: On a miss, look for what others have published in the meantime (one directory listing).
+            fresh: On a miss, look for what others have published in the meantime (one directory listing); on a hit,
+                too, if nobody has looked for a second.
 
         Raises:
             StoreError: the store cannot be read.
@@ -110,6 +117,8 @@ class Store:
             StoreError: the store cannot be read.
         """
         self._look_once()
+        if fresh:
+            self._review()
         raw_keys = list(map(_raw, keys))
         places = list(map(self._index.first, raw_keys))
         if fresh and None in places:
@@ -139,8 +148,9 @@ class Store:
         """
         with self._scribe.lock:
             self._check_open()
+            begun = time.time()
             self._trying("read", lambda: take_in_news(self._layout.packs, self._index, self._scribe.stems))
-            self._looked = True
+            self._looked_at = begun
 
     def publish(self, key: str, data: bytes, *, replace: bool = False) -> Locator:
         """Store a result's record under a key and return when it is durable.
@@ -231,6 +241,17 @@ class Store:
         """
         return loads(self.read(locator))
 
+    def flight(self, key: str, *, may_recur: bool = False) -> Flight:
+        """Return a context in which nobody else on this host computes the same, as far as that can be had.
+
+        Whoever enters it must look again for a result: it may have waited for somebody who made one.
+
+        Args:
+            key: 64 hex digits.
+            may_recur: Whether the computation may want this very key again.
+        """
+        return Flight(self._layout.locks, key, may_recur=may_recur)
+
     def forget(self, key: str) -> bool:
         """Take back every result of a key; False if there was none.
 
@@ -238,10 +259,32 @@ class Store:
             StoreError: it could not be written down.
         """
         self.refresh()
+        return self._withdraw(_raw(key), lambda _: True)
+
+    def expire(self, key: str, before: float) -> bool:
+        """Take back the results of a key that were made before a time, give or take a second; False if there was none.
+
+        Args:
+            key: 64 hex digits.
+            before: Seconds since the epoch; each result's time is that of its writer's clock.
+
+        Raises:
+            StoreError: the store cannot be read, or it could not be written down.
+        """
+        raw_key = _raw(key)
+        if self._looked_at < before:  # what we have not seen yet may be as old as that
+            self.refresh()
+        return self._withdraw(raw_key, lambda entry: entry.created + 1 < before)
+
+    def _withdraw(self, key: bytes, is_meant: Callable[[Entry], bool]) -> bool:
         with self._scribe.lock:
-            places = list(self._index.places(_raw(key)))
+            places = [place for place in self._index.places(key) if is_meant(place.entry)]
         if places:
             self._trying("written", lambda: self._scribe.revoke(places, wait=True))
+            for other in list(_stores):  # of this process, at the same root
+                if other is not self and other.root == self.root:
+                    with contextlib.suppress(StoreError):  # it was closed, or will find out for itself
+                        other.refresh()
         return bool(places)
 
     def keys(self) -> Iterator[str]:
@@ -258,7 +301,7 @@ class Store:
     def after_fork(self) -> None:
         """Start anew in a forked child: the parent's files are its own, and its threads left things half-done."""
         self._index = Index()
-        self._looked = False
+        self._looked_at = 0.0
         self._abandon()
 
     def _abandon(self) -> None:
@@ -286,11 +329,19 @@ class Store:
     def _look_once(self) -> None:
         """Read the index when it is first needed: who only stages and reads large results never does."""
         self._check_open()
-        if not self._looked:
+        if not self._looked_at:
             self.refresh()
+
+    def _review(self) -> None:
+        """Look for news if it is time; where that fails, what is known serves on."""
+        if time.time() - self._looked_at > REVIEW_S:
+            with contextlib.suppress(StoreError):
+                self.refresh()
 
     def _first(self, key: bytes, *, fresh: bool) -> Place | None:
         self._look_once()
+        if fresh:
+            self._review()
         place = self._index.first(key)
         if place is None and fresh:
             self.refresh()

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _Act = Callable[[argparse.Namespace], int]
 _SHORTEST_PREFIX = 4
-_KEY_DIGITS = 64
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

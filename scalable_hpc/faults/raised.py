@@ -94,6 +94,7 @@ PERMANENT_TYPES = frozenset(
         "builtins.NotADirectoryError",
         "builtins.PermissionError",
         "builtins.RecursionError",
+        "builtins.ZeroDivisionError",
     }
 )
 

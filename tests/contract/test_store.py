@@ -19,7 +19,7 @@ import pytest
 
 from scalable_hpc.cache.records import ENTRY_SIZE
 from scalable_hpc.cache.serial import dumps, loads
-from scalable_hpc.cache.store import MISSING, SMALL, Damaged, Store
+from scalable_hpc.cache.store import MISSING, REVIEW_S, SMALL, Damaged, Store
 from scalable_hpc.errors import StoreError
 from tests.cache_support import ROOT, run_python
 
@@ -615,3 +615,43 @@ def test_that_a_large_store_opens_quickly(tmp_path):
     assert found == 100_000
     assert opened - start < 1.0
     assert looked - opened < 2.0
+
+
+def test_that_what_one_store_of_a_process_forgets_the_others_forget_at_once(store, reader):
+    """Also where they knew it, and are asked for what they know only."""
+    store.publish(key(1), small(1))
+    assert reader.lookup(key(1)) is not None
+    store.forget(key(1))
+
+    assert reader.lookup(key(1), fresh=False) is None
+
+
+def test_that_what_another_process_takes_back_is_not_found_for_long(store, monkeypatch):
+    """A known result is looked for anew once a second has gone by."""
+    store.publish(key(1), small(1))
+    assert store.lookup(key(1)) is not None
+    program = """
+        import sys
+        from scalable_hpc.cache.store import Store
+        from tests.contract.test_store import key
+        print(Store(sys.argv[1]).forget(key(1)))
+    """
+    assert run_python(program, store.root) == "True"
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 2 * REVIEW_S)
+
+    assert store.lookup(key(1)) is None
+
+
+def test_that_only_what_is_old_enough_expires(store, reader):
+    """Results made before a time are taken back for everybody; younger ones, and other keys', stay."""
+    for number in (1, 2):
+        store.publish(key(number), small(number))
+    now = time.time()
+
+    assert reader.expire(key(1), now - 5) is False
+    assert reader.expire(key(1), now + 5) is True
+    with Store(store.root) as later:
+        assert [later.fetch(key(1)), later.fetch(key(2))] == [MISSING, {"number": 2}]
+        later.publish(key(1), small(3))
+        assert later.fetch(key(1)) == {"number": 3}

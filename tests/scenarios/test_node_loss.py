@@ -58,14 +58,16 @@ def test_that_an_ensemble_survives_a_node_power_cut_and_a_scancel(slurm, tmp_pat
     assert set(ended) == set(range(COUNT))
     assert [event for event in of_kind(events, AttemptFailed) if event.charged] == []
 
-    lost = {event.allocation for event in of_kind(events, AttemptFailed)}
     reasons = reasons_of(events)
-    by_allocation = {
-        event.allocation: reasons[event.task_id, event.attempt] for event in of_kind(events, AttemptFailed)
-    }
-    assert lost >= {victim, cancelled}
-    assert by_allocation[victim] == "node_fail"
-    assert by_allocation[cancelled] == "cancelled"
+    why: dict[str, set[str | None]] = {victim: set(), cancelled: set()}
+    for event in of_kind(events, AttemptFailed):
+        why.setdefault(event.allocation, set()).add(reasons[event.task_id, event.attempt])
+    assert why[victim] == {"node_fail"}
+    # scancel leaves running attempts the grace time until SIGKILL, in which those of two seconds may well finish
+    assert why[cancelled] <= {"cancelled"}
     lives = allocations_of(events)
-    assert lives[victim][-1].reason == "node_fail" or any(event.reason == "node_fail" for event in lives[victim])
+    assert lives[victim][-1].reason == "node_fail"
+    assert lives[cancelled][-1].reason == "cancelled"
     assert len(lives) >= 3, "the lost capacity was not replaced"
+    more_than_once = sum(ensemble.counted("start").values()) - COUNT
+    assert more_than_once <= len(of_kind(events, AttemptFailed)), "a scenario was run again for no recorded reason"

@@ -11,7 +11,8 @@ from tests.ensembles import ReceiptTaken, make_ensemble, of_kind
 from tests.waiting import wait_until
 
 LOCAL = {"provider": "local", "capacity": {"cpus": 2}, "allocations": {"max": 1, "walltime": "00:05:00"}}
-COUNT = 12
+COUNT = 40
+"""Enough to last while the commands of this test run beside it on a busy machine."""
 
 
 def command(ensemble, *words: str) -> subprocess.CompletedProcess[str]:
@@ -37,6 +38,7 @@ def test_that_resume_finishes_a_dead_drivers_run_without_its_script(tmp_path):
         os.kill(driver.pid, signal.SIGKILL)
         driver.communicate()
     before = {event.task_id for event in of_kind(ensemble.events(), ReceiptTaken)}
+    assert len(before) < COUNT, "nothing was left to resume"
     text = ensemble.driver.read_text()
     ensemble.driver.unlink()
 

@@ -79,6 +79,7 @@ def user_code_fails(session: ScalableSession, client) -> None:
     before = pids(session)
     z = client.submit(operator.add, 1, [y])
     say("dependents", [error_of(y), error_of(z)])
+    say("cause", repr(y.exception().__cause__))
     say("after the error", [client.submit(div, 1, 2).result(), before <= pids(session)])
 
 

@@ -10,6 +10,8 @@ import sys
 import textwrap
 import threading
 import warnings
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,9 @@ import pytest
 from scalable_hpc.cache.calls import CacheWarning
 from scalable_hpc.cache.decorator import cacheable, default_store_root, set_default_store_root
 from scalable_hpc.cache.markers import FileType, ObjectType, ValueType
+from scalable_hpc.cache.records import ENTRY_SIZE, entry_at, pack_entry
 from scalable_hpc.cache.shared import default_store
+from scalable_hpc.cache.store import Store
 from scalable_hpc.model.tasks import ResultRef
 from tests.cache_support import ROOT, load_module, run_python
 
@@ -308,16 +312,15 @@ def test_that_a_damaged_result_is_computed_again(root):
 
 def test_that_no_option_is_passed_over():
     """A name that is neither an option nor a parameter is an error where it is written."""
-    with pytest.raises(TypeError, match="ttl"):
-        cacheable(ttl=5)(lambda x: x)
+    for wrong in (0, -1, "5", True, float("nan")):
+        with pytest.raises(TypeError, match="ttl"):
+            cacheable(ttl=wrong)(lambda x: x)
     with pytest.raises(TypeError, match="recompute"):
         cacheable(recompute=True)(lambda x: x)
     with pytest.raises(TypeError, match="not a type"):
         cacheable(x="int")(lambda x: x)
     with pytest.raises(TypeError, match="depends_on"):
         cacheable(depends_on=5)(lambda x: x)
-    with pytest.raises(TypeError, match="FileType"):
-        cacheable(return_type=FileType)(lambda x: x)
     with pytest.raises(TypeError, match="staticmethod"):
         cacheable(staticmethod(lambda x: x))
 
@@ -428,6 +431,83 @@ def test_that_the_controls_do_what_they_say():
     assert (before, seen, after) == (False, (True, {"id": 7, "value": 3.5}, True, False), False)
     assert (RUNS, simulate.cache.contains(7)) == ([7, 7], False)
     assert simulate.cache.key(7) == simulate.__scalable_cache__.call_key((7,), {}).hex
+
+
+def age(root, by_s):
+    """Let every result of a store be that much older."""
+    for path in (root / "v1" / "packs").glob("*.idx"):
+        raw = path.read_bytes()
+        entries = [entry_at(raw, ordinal) for ordinal in range(len(raw) // ENTRY_SIZE)]
+        path.write_bytes(b"".join(pack_entry(replace(each, created=each.created - by_s)) for each in entries))
+    default_store().close()  # the next one reads them anew
+
+
+@pytest.mark.parametrize("ttl", [60, timedelta(minutes=1)])
+def test_that_a_result_is_forgotten_after_its_ttl(root, ttl):
+    """Younger ones are found, older ones computed anew and kept in their turn."""
+
+    @cacheable(ttl=ttl, ignore="RUNS")
+    def quote(x):
+        return ran(x)
+
+    for by_s in (0, 50, 20, 30):  # ages when called: none yet, 50, 70 and so new, 30
+        age(root, by_s)
+        quote(1)
+    assert RUNS == [1, 1]
+    age(root, 70)
+
+    assert quote.cache.contains(1) is False
+    with pytest.raises(KeyError):
+        quote.cache.get(1)
+
+
+def test_that_a_key_for_looking_up_has_no_stale_result(root):
+    """Whoever looks a key up elsewhere, as the client does, finds nothing that has outlived its ttl."""
+
+    @cacheable(ttl=60, ignore="RUNS")
+    def quote(x):
+        return ran(x)
+
+    quote(1)
+    assert default_store().lookup(quote.__scalable_cache__.call_key((1,), {}).hex) is not None
+    age(root, 70)
+    key = quote.cache.key(1)
+    assert default_store().lookup(key) is not None
+
+    assert quote.__scalable_cache__.call_key((1,), {}).hex == key
+    with Store(root) as other:
+        assert other.lookup(key) is None
+
+
+def test_that_a_void_function_runs_every_time(root):
+    """It is called for what it does: nothing is kept, and nothing is looked for."""
+
+    @cacheable(void=True, ignore="RUNS")
+    def tell(x):
+        ran(x)
+
+    assert (tell(1), tell(1), RUNS) == (None, None, [1, 1])
+    assert (tell.__scalable_cache__.store, tell.cache.contains(1)) == (False, False)
+
+
+def test_that_options_travel_with_their_function():
+    """A function that is sent by value keeps what was said of it."""
+    import cloudpickle
+
+    @cacheable(ttl=timedelta(hours=1), check_output=True, version=3)
+    def one(x):
+        return x
+
+    @cacheable(void=True)
+    def other(x):
+        return x
+
+    specs = [cloudpickle.loads(cloudpickle.dumps(each)).__scalable_cache__ for each in (one, other)]
+
+    assert [(spec.ttl_s, spec.check_output, spec.version, spec.void, spec.store) for spec in specs] == [
+        (3600.0, True, 3, False, True),
+        (None, False, None, True, False),
+    ]
 
 
 def test_that_methods_are_cacheable():
