@@ -97,8 +97,10 @@ PERMANENT_TYPES = frozenset(
     }
 )
 
-RESCHEDULED_TYPES = frozenset({"distributed.exceptions.Reschedule", "distributed.worker.Reschedule"})
-"""Dask's way for a task to hand itself back after a checkpoint."""
+RESCHEDULED_TYPES = frozenset(
+    {"scalable_hpc.errors.Checkpointed", "distributed.exceptions.Reschedule", "distributed.worker.Reschedule"}
+)
+"""Our way and Dask's for a task to hand itself back after a checkpoint."""
 
 
 def is_rescheduled(facts: ExceptionFacts) -> bool:

@@ -28,7 +28,7 @@ from scalable_hpc.cache.spec import CacheSpec
 from scalable_hpc.cache.store import Staged, Store
 from scalable_hpc.model.messages import Envelope
 from scalable_hpc.model.tasks import Ending, ResultRef
-from scalable_hpc.worker import wire
+from scalable_hpc.worker import context, wire
 from scalable_hpc.worker.linux import die_with_parent
 from scalable_hpc.worker.raised import pack
 from scalable_hpc.worker.references import resolve
@@ -46,6 +46,10 @@ class Birth:
     environment: dict[str, str]
     scratch: str
     """Its own directory, emptied after every attempt."""
+    checkpoints: str
+    """The run's directory of what tasks keep from one attempt to the next."""
+    outlook: str
+    """File that says how long the worker will be there."""
     search_path: list[str]
     """Where modules of the user's are found, before anything else."""
 
@@ -125,6 +129,7 @@ class Slot:
         self._pipe = pipe
         self._unheeded = unheeded
         self._scratch = birth.scratch
+        self._surroundings = context.Surroundings(birth.scratch, birth.checkpoints, birth.outlook)
         self._home = os.getcwd()  # noqa: PTH109  a str for chdir
         self._pid = os.getpid()
         self._cores = os.sched_getaffinity(0)
@@ -187,6 +192,7 @@ class Slot:
         args, kwargs = cloudpickle.loads(envelope.arguments)
         if envelope.inputs:
             args, kwargs = resolve((args, kwargs), lambda reference: self._fetch(envelope, reference))
+        context.enter(envelope.attempt, self._surroundings)
         value = _call(function, args, kwargs)
         if envelope.result_type is not None:
             check_result(value, cloudpickle.loads(envelope.result_type), envelope.name)
@@ -224,6 +230,7 @@ class Slot:
 
     def _tidy(self) -> None:
         """Undo what an attempt may have changed around us."""
+        context.leave()
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError, AttributeError):
                 stream.flush()
