@@ -36,6 +36,7 @@ class Options:
     gpus: int | None = None
     priority: int = 0
     key: str | None = None
+    checkpoints: bool = False
 
     def __post_init__(self) -> None:
         for name in ("task", "tag", "key"):
@@ -51,6 +52,8 @@ class Options:
             raise TypeError(f"retry must be a RetryPolicy: {self.retry!r}")
         if isinstance(self.priority, bool) or not isinstance(self.priority, int):
             raise TypeError(f"priority must be a whole number: {self.priority!r}")
+        if not isinstance(self.checkpoints, bool):
+            raise TypeError(f"checkpoints must be True or False: {self.checkpoints!r}")
         _ = self.timeout_s, self.expected_runtime_s, self.memory_bytes  # wrong ones are refused here, not later
 
     @property

@@ -87,6 +87,8 @@ class ScalableClient(concurrent.futures.Executor):
                 cpus, memory, gpus: what one attempt needs (memory as ``"4G"`` or bytes).
                 priority: higher goes first (int).
                 key: names the call; in one run, calls with the same key are one task.
+                checkpoints: it saves its state and raises ``Checkpointed`` when ``context().should_stop``, so it
+                may be expected to run longer than any allocation lasts.
         """
         ours, theirs = self._split(kwargs)
         return self._submit_all(fn, [(args, theirs)], ours)[0]

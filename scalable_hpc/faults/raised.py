@@ -97,9 +97,8 @@ PERMANENT_TYPES = frozenset(
     }
 )
 
-RESCHEDULED_TYPES = frozenset(
-    {"scalable_hpc.errors.Checkpointed", "distributed.exceptions.Reschedule", "distributed.worker.Reschedule"}
-)
+CHECKPOINTED = "scalable_hpc.errors.Checkpointed"
+RESCHEDULED_TYPES = frozenset({CHECKPOINTED, "distributed.exceptions.Reschedule", "distributed.worker.Reschedule"})
 """Our way and Dask's for a task to hand itself back after a checkpoint."""
 
 

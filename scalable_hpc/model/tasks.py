@@ -187,3 +187,5 @@ class TaskSpec:
     """The call as a person would write it, shortened: ``run_simulation(scenario_id=47)``."""
     refresh: bool = False
     """Compute even where the key has a result, and put the new one in its place."""
+    checkpoints: bool = False
+    """It saves its state and raises ``Checkpointed`` in time: it may run longer than any allocation lasts."""

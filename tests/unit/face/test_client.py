@@ -117,6 +117,7 @@ def test_that_our_keywords_do_not_reach_the_function():
         {"task": ""},
         {"retry": 3},
         {"priority": "high"},
+        {"checkpoints": "yes"},
     ],
 )
 def test_that_a_wrong_option_is_refused_with_its_value(options):
