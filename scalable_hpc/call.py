@@ -173,12 +173,13 @@ def call_name(fn: Callable[..., Any]) -> str:
 
 
 def _label(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    shown = [_show(value) for value in args] + [f"{key}={_show(value)}" for key, value in kwargs.items()]
+    shown = [show(value) for value in args] + [f"{key}={show(value)}" for key, value in kwargs.items()]
     text = f"{name}({', '.join(shown)})"
     return text if len(text) <= _LABEL_LENGTH else f"{text[: _LABEL_LENGTH - 4]}...)"
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
+    """Return a value as a label shows it: shortened, and never an error."""
     if isinstance(value, ResultRef):
         return f"<{value.task_id}>"
     try:

@@ -32,6 +32,7 @@ from scalable_hpc.worker import context, wire
 from scalable_hpc.worker.linux import die_with_parent
 from scalable_hpc.worker.raised import pack
 from scalable_hpc.worker.references import resolve
+from scalable_hpc.worker.shared import SharedRecords
 from scalable_hpc.worker.unheeded import Unheeded
 
 FUNCTIONS_KEPT = 64
@@ -135,6 +136,7 @@ class Slot:
         self._cores = os.sched_getaffinity(0)
         self._functions: OrderedDict[str, Callable[..., Any]] = OrderedDict()
         self._stores: dict[str, Store] = {}
+        self._shared = SharedRecords()
         self._memory = _MemoryMeter()
 
     def serve(self) -> None:
@@ -218,7 +220,10 @@ class Slot:
         """Load an ancestor's result, anew for each attempt: the user's code may change what it is given."""
         try:
             locator = envelope.inputs[reference.key]
-            return loads(locator.inline) if locator.inline is not None else self._store(locator.store).load(locator)
+            if locator.inline is not None:
+                return loads(locator.inline)
+            store = self._store(locator.store)
+            return loads(self._shared.get(locator, store)) if reference.is_shared else store.load(locator)
         except Exception as err:
             raise _Refusal(err) from err
 
