@@ -18,26 +18,34 @@ if TYPE_CHECKING:
     from scalable_hpc.cache.markers import UtilityType as UtilityType
     from scalable_hpc.cache.markers import ValueType as ValueType
     from scalable_hpc.client import ScalableClient as ScalableClient
+    from scalable_hpc.errors import Checkpointed as Checkpointed
     from scalable_hpc.errors import ScalableError as ScalableError
     from scalable_hpc.future import ScalableFuture as ScalableFuture
     from scalable_hpc.gathering import Batch as Batch
     from scalable_hpc.model.tasks import RetryPolicy as RetryPolicy
     from scalable_hpc.session import ScalableSession as ScalableSession
+    from scalable_hpc.worker.context import Context as Context
+    from scalable_hpc.worker.context import context as context
 
 _MARKERS = ("DirType", "FileType", "ObjectType", "UtilityType", "ValueType")
 _HOME = {
     **dict.fromkeys(_MARKERS, "scalable_hpc.cache.markers"),
     "Batch": "scalable_hpc.gathering",
+    "Checkpointed": "scalable_hpc.errors",
+    "Context": "scalable_hpc.worker.context",
     "RetryPolicy": "scalable_hpc.model.tasks",
     "ScalableClient": "scalable_hpc.client",
     "ScalableError": "scalable_hpc.errors",
     "ScalableFuture": "scalable_hpc.future",
     "ScalableSession": "scalable_hpc.session",
     "cacheable": "scalable_hpc.cache.decorator",
+    "context": "scalable_hpc.worker.context",
 }
 
 __all__ = [
     "Batch",
+    "Checkpointed",
+    "Context",
     "DirType",
     "FileType",
     "ObjectType",
@@ -50,6 +58,7 @@ __all__ = [
     "ValueType",
     "__version__",
     "cacheable",
+    "context",
 ]
 
 

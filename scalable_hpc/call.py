@@ -48,6 +48,7 @@ class Options:
     gpus: int | None = None
     priority: int = 0
     key: str | None = None
+    checkpoints: bool = False
 
     def __post_init__(self) -> None:
         for name in ("task", "tag", "key"):
@@ -63,6 +64,8 @@ class Options:
             raise TypeError(f"retry must be a RetryPolicy: {self.retry!r}")
         if isinstance(self.priority, bool) or not isinstance(self.priority, int):
             raise TypeError(f"priority must be a whole number: {self.priority!r}")
+        if not isinstance(self.checkpoints, bool):
+            raise TypeError(f"checkpoints must be True or False: {self.checkpoints!r}")
         _ = self.timeout_s, self.expected_runtime_s, self.memory_bytes  # wrong ones are refused here, not later
 
     @property
@@ -182,12 +185,13 @@ def call_name(fn: Callable[..., Any]) -> str:
 
 
 def _label(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    shown = [_show(value) for value in args] + [f"{key}={_show(value)}" for key, value in kwargs.items()]
+    shown = [show(value) for value in args] + [f"{key}={show(value)}" for key, value in kwargs.items()]
     text = f"{name}({', '.join(shown)})"
     return text if len(text) <= _LABEL_LENGTH else f"{text[: _LABEL_LENGTH - 4]}...)"
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
+    """Return a value as a label shows it: shortened, and never an error."""
     try:
         return _REPR.repr(value)
     except Exception:  # noqa: BLE001 - a user's __repr__ may raise anything; a label is not worth a task

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from scalable_hpc.call import Call, Options, call_name, make_call, pickle_function
+from scalable_hpc.call import Call, Options, call_name, make_call, pickle_function, show
 from scalable_hpc.future import Owner, ScalableFuture, Stored
 from scalable_hpc.gathering import Batch, Errors, collect, gather, replace_futures
 from scalable_hpc.model.tasks import Locator, Payload, TaskSpec
@@ -36,6 +36,9 @@ class Run(Owner, Protocol):
 
     def load(self, spec: TaskSpec, locator: Locator) -> Any:
         """Read a result, or have it made again when it is damaged."""
+
+    def put(self, value: Any, label: str) -> ScalableFuture:
+        """Make a value durable and return a future of it that is done."""
 
     def accept(self, pairs: Sequence[tuple[TaskSpec, ScalableFuture]]) -> None:
         """Take over calls that must be run."""
@@ -87,6 +90,8 @@ class ScalableClient(concurrent.futures.Executor):
                 cpus, memory, gpus: what one attempt needs (memory as ``"4G"`` or bytes).
                 priority: higher goes first (int).
                 key: names the call; in one run, calls with the same key are one task.
+                checkpoints: it saves its state and raises ``Checkpointed`` when ``context().should_stop``, so it
+                may be expected to run longer than any allocation lasts.
         """
         ours, theirs = self._split(kwargs)
         return self._submit_all(fn, [(args, theirs)], ours)[0]
@@ -102,6 +107,26 @@ class ScalableClient(concurrent.futures.Executor):
         ours, theirs = self._split(kwargs)
         calls = [(args, theirs) for args in zip(*iterables, strict=False)]
         return self._submit_all(fn, calls, ours)
+
+    def put(self, value: Any) -> ScalableFuture:
+        """Put a value into the run's store once, for any number of calls, and return a future of it that is done.
+
+        The future may be an argument anywhere, nested too. What is stored is what the value is now; equal bytes are
+        stored once. It is read by workers straight from the store, and outlives all of them.
+
+        Raises:
+            TypeError: the value cannot be pickled.
+            StoreError: it cannot be written.
+        """
+        if self._closed:
+            raise RuntimeError("cannot put after close(); start a new session")
+        if isinstance(value, ScalableFuture):
+            raise TypeError(f"a future needs no put, it can be an argument as it is: {value!r}")
+        return self._run.put(value, show(value))
+
+    def scatter(self, value: Any) -> ScalableFuture:
+        """Do what ``put`` does, by the name that Dask has for the like; a list is one value, and gives one future."""
+        return self.put(value)
 
     def gather(self, futures: Any, *, errors: Errors = "raise") -> Any:
         """Return the values of futures, keeping the shape of the lists, tuples and dicts around them.

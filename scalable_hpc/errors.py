@@ -18,6 +18,7 @@
       TaskError                       exit 30   what a task's future raises when it is not the task's own exception
         TaskKilled, TaskTimeout (TimeoutError), TaskOutOfMemory (MemoryError),
         TaskTooLong, AncestorFailed, AttemptsExhausted
+      Checkpointed                              no failure: a task raises it to go on in another attempt
 
 A message says what happened with the value in quotes; ``hint`` is the next command to type.
 The command line prints both and exits with the class's ``exit_code``.
@@ -165,6 +166,16 @@ class TaskTooLong(TaskError):
 
 class AncestorFailed(TaskError):
     """A task whose result is an argument of this one failed; names the chain."""
+
+
+class Checkpointed(ScalableError):
+    """Raised by a task that has saved its state: it goes on in another attempt, which costs it nothing.
+
+    Not a failure: nobody sees it but the task's run. Raised outside a task it is an error like any other.
+    """
+
+    def __init__(self, message: str = "the task saved its state and is to go on", *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
 
 
 class AttemptsExhausted(TaskError):

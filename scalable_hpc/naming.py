@@ -62,6 +62,7 @@ class Naming:
             submitted_at=time.time(),
             label=call.label,
             refresh=call.refresh,
+            checkpoints=options.checkpoints,
         )
 
     def _said_of(self, call: Call) -> TaskDefaults:

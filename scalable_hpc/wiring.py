@@ -18,9 +18,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
+from blake3 import blake3
 
 from scalable_hpc.backends import make_backend
 from scalable_hpc.cache.decorator import set_default_store_root
+from scalable_hpc.cache.serial import Unstorable, dumps
 from scalable_hpc.cache.verify import Damaged
 from scalable_hpc.call import Call
 from scalable_hpc.config.resolved import ResolvedManifest
@@ -31,7 +33,7 @@ from scalable_hpc.future import RemoteTraceback, ScalableFuture, Stored
 from scalable_hpc.lineage.census import Progress
 from scalable_hpc.lineage.outcome import Outcome
 from scalable_hpc.model.messages import WorkerHello
-from scalable_hpc.model.tasks import ExceptionFacts, Locator, TaskSpec
+from scalable_hpc.model.tasks import PUT, ExceptionFacts, Locator, TaskSpec
 from scalable_hpc.naming import Naming
 from scalable_hpc.planning import Plan
 from scalable_hpc.results import Stores
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
     from scalable_hpc.telemetry.progress import ProgressDisplay
 
 logger = logging.getLogger(__name__)
+
+_PUT_DIGITS = 24
+"""Of a content's key: enough to be its name in a run, since two contents of one name would be one to the keeper."""
 
 
 class LiveRun:
@@ -105,6 +110,19 @@ class LiveRun:
             again = ScalableFuture(task_id=f"{spec.task_id}-again", key=spec.key, label=spec.label, owner=self)
             self.accept([(replace(spec, task_id=again.task_id, refresh=True), again)])
             return again.result()
+
+    def put(self, value: Any, label: str) -> ScalableFuture:
+        """Make a value durable in the run's own store, under a key of its content."""
+        try:
+            data = dumps(value)
+        except Unstorable as err:
+            raise TypeError(f"{label} cannot be sent to a worker: {err}") from err
+        key = blake3(b"put\0" + blake3(data, max_threads=blake3.AUTO).digest()).hexdigest()
+        store = self._stores.at(str(self.directory.results))
+        place = store.publish(key, data)
+        future = ScalableFuture(task_id=f"{PUT}{key[:_PUT_DIGITS]}", key=key, label=label, owner=self)
+        future.set_result(Stored(lambda: store.load(place)))
+        return future
 
     def accept(self, pairs: Sequence[tuple[TaskSpec, ScalableFuture]]) -> None:
         """Take over calls that must be run."""

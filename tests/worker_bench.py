@@ -61,6 +61,7 @@ class CourierBench:
             seats,
             name="a0001",
             scratch=base / "slots",
+            checkpoints=base / "checkpoints",
             search_path=[str(self.modules)],
             on_collapse=self.collapsed.append,
         )

@@ -98,8 +98,9 @@ PERMANENT_TYPES = frozenset(
     }
 )
 
-RESCHEDULED_TYPES = frozenset({"distributed.exceptions.Reschedule", "distributed.worker.Reschedule"})
-"""Dask's way for a task to hand itself back after a checkpoint."""
+CHECKPOINTED = "scalable_hpc.errors.Checkpointed"
+RESCHEDULED_TYPES = frozenset({CHECKPOINTED, "distributed.exceptions.Reschedule", "distributed.worker.Reschedule"})
+"""Our way and Dask's for a task to hand itself back after a checkpoint."""
 
 
 def is_rescheduled(facts: ExceptionFacts) -> bool:

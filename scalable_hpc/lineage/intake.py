@@ -146,6 +146,7 @@ class Intake:
             tag=spec.tag,
             label=spec.label,
             refresh=spec.refresh,
+            checkpoints=spec.checkpoints,
         )
 
     def _give_everything_up(self, error: ScalableError, turn: Turn) -> None:

@@ -31,6 +31,8 @@ class Queued(Protocol):
     lane: Lane | None
     expected_runtime_s: float | None
     bound_s: float
+    checkpoints: bool
+    handed_back: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class LaneKey:
     memory_class: int | None
     expected_class: int | None
     bound_class: int | None
+    checkpoints: bool = False
+    handed_back: bool = False
 
 
 def lane_key(record: Queued) -> LaneKey:
@@ -57,6 +61,8 @@ def lane_key(record: Queued) -> LaneKey:
         None if needs.memory is None else time_class(needs.memory),
         None if record.expected_runtime_s is None else time_class(record.expected_runtime_s),
         time_class(record.bound_s) if record.bound_s else None,
+        record.checkpoints,
+        record.handed_back,
     )
 
 

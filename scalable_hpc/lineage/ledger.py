@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from scalable_hpc.lineage.lanes import ReadyQueue
 from scalable_hpc.lineage.learned import Learned
-from scalable_hpc.lineage.lessons import place_to_avoid, proven_run_time_s
+from scalable_hpc.lineage.lessons import place_to_avoid, proven_run_time_s, was_handed_back
 from scalable_hpc.lineage.record import OVER, TaskRecord, TaskState, TaskView, view_of
 from scalable_hpc.lineage.ties import Ties
 from scalable_hpc.model import events
@@ -140,6 +140,7 @@ class Ledger:
             event.priority,
             event.label,
             event.refresh,
+            event.checkpoints,
         )
         self.tasks[record.task_id] = record
         self._counts[record.state] += 1
@@ -184,6 +185,8 @@ class Ledger:
         record.charged += event.charged
         record.uncharged += not event.charged and event.verdict != Verdict.EXPECTED.value
         record.deaths += event.verdict == Verdict.KILLER.value
+        if was_handed_back(event):
+            record.checkpoints = record.handed_back = True
         ran_s, place = proven_run_time_s(event), place_to_avoid(event)
         if ran_s is not None:
             record.bound_s = max(record.bound_s, ran_s)

@@ -5,6 +5,7 @@ Rule 1: pure, and only what is certain: a lower bound that is too high would ref
 
 from __future__ import annotations
 
+from scalable_hpc.faults.raised import CHECKPOINTED
 from scalable_hpc.model.allocations import ExitReason
 from scalable_hpc.model.events import AttemptFailed
 from scalable_hpc.model.tasks import Ending, Verdict
@@ -22,6 +23,11 @@ def proven_run_time_s(event: AttemptFailed) -> float | None:
     if event.charged or event.ending == Ending.EXCEPTION.value or event.allocation_reason == ExitReason.NODE_FAIL.value:
         return None
     return event.ran_s
+
+
+def was_handed_back(event: AttemptFailed) -> bool:
+    """Whether the task saved its state and ended the attempt itself, to go on in another one."""
+    return event.ending == Ending.EXCEPTION.value and event.error_type == CHECKPOINTED
 
 
 def place_to_avoid(event: AttemptFailed) -> str | None:

@@ -1,7 +1,8 @@
 """How much time a task must be given, and whether any allocation can give it.
 
 Rule 1: pure. A task is refused on proof only (its user's word, or an attempt of its own that ran longer than any
-allocation leaves); an estimate that is too large for every allocation becomes "a fresh one".
+allocation leaves); an estimate that is too large for every allocation becomes "a fresh one". So does any need of a
+task that saves its state and goes on in the next.
 """
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ MARGIN_S = 5.0
 _START_S = 1.0
 _START_SHARE = 0.01
 """Of a walltime, besides a second: what passes before a new worker can begin its first attempt."""
+
+
+_LEG_SHARE = 0.5
+"""Of the longest run time that there is room for: what must be left for a task that will go on elsewhere. Less would
+have it load and save its state more often than it works; more would leave too much of every allocation unused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +87,32 @@ class Allowance:
 
     def need(self, record: TaskRecord) -> Need:
         """How long to allow for a task."""
+        if record.checkpoints:
+            return self._need_of_one_leg(record)
         said_s = record.expected_runtime_s
         likely = self._learned.need(record.name) if said_s is None else Need(said_s, said_s)
         if likely.cold_s is None and not record.bound_s:
             return likely
         most_s = max(self._proven_s(record), self._most_usable_s(record.needs))
         return Need(self._allowed_s(record, likely.warm_s, most_s), self._allowed_s(record, likely.cold_s, most_s))
+
+    def _need_of_one_leg(self, record: TaskRecord) -> Need:
+        """How long to allow for one attempt of a task that goes on in another when its time is up.
+
+        It need not end there, so that a good part of an allocation is enough; insisting on a whole one, it would wait
+        for ever where allocations come late by turns. One that has handed itself back and whose run time nobody knows
+        is given as much: what its kind was seen to need tells nothing then, since last legs may be short.
+        """
+        usable_s = _LEG_SHARE * self._most_usable_s(record.needs)
+        most_s = usable_s if record.timeout_s is None else min(usable_s, record.timeout_s)
+        said_s = record.expected_runtime_s
+        if said_s is None and record.handed_back:
+            said_s = None if math.isinf(most_s) else most_s
+        elif said_s is None:
+            likely = self._learned.need(record.name)
+            return Need(_at_most(likely.warm_s, most_s), _at_most(likely.cold_s, most_s))
+        leg_s = _at_most(said_s, most_s)
+        return Need(leg_s, leg_s)
 
     def _allowed_s(self, record: TaskRecord, likely_s: float | None, most_s: float) -> float:
         need_s = max(likely_s or 0.0, record.bound_s * CUT_OFF_FACTOR)
@@ -100,7 +126,7 @@ class Allowance:
             return None
         if not self.fitting(record.needs):
             return self._too_large(record)
-        if self._proven_s(record) > self._most_usable_s(record.needs):
+        if not record.checkpoints and self._proven_s(record) > self._most_usable_s(record.needs):
             return self._too_long(record)
         return None
 
@@ -139,6 +165,10 @@ class Allowance:
             "TaskOutOfMemory" if self.fitting(smaller) else "TaskError",
             f"{record.task_id!r} needs {asked}; no worker type offers that: {offered}",
         )
+
+
+def _at_most(seconds: float | None, most_s: float) -> float | None:
+    return None if seconds is None else min(seconds, most_s)
 
 
 def _shape(worker_type: WorkerType) -> str:

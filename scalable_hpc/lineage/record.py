@@ -58,6 +58,10 @@ class TaskRecord:
     label: str = ""
     refresh: bool = False
     """A result that is there already will not do."""
+    checkpoints: bool = False
+    """It goes on in another attempt when its time is up: its user says so, or it has done so."""
+    handed_back: bool = False
+    """It has handed itself back."""
     state: TaskState = TaskState.WAITING
     pending: int = 0
     """Ancestors that are not done."""

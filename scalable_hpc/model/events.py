@@ -54,6 +54,7 @@ class TaskSubmitted:
     tag: str | None = None
     label: str = ""
     refresh: bool = False
+    checkpoints: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,22 @@ class AttemptId:
         return f"{self.task_id}.{self.number}"
 
 
+PUT = "put-"
+"""What the name of a value begins with that was put into the run's store by the driver."""
+
+
 @dataclass(frozen=True, slots=True)
 class ResultRef:
-    """Stands in a task's arguments for the result of another task."""
+    """Stands in a task's arguments for the result of another task, or for a value that was put into the store."""
 
     task_id: str
     key: str
     """The lineage key of that task (64 hex digits)."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether many tasks are likely to ask for it: it was put there for them."""
+        return self.task_id.startswith(PUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,3 +196,5 @@ class TaskSpec:
     """The call as a person would write it, shortened: ``run_simulation(scenario_id=47)``."""
     refresh: bool = False
     """Compute even where the key has a result, and put the new one in its place."""
+    checkpoints: bool = False
+    """It saves its state and raises ``Checkpointed`` in time: it may run longer than any allocation lasts."""

@@ -25,6 +25,7 @@ from scalable_hpc.worker import recorder as lines
 from scalable_hpc.worker.handles import Doom, Lease, Slot
 from scalable_hpc.worker.options import WorkerOptions
 from scalable_hpc.worker.outcomes import Outcome
+from scalable_hpc.worker.outlook import OutlookBoard
 from scalable_hpc.worker.publisher import Publisher
 from scalable_hpc.worker.recorder import Recorder
 from scalable_hpc.worker.reporter import Reporter
@@ -60,6 +61,7 @@ class Courier:
         """Those that were answered when they were cancelled: nothing more is said about them."""
         self._draining: str | None = None
         self._publisher = Publisher()
+        self._outlook = OutlookBoard(pool.outlook)
 
     # What the driver asks for
 
@@ -105,10 +107,15 @@ class Courier:
             for running in self._running.values():
                 running.lease.slot.stop()
         logger.info("Draining: %s", because)
-        self._reporter.draining(because)
+        self._reporter.draining(because)  # before attempts that stop for it are reported, or they would come back here
+        self._outlook.draining(because)
         self._pool.nudge()
 
     # What the worker's own process asks for
+
+    def deadline_is(self, at: float | None) -> None:
+        """Let what runs know when the allocation ends."""
+        self._outlook.deadline_is(at)
 
     def wait_until_idle(self, timeout_s: float) -> bool:
         """Return whether nothing is being carried, at the latest after ``timeout_s``."""

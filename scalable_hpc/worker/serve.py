@@ -66,6 +66,7 @@ class CourierProcess:
             _seats(options, environ),
             name=name,
             scratch=directory / "slots",
+            checkpoints=options.run_dir / "checkpoints",
             search_path=_search_path(environ),
             on_collapse=self._note_collapse,
         )
@@ -137,6 +138,7 @@ class CourierProcess:
         match command:
             case DeadlineIs(at):
                 self._reporter.deadline_is(at)
+                self._courier.deadline_is(at)
             case Retire(because):
                 self._courier.drain(because)
                 self._retire = because

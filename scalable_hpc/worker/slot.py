@@ -28,10 +28,11 @@ from scalable_hpc.cache.spec import CacheSpec
 from scalable_hpc.cache.store import Staged, Store
 from scalable_hpc.model.messages import Envelope
 from scalable_hpc.model.tasks import Ending, ResultRef
-from scalable_hpc.worker import wire
+from scalable_hpc.worker import context, wire
 from scalable_hpc.worker.linux import die_with_parent
 from scalable_hpc.worker.raised import pack
 from scalable_hpc.worker.references import resolve
+from scalable_hpc.worker.shared import SharedRecords
 from scalable_hpc.worker.unheeded import Unheeded
 
 FUNCTIONS_KEPT = 64
@@ -46,6 +47,10 @@ class Birth:
     environment: dict[str, str]
     scratch: str
     """Its own directory, emptied after every attempt."""
+    checkpoints: str
+    """The run's directory of what tasks keep from one attempt to the next."""
+    outlook: str
+    """File that says how long the worker will be there."""
     search_path: list[str]
     """Where modules of the user's are found, before anything else."""
 
@@ -125,11 +130,13 @@ class Slot:
         self._pipe = pipe
         self._unheeded = unheeded
         self._scratch = birth.scratch
+        self._surroundings = context.Surroundings(birth.scratch, birth.checkpoints, birth.outlook)
         self._home = os.getcwd()  # noqa: PTH109  a str for chdir
         self._pid = os.getpid()
         self._cores = os.sched_getaffinity(0)
         self._functions: OrderedDict[str, Callable[..., Any]] = OrderedDict()
         self._stores: dict[str, Store] = {}
+        self._shared = SharedRecords()
         self._memory = _MemoryMeter()
 
     def serve(self) -> None:
@@ -187,6 +194,7 @@ class Slot:
         args, kwargs = cloudpickle.loads(envelope.arguments)
         if envelope.inputs:
             args, kwargs = resolve((args, kwargs), lambda reference: self._fetch(envelope, reference))
+        context.enter(envelope.attempt, self._surroundings)
         value = _call(function, args, kwargs)
         if envelope.result_type is not None:
             check_result(value, cloudpickle.loads(envelope.result_type), envelope.name)
@@ -212,7 +220,10 @@ class Slot:
         """Load an ancestor's result, anew for each attempt: the user's code may change what it is given."""
         try:
             locator = envelope.inputs[reference.key]
-            return loads(locator.inline) if locator.inline is not None else self._store(locator.store).load(locator)
+            if locator.inline is not None:
+                return loads(locator.inline)
+            store = self._store(locator.store)
+            return loads(self._shared.get(locator, store)) if reference.is_shared else store.load(locator)
         except Exception as err:
             raise _Refusal(err) from err
 
@@ -224,6 +235,7 @@ class Slot:
 
     def _tidy(self) -> None:
         """Undo what an attempt may have changed around us."""
+        context.leave()
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError, AttributeError):
                 stream.flush()

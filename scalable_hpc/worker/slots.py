@@ -50,12 +50,16 @@ class SlotPool:
         *,
         name: str,
         scratch: Path,
+        checkpoints: Path,
         search_path: Sequence[str] = (),
         on_collapse: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._seats = tuple(seats)
         self._name = name
         self._scratch = scratch
+        self._checkpoints = checkpoints
+        self.outlook = scratch / "outlook.json"
+        """Where slots look up how long the worker will be there."""
         self._search_path = list(search_path)
         self._on_collapse = on_collapse
         self._lock = threading.Condition()
@@ -208,6 +212,8 @@ class SlotPool:
                 "SCALABLE_HPC_SCRATCH": str(scratch),
             },
             scratch=str(scratch),
+            checkpoints=str(self._checkpoints),
+            outlook=str(self.outlook),
             search_path=self._search_path,
         )
         self._ask({"do": "bear", "birth": asdict(birth)}, [theirs.fileno(), voice.speaking_end])

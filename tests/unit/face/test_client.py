@@ -11,6 +11,7 @@ import cloudpickle
 import pytest
 
 from scalable_hpc.client import ScalableClient
+from scalable_hpc.future import ScalableFuture
 from scalable_hpc.gathering import BatchFailed
 from scalable_hpc.model.tasks import Locator, ResultRef, RetryPolicy, TaskSpec
 
@@ -45,6 +46,12 @@ class InstantRun:
 
     def load(self, spec, locator):
         return self.known_values[spec.key]
+
+    def put(self, value, label):
+        future = ScalableFuture(task_id="put-1", key="k", label=label, owner=self)
+        self.values["put-1"] = value
+        future.set_result(value)
+        return future
 
     def accept(self, pairs):
         for spec, future in pairs:
@@ -117,6 +124,7 @@ def test_that_our_keywords_do_not_reach_the_function():
         {"task": ""},
         {"retry": 3},
         {"priority": "high"},
+        {"checkpoints": "yes"},
     ],
 )
 def test_that_a_wrong_option_is_refused_with_its_value(options):
@@ -129,6 +137,27 @@ def test_that_a_wrong_option_is_refused_with_its_value(options):
 
     assert repr(value) in str(caught.value)
     assert name in str(caught.value) or isinstance(value, str)
+
+
+def test_that_what_was_put_is_an_argument_like_any_result():
+    """By either name; the label is the value, shortened."""
+    client = ScalableClient(InstantRun())
+    there = client.put(7)
+
+    assert (there.result(), there.label) == (7, "7")
+    assert client.submit(pow, there, 2).result() == 49
+    assert client.scatter([1, 2]).result() == [1, 2]
+
+
+def test_that_putting_what_cannot_be_put_is_refused():
+    """A future is an argument already; a closed run takes nothing."""
+    client = ScalableClient(InstantRun())
+    with pytest.raises(TypeError, match="needs no put"):
+        client.put(client.put(1))
+    client.close()
+
+    with pytest.raises(RuntimeError, match="close"):
+        client.put(1)
 
 
 def test_that_futures_may_be_nested_in_arguments():

@@ -52,6 +52,11 @@ def test_that_the_call_has_the_last_word(naming):
     assert (spec.needs.worker_type, spec.needs.cpus, spec.needs.memory) == ("small", 1, 2**30)
 
 
+def test_that_a_call_that_checkpoints_says_so_to_the_run(naming):
+    """And only that one."""
+    assert [naming.specify(call(1, **options)).checkpoints for options in ({"checkpoints": True}, {})] == [True, False]
+
+
 def test_that_a_whole_policy_and_a_number_of_retries_combine(naming):
     """``retries`` is put into the policy that was given."""
     spec = naming.specify(call(1, retry=RetryPolicy(retries=9, base_s=7), retries=1))

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scalable_hpc.errors import Checkpointed
 from scalable_hpc.faults.judge import ROWS, TaskHistory, judge
 from scalable_hpc.model.allocations import ExitReason
 from scalable_hpc.model.tasks import AttemptId, Ending, Evidence, RetryPolicy, Verdict
@@ -26,8 +27,12 @@ E = Ending
 INFRASTRUCTURE_ENDS = ["timeout", "node_fail", "boot_fail", "preempted", "requeued", "cancelled", "deadline"]
 
 
-class Checkpointed(Exception):
+class Reschedule(Exception):
     """Stands in for Dask's Reschedule."""
+
+
+class SavedAndGone(Checkpointed):
+    """A library's own kind of checkpoint."""
 
 
 class SolverDiverged(ValueError):
@@ -38,7 +43,7 @@ class LinkBroke(ConnectionResetError):
     """A library's own kind of connection error."""
 
 
-Checkpointed.__module__, Checkpointed.__qualname__ = "distributed.exceptions", "Reschedule"
+Reschedule.__module__, Reschedule.__qualname__ = "distributed.exceptions", "Reschedule"
 
 NO_SUCH_PAGE = urllib.error.HTTPError("http://x", 404, "not found", {}, None)  # type: ignore[arg-type]
 TOO_MANY = urllib.error.HTTPError("http://x", 429, "slow down", {}, None)  # type: ignore[arg-type]
@@ -49,6 +54,8 @@ UNCHARGED = {
     "our retire while a slot ran": (ended(E.SLOT_DIED, expected=True, signal=9, ran_s=1.0), V.EXPECTED),
     "our cancel": (ended(E.CANCELLED, ran_s=1.0), V.EXPECTED),
     "a checkpoint": (raised(Checkpointed()), V.EXPECTED),
+    "a checkpoint of a kind": (raised(SavedAndGone("x")), V.EXPECTED),
+    "a checkpoint as Dask has it": (raised(Reschedule()), V.EXPECTED),
     "never started": (ended(E.NEVER_STARTED), V.INFRASTRUCTURE),
     "never started on a node out of memory": (
         ended(E.NEVER_STARTED, allocation_reason="out_of_memory"),

@@ -81,6 +81,8 @@ def submitted(task_id: str, *ancestors: str, at: float = NOW, **changes: object)
         made.priority,
         made.tag,
         made.label,
+        made.refresh,
+        made.checkpoints,
     )
 
 

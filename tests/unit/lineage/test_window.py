@@ -298,6 +298,83 @@ def test_that_an_attempt_that_outran_a_whole_allocation_is_proof():
     assert "ran 3590.0 s and was not done" in refusal.error
 
 
+def checkpointed(task_id, attempt=1, worker="gone"):
+    """The event of a task that saved its state."""
+    error_type = "scalable_hpc.errors.Checkpointed"
+    return AttemptFailed(
+        NOW, task_id, attempt, "exception", "expected", False, "again", "x", worker=worker, error_type=error_type
+    )
+
+
+def test_that_a_task_that_checkpoints_may_be_longer_than_every_walltime():
+    """It is given a good part of an allocation, and no end of one."""
+    scene = Scene(offers=(CPU,))
+    scene.worker(left_s=1000)
+    scene.submit("t", expected_runtime_s=100_000.0, checkpoints=True)
+
+    assert scene.place().refusals == []
+    assert scene.placed() == {}
+    fresh = scene.worker(left_s=2000)
+    assert scene.placed() == {"t": fresh}
+
+
+def test_that_a_task_that_checkpoints_is_not_refused_for_what_was_cut_off():
+    """It may have outrun an allocation; what it had saved by then is not lost."""
+    scene = Scene(offers=(CPU,))
+    scene.submit("t", checkpoints=True)
+    scene.ledger.apply(placed("t"))
+    scene.ledger.apply(
+        AttemptFailed(NOW, "t", 1, "worker_lost", "infrastructure", False, "again", "x", worker="gone", ran_s=3590.0)
+    )
+
+    assert scene.place().refusals == []
+
+
+def test_that_a_task_that_handed_itself_back_goes_on_in_a_fresh_allocation():
+    """Not in the rest of one, which it had just found too short; what its kind was seen to need is no measure."""
+    scene = Scene(offers=(CPU,))
+    scene.learn("f", *[1.0] * 20)
+    scene.submit("t")
+    scene.ledger.apply(placed("t"))
+    scene.ledger.apply(checkpointed("t"))
+    scene.worker(left_s=1000)
+
+    assert scene.placed() == {}
+    fresh = scene.worker(left_s=3598)
+    assert fresh_round(scene, 2) == {"t": fresh}
+
+
+def fresh_round(scene, attempt):
+    """One round of placement of a task whose earlier attempts are over."""
+    plan = scene.place()
+    for placement in plan.placements:
+        scene.ledger.apply(placed(placement.record.task_id, attempt, worker=placement.worker.address))
+    return {placement.record.task_id: placement.worker for placement in plan.placements}
+
+
+def test_that_a_task_that_handed_itself_back_and_says_how_long_it_needs_goes_where_there_is_time():
+    """A short one needs no allocation of its own."""
+    scene = Scene(offers=(CPU,))
+    scene.submit("t", expected_runtime_s=500.0)
+    scene.ledger.apply(placed("t"))
+    scene.ledger.apply(checkpointed("t"))
+    scene.worker(left_s=400)
+    roomy = scene.worker(left_s=1000)
+
+    assert fresh_round(scene, 2) == {"t": roomy}
+
+
+def test_that_without_a_walltime_a_task_may_hand_itself_back_anywhere():
+    """There is no allocation fresher than another."""
+    scene = Scene(offers=(Offer(CPU.worker_type),))
+    scene.submit("t")
+    scene.ledger.apply(placed("t"))
+    scene.ledger.apply(checkpointed("t"))
+    worker = scene.worker()
+
+    assert fresh_round(scene, 2) == {"t": worker}
+
+
 @pytest.mark.parametrize(
     ("needs", "error_type"),
     [

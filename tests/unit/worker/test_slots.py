@@ -32,7 +32,7 @@ def pool(tmp_path):
 
 def pool_of(tmp_path, *, slots, **options):
     seats = share_out(slots=slots, cpus=slots, available=[], is_confined=False)
-    return SlotPool(seats, name="a0001", scratch=tmp_path, **options)
+    return SlotPool(seats, name="a0001", scratch=tmp_path, checkpoints=tmp_path / "checkpoints", **options)
 
 
 def ask(lease, function, *args, store=Path("/nowhere")):
