@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from scalable_hpc.batch.backend import BatchBackend
 from scalable_hpc.batch.slurm_text import never_runs
 from scalable_hpc.config.limits import allocation_limits
 from scalable_hpc.config.resolved import ResolvedManifest
-from scalable_hpc.errors import RunDirectoryError, ScalableError, SubmissionError
+from scalable_hpc.errors import RunDirectoryError, ScalableError
 from scalable_hpc.fleet.ports import Run
 from scalable_hpc.fleet.supervisor import Supervisor
 from scalable_hpc.lineage.census import Progress
@@ -37,11 +37,11 @@ from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.need import Offer
 from scalable_hpc.lineage.payload import PayloadPack
 from scalable_hpc.lineage.ports import Ports
+from scalable_hpc.links import Allocations, LateTransport
 from scalable_hpc.model.allocations import AllocationRequest, ExitReason, JobEnding
 from scalable_hpc.model.events import AllocationChanged, Event, FleetNote, RunOpened
 from scalable_hpc.model.fleet import AllocationView
-from scalable_hpc.model.messages import Bundle, Upward, WorkerDraining, WorkerGone, WorkerHello
-from scalable_hpc.model.tasks import AttemptId
+from scalable_hpc.model.messages import Upward, WorkerDraining, WorkerGone, WorkerHello
 from scalable_hpc.planning import render_script
 from scalable_hpc.results import Stores
 from scalable_hpc.runs import RunDirectory
@@ -59,59 +59,6 @@ _WORD_TIMEOUT_S = 1.0
 _MOMENT_S = 0.5
 _START_TIMEOUT_S = 60.0
 """For the thread to say that it is up; it only opens files."""
-
-
-class LateTransport:
-    """The way to the workers, which is not there before the first worker is wanted."""
-
-    def __init__(self) -> None:
-        self.link: DaskLink | None = None
-
-    def send(self, worker_address: str, bundles: Sequence[Bundle]) -> None:
-        """Give bundles to a worker."""
-        if self.link is not None:
-            self.link.send(worker_address, bundles)
-
-    def cancel_attempts(self, worker_address: str, attempts: Iterable[AttemptId]) -> None:
-        """Have a worker stop attempts."""
-        if self.link is not None:
-            self.link.cancel_attempts(worker_address, attempts)
-
-    def release(self, keys: Iterable[str]) -> None:
-        """Let go of bundles."""
-        if self.link is not None:
-            self.link.release(keys)
-
-
-class Allocations:
-    """What the fleet opens and closes allocations with: Dask's side is told, and the keeper's."""
-
-    def __init__(self, link: DaskLink, keeper: Keeper, scripts: Path) -> None:
-        self._link = link
-        self._keeper = keeper
-        self._scripts = scripts
-        self.opened = 0
-        """How many the batch system took."""
-
-    async def open(self, request: AllocationRequest) -> str:
-        """Submit an allocation and return the job id; a refusal names the script that was refused."""
-        try:
-            job_id = await self._link.open(request)
-        except SubmissionError as refusal:
-            refusal.message += f"\nthe script that was refused: {self._scripts / request.name}.sh"
-            raise
-        self.opened += 1
-        return job_id
-
-    async def close(self, name: str, because: str) -> None:
-        """Give an allocation back."""
-        self._keeper.drain_allocation(name, because)
-        await self._link.close(name, because)
-
-    async def drain(self, name: str, because: str) -> None:
-        """Place nothing more on an allocation; its workers are told too, for what is on its way."""
-        self._keeper.drain_allocation(name, because)
-        await self._link.drain(name, because)
 
 
 class Engine:

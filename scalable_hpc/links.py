@@ -1,0 +1,69 @@
+"""What keeper and fleet reach the workers and the batch system through, before and after there is a scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scalable_hpc.errors import SubmissionError
+from scalable_hpc.lineage.keeper import Keeper
+from scalable_hpc.model.allocations import AllocationRequest
+from scalable_hpc.model.messages import Bundle
+from scalable_hpc.model.tasks import AttemptId
+
+if TYPE_CHECKING:
+    from scalable_hpc.cluster.dask_link import DaskLink
+
+
+class LateTransport:
+    """The way to the workers, which is not there before the first worker is wanted."""
+
+    def __init__(self) -> None:
+        self.link: DaskLink | None = None
+
+    def send(self, worker_address: str, bundles: Sequence[Bundle]) -> None:
+        """Give bundles to a worker."""
+        if self.link is not None:
+            self.link.send(worker_address, bundles)
+
+    def cancel_attempts(self, worker_address: str, attempts: Iterable[AttemptId]) -> None:
+        """Have a worker stop attempts."""
+        if self.link is not None:
+            self.link.cancel_attempts(worker_address, attempts)
+
+    def release(self, keys: Iterable[str]) -> None:
+        """Let go of bundles."""
+        if self.link is not None:
+            self.link.release(keys)
+
+
+class Allocations:
+    """What the fleet opens and closes allocations with: Dask's side is told, and the keeper's."""
+
+    def __init__(self, link: DaskLink, keeper: Keeper, scripts: Path) -> None:
+        self._link = link
+        self._keeper = keeper
+        self._scripts = scripts
+        self.opened = 0
+        """How many the batch system took."""
+
+    async def open(self, request: AllocationRequest) -> str:
+        """Submit an allocation and return the job id; a refusal names the script that was refused."""
+        try:
+            job_id = await self._link.open(request)
+        except SubmissionError as refusal:
+            refusal.message += f"\nthe script that was refused: {self._scripts / request.name}.sh"
+            raise
+        self.opened += 1
+        return job_id
+
+    async def close(self, name: str, because: str) -> None:
+        """Give an allocation back."""
+        self._keeper.drain_allocation(name, because)
+        await self._link.close(name, because)
+
+    async def drain(self, name: str, because: str) -> None:
+        """Place nothing more on an allocation; its workers are told too, for what is on its way."""
+        self._keeper.drain_allocation(name, because)
+        await self._link.drain(name, because)
