@@ -17,11 +17,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scalable_hpc.backends import backend_for_orphans, make_backend
-from scalable_hpc.batch.backend import BatchBackend
 from scalable_hpc.batch.slurm_text import never_runs
 from scalable_hpc.config.limits import allocation_limits
 from scalable_hpc.config.resolved import ResolvedManifest
@@ -245,9 +245,7 @@ class Engine:
             return self._transport.link
 
     async def _sweep(self) -> None:
-        def backend_of(provider: str, run: RunDirectory) -> BatchBackend | None:
-            return backend_for_orphans(self._manifest.target, provider, run)
-
+        backend_of = partial(backend_for_orphans, self._manifest.target)
         for words in await sweep_orphans(self._manifest.runs_root, backend_of, but=self._run.run_id):
             logger.warning("%s", words)
             self._record(FleetNote(time.time(), "swept", words))

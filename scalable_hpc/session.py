@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -138,4 +139,4 @@ def _sweep(run: RunDirectory, manifest: ResolvedManifest) -> None:
     from scalable_hpc.sweep import sweep_run
 
     if run.is_open:
-        asyncio.run(sweep_run(run, lambda provider, which: backend_for_orphans(manifest.target, provider, which)))
+        asyncio.run(sweep_run(run, partial(backend_for_orphans, manifest.target)))

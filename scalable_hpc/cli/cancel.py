@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+from functools import partial
 
 from scalable_hpc.cli.run_arguments import add_run_arguments, chosen_run
 from scalable_hpc.errors import ScalableError
@@ -41,7 +42,7 @@ def act(arguments: argparse.Namespace) -> int:
         return 0
     plan = run.read_plan()
     manifest = load_manifest(plan["manifest"], target=plan["target"], text=run.read_manifest())
-    words = asyncio.run(sweep_run(run, lambda provider, which: backend_for_orphans(manifest.target, provider, which)))
+    words = asyncio.run(sweep_run(run, partial(backend_for_orphans, manifest.target)))
     if not words:
         where = f" by {holder}" if holder is not None else ""
         raise ScalableError(

@@ -6,6 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
+from scalable_hpc.config.sheet import from_environment
 from scalable_hpc.runs import RunDirectory, find_run
 
 
@@ -23,5 +24,6 @@ def chosen_run(arguments: argparse.Namespace) -> RunDirectory:
     Raises:
         RunDirectoryError: there is none, or several begin like that.
     """
-    said = os.environ.get("SCALABLE_HPC_RUNS_DIR") or os.environ.get("SCALABLE_RUNS_DIR") or ".scalable/runs"
-    return find_run((arguments.runs_dir or Path(said)).absolute(), arguments.run)
+    said = from_environment(os.environ, "RUNS_DIR")
+    runs_dir = arguments.runs_dir or Path(said[0] if said else ".scalable/runs")
+    return find_run(runs_dir.absolute(), arguments.run)
