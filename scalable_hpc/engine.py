@@ -102,10 +102,15 @@ class Engine:
         if self._trouble is not None:
             raise self._trouble
 
-    def close(self, because: str) -> str:
-        """Stop everything, give every allocation back, wait until that is done, and say in a line what there was."""
+    def close(self, because: str, *, patient: bool = True) -> str:
+        """Stop everything, give every allocation back, wait until that is done, and say in a line what there was.
+
+        Args:
+            because: for the journal.
+            patient: wait, for half a minute at most, to hear why allocations were lost.
+        """
         with contextlib.suppress(RuntimeError):  # the loop ended by itself
-            self._loop.call_soon_threadsafe(self._close_because, because)
+            self._loop.call_soon_threadsafe(self._close_because, because, patient)
         self._thread.join()
         progress = self.keeper.progress()
         opened = self._allocations.opened if self._allocations is not None else 0
@@ -153,7 +158,7 @@ class Engine:
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._closing, self._wanted = asyncio.Event(), asyncio.Event()
-        self._because = "the session ended"
+        self._because, self._is_patient = "the session ended", False
         self._link_lock = asyncio.Lock()
         self.keeper = self._make_keeper()
         self._record(
@@ -217,6 +222,7 @@ class Engine:
                 on_failure=self._give_up,
                 log_tail=self._run.log_tail,
                 never_runs=never_runs,
+                unexplained=self.keeper.unexplained,
                 first_number=self._first_number,
             ),
             self._allocations,
@@ -255,7 +261,7 @@ class Engine:
         with contextlib.suppress(ScalableError, OSError):
             await sweeping
         if self._supervisor is not None:
-            await self._supervisor.close(self._because)
+            await self._supervisor.close(self._because, patient=self._is_patient)
         if self._transport.link is not None:
             await self._transport.link.shutdown(because=self._because)
         try:
@@ -303,6 +309,6 @@ class Engine:
         if self._supervisor is not None:
             self._supervisor.poke()
 
-    def _close_because(self, because: str) -> None:
-        self._because = because
+    def _close_because(self, because: str, patient: bool) -> None:  # noqa: FBT001 - the loop passes no keywords
+        self._because, self._is_patient = because, patient
         self._closing.set()

@@ -130,7 +130,7 @@ class ScalableSession:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._run is not None:
             self._run.finish(wait=kind is None, cancel=False)
-        self.close()
+            self._run.close(patient=kind is None)
 
 
 def _sweep(run: RunDirectory, manifest: ResolvedManifest) -> None:

@@ -169,8 +169,11 @@ class LiveRun:
         """What each worker that is connected said of itself."""
         return [] if self.is_closed else self._engine.look()[2]
 
-    def close(self) -> None:
+    def close(self, *, patient: bool = True) -> None:
         """Give every allocation back and close the journal; a second call does nothing.
+
+        A patient close of a run that is complete waits, for half a minute at most, to hear from the batch system why
+        allocations were lost, so that the journal can say it.
 
         Futures that are not over are cancelled; their tasks stay open in the journal, for ``scalable-hpc resume``.
         """
@@ -179,13 +182,14 @@ class LiveRun:
                 return
             self.is_closed = True
         self._exit_watch.end()
-        for future in self._unfinished():
+        unfinished = self._unfinished()
+        for future in unfinished:
             future.give_up()
         if self._dask is not None:
             self._dask.close()
         if self._display is not None:
             self._display.stop()
-        words = self._engine.close("the session ended")
+        words = self._engine.close("the session ended", patient=patient and not unfinished)
         self._stores.close()
         logger.info("%s", words)
         if self._display is not None:

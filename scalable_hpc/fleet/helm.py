@@ -7,6 +7,7 @@ Rule 2: nothing here is ``async``: whatever takes time is a deed of ``actions``.
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from collections.abc import Callable, Mapping
@@ -26,8 +27,13 @@ from scalable_hpc.model.events import AllocationChanged, FleetNote
 from scalable_hpc.model.fleet import Action, Demand, Drain, Limits, Pause, Submit
 from scalable_hpc.model.messages import WorkerDraining, WorkerGone, WorkerHello
 
+logger = logging.getLogger(__name__)
+
 LOST_ANSWER_PATIENCE_S = 30.0
 """A submission whose answer was lost shows up in the queue within seconds, or it was never taken."""
+WORD_PATIENCE_S = 30.0
+"""How long a lost allocation is left alone for the batch system to say why, when nothing else keeps it: to cancel it
+would overwrite the reason. Slurm pings a node that went silent within seconds, but may take minutes to give it up."""
 
 
 class Helm:
@@ -48,6 +54,7 @@ class Helm:
         self._clock = clock
         self._on_news = on_news
         self._closing_because: str | None = None
+        self._is_patient = True
         self._is_winding_down = False
         self.roster = Roster(run.run_id, run.first_number)
         self.actions = Actions(allocator, batch, clock, self)
@@ -74,9 +81,15 @@ class Helm:
         """From now on open nothing; what runs may finish."""
         self._is_winding_down = True
 
-    def close(self, because: str) -> None:
-        """From now on open nothing and give everything back."""
-        self._closing_because = because
+    def close(self, because: str, *, patient: bool) -> None:
+        """From now on open nothing and give everything back; a patient close first hears why allocations were lost."""
+        self._closing_because, self._is_patient = because, patient
+        owed = [known.view.name for known in self.roster.open() if self._is_owed_a_word(known)]
+        if owed:
+            names = ", ".join(owed)
+            words = f"waits {WORD_PATIENCE_S:.0f} s at most for the batch system to say what became of {names}"
+            logger.warning("The session ends, and %s", words)
+            self.note("waits", words)
         self.actions.stop_opening()
 
     def opened(self, name: str, job_id: str) -> None:
@@ -140,14 +153,21 @@ class Helm:
             self.actions.drain(action.name, action.because)
         elif isinstance(action, Pause):
             self._trouble.pause(worker_type, action.until, action.because)
-        elif not self.actions.is_draining(action.name):
+        elif not self.actions.is_draining(action.name) and not self._is_owed_a_word(self.roster[action.name]):
             # While a drain has not taken effect an attempt may still be placed there: the next plan looks again.
             self._close(action.name, action.because)
 
     def _close_all(self, because: str) -> None:
         for known in self.roster.open():
-            if not known.close_because and (known.view.job_id is not None or known.workers):
+            exists = known.view.job_id is not None or bool(known.workers)
+            if exists and not known.close_because and not self._is_owed_a_word(known):
                 self._close(known.view.name, because)
+
+    def _is_owed_a_word(self, known: Known) -> bool:
+        """Whether attempts were lost with its worker a moment ago, and the batch system has not said why."""
+        alone_since, name = known.view.alone_since, known.view.name
+        is_recent = alone_since is not None and self._clock.now() - alone_since < WORD_PATIENCE_S
+        return self._is_patient and is_recent and name in self._run.unexplained()
 
     def _close(self, name: str, because: str) -> None:
         self._tell(name, partial(view.close_decided, because=because, now=self._clock.now()))

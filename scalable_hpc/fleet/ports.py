@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -88,5 +88,7 @@ class Run:
     never_runs: Callable[[str], str | None] = lambda _: None
     """Whether a pending reason means that the job will never run, and if so why, in words."""
     excluded_nodes: Callable[[], tuple[str, ...]] = tuple
+    unexplained: Callable[[], Collection[str]] = tuple
+    """Names of allocations that took attempts along, and whose own end would say why."""
     first_number: int = 1
     """The number of the first allocation's name; more than 1 when a run is taken up again."""

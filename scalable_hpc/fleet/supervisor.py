@@ -137,13 +137,16 @@ class Supervisor:
                 return None, known.raw or known.word.value
             await self._heard(left)
 
-    async def close(self, because: str, timeout_s: float = CLOSE_TIMEOUT_S) -> tuple[str, ...]:
+    async def close(self, because: str, timeout_s: float = CLOSE_TIMEOUT_S, *, patient: bool = True) -> tuple[str, ...]:
         """Give every allocation back and wait until the batch system confirms, for so long at most.
+
+        A patient close gives an allocation that was lost with attempts on it half a minute to be explained by the
+        batch system before it is cancelled.
 
         Returns the names of those that it has not confirmed; they are noted in the journal.
         """
         self._closing_until = self._clock.now() + timeout_s
-        self._helm.close(because)
+        self._helm.close(because, patient=patient)
         self._watch.hurry(self._clock.now())
         self._wake.set()
         if self._is_running:

@@ -5,6 +5,8 @@ Rule 1: pure. An explanation is for the record; what was decided stays decided.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from scalable_hpc.faults.judge import INFRASTRUCTURE_REASONS
 from scalable_hpc.model.allocations import ExitReason, JobEnding
 from scalable_hpc.model.events import AttemptExplained, AttemptFailed
@@ -37,6 +39,10 @@ class Explanations:
             and failed.ending in _EXPLAINED
         ):
             self._awaiting.setdefault(failed.allocation, []).append(failed)
+
+    def awaited(self) -> Collection[str]:
+        """The allocations whose end would explain an attempt."""
+        return self._awaiting.keys()
 
     def explain(self, allocation: str, ending: JobEnding, now: float) -> list[AttemptExplained]:
         """Take the batch system's word and return what it explains."""

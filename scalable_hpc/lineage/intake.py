@@ -6,7 +6,7 @@ Rule 1: runs within a turn, on the loop; nothing blocks, and nothing is acted on
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from scalable_hpc.errors import ScalableError
@@ -105,6 +105,10 @@ class Intake:
         for event in events:
             if isinstance(event, AttemptFailed):
                 self._explanations.await_word(event)
+
+    def unexplained(self) -> Collection[str]:
+        """The allocations whose end would say why attempts were lost."""
+        return self._explanations.awaited()
 
     def pop_listeners(self) -> Iterator[tuple[str, OnDone]]:
         """Yield everybody who still waits, with the task they wait for, and forget them."""

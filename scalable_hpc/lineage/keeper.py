@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from scalable_hpc.errors import JournalError, RunDirectoryError, ScalableError
@@ -153,6 +153,10 @@ class Keeper:
     def busy(self) -> Mapping[str, int]:
         """Return how many attempts each connected allocation has in hand; idle ones count 0."""
         return self._roster.busy()
+
+    def unexplained(self) -> Collection[str]:
+        """Return the allocations that took attempts along, and of whose end nobody has heard yet."""
+        return self._intake.unexplained()
 
     def unplaced(self) -> Mapping[LaneKey, str]:
         """Return why the first task of each kind still waits."""

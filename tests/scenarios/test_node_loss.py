@@ -37,9 +37,8 @@ def test_that_an_ensemble_survives_a_node_power_cut_and_a_scancel(slurm, tmp_pat
         victim, cancelled = sorted(first)[:2]
         jobs = {name: life[-1] for name, life in allocations_of(ensemble.events()).items()}
         node = slurm.run(["squeue", "-h", "-o", "%N", "-j", jobs[victim].job_id]).strip()
-        # The cut is silent for its workers. The controller is told at once: it would notice by itself after some 16 s,
-        # when this ensemble may be over already, and then nobody waits for its word.
-        slurm.node("fail", node)
+        # The cut is silent: the controller notices by itself after some 16 s, when this ensemble may be over already.
+        slurm.node("crash", node)
         slurm.run(["scancel", jobs[cancelled].job_id])
         out, err = driver.communicate(timeout=200)
     finally:

@@ -145,6 +145,7 @@ class Harness:
         self.events = []
         self.ended = []
         self.failures = []
+        self.unexplained = set()
         self.failed = asyncio.Event()
         facts = {"maximum": 2, "slots_per_node": 4, "walltime_s": 3600} | limits
         run = Run(
@@ -156,6 +157,7 @@ class Harness:
             on_failure=self._fail,
             log_tail=log_tail,
             never_runs=never_runs,
+            unexplained=lambda: self.unexplained,
         )
         self.supervisor = Supervisor(
             run,

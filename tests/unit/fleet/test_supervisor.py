@@ -493,6 +493,68 @@ async def test_that_close_is_bounded_and_names_what_is_left():
     assert "unconfirmed" in fleet.notes()
 
 
+async def lose_with_work(fleet):
+    """An allocation whose worker vanished with an attempt, while the batch system still says that it runs."""
+    await fleet.want(4)
+    await fleet.go_live("a0001", "1")
+    fleet.lose("a0001")
+    fleet.unexplained = {"a0001"}
+    await fleet.want(0, seconds=0.0)
+
+
+@on_the_loop
+async def test_that_a_complete_session_hears_why_an_allocation_was_lost_before_it_closes():
+    """To cancel it would overwrite NODE_FAIL, which the batch system knows only some time after the power cut."""
+    async with Harness(maximum=1) as fleet:
+        await lose_with_work(fleet)
+        closing = asyncio.ensure_future(fleet.supervisor.close("the session ended"))
+        await fleet.clock.wind(16.0)
+        fleet.batch.end("1", ExitReason.NODE_FAIL, "NODE_FAIL")
+        await fleet.clock.wind(5.0)
+
+        assert closing.done()
+    assert (fleet.ended, "closing" in fleet.states("a0001")) == ([("a0001", ExitReason.NODE_FAIL)], False)
+    assert "waits" in fleet.notes()
+
+
+@on_the_loop
+async def test_that_the_wait_for_the_reason_of_a_loss_is_bounded():
+    """A batch system that goes on saying RUNNING is believed for half a minute, then the allocation is cancelled."""
+    async with Harness(maximum=1) as fleet:
+        await lose_with_work(fleet)
+        closing = asyncio.ensure_future(fleet.supervisor.close("the session ended"))
+        await fleet.clock.wind(25.0)
+        before = list(fleet.batch.closed)
+        await fleet.clock.wind(15.0)
+
+        assert closing.done()
+    assert (before, fleet.batch.closed) == ([], ["a0001"])
+
+
+@on_the_loop
+async def test_that_a_session_that_is_cut_short_waits_for_no_reasons():
+    """After Ctrl-C everything is given back at once."""
+    async with Harness(maximum=1) as fleet:
+        await lose_with_work(fleet)
+        closing = asyncio.ensure_future(fleet.supervisor.close("interrupted", patient=False))
+        await fleet.clock.wind(3.0)
+
+        assert closing.done()
+    assert fleet.batch.closed == ["a0001"]
+
+
+@on_the_loop
+async def test_that_an_idle_fleet_hears_why_an_allocation_was_lost_before_it_gives_it_back():
+    """The plan wants it retired when nothing is left to do; the reason of the loss comes first."""
+    async with Harness(maximum=1, idle_s=5.0) as fleet:
+        await lose_with_work(fleet)
+        await fleet.clock.wind(20.0)
+        before = list(fleet.batch.closed)
+        await fleet.clock.wind(20.0)
+
+    assert (before, fleet.batch.closed) == ([], ["a0001"])
+
+
 @on_the_loop
 async def test_that_a_submission_under_way_is_closed_too():
     """The answer that comes while closing is a job that must go as well; those not handed over never are."""

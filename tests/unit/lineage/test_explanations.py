@@ -68,3 +68,12 @@ def test_that_an_attempt_is_explained_once():
 
     assert len(explanations.explain("a0001", ending, NOW)) == 1
     assert explanations.explain("a0001", ending, NOW) == []
+
+
+def test_that_an_allocation_is_awaited_until_its_word_comes():
+    """Whoever would cancel it should wait for the word."""
+    explanations = Explanations()
+    explanations.await_word(LOST)
+    before = set(explanations.awaited())
+    explanations.explain("a0001", JobEnding(R.COMPLETED, "COMPLETED", ended_at=NOW), NOW)
+    assert (before, set(explanations.awaited())) == ({"a0001"}, set())
