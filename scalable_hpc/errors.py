@@ -26,6 +26,8 @@ The command line prints both and exits with the class's ``exit_code``.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class ScalableError(Exception):
     """Base of every error that scalable_hpc raises on purpose."""
@@ -165,7 +167,19 @@ class TaskTooLong(TaskError):
 
 
 class AncestorFailed(TaskError):
-    """A task whose result is an argument of this one failed; names the chain."""
+    """A task whose result is an argument of this one failed; names the chain.
+
+    ``because_of`` makes it one of the ancestor's own class too, so that ``except`` finds it by either.
+    """
+
+    def because_of(self, cause: BaseException) -> AncestorFailed:
+        """Return this error as one of the cause's class too, with its attributes, and the cause as ``__cause__``.
+
+        Where no class can be both, it stays what it is, with the cause alone.
+        """
+        error = _as_both(self, cause) or self
+        error.__cause__ = cause
+        return error
 
 
 class Checkpointed(ScalableError):
@@ -180,3 +194,30 @@ class Checkpointed(ScalableError):
 
 class AttemptsExhausted(TaskError):
     """Infrastructure took every attempt, up to the bound that stops a livelock."""
+
+
+def _as_both(error: AncestorFailed, cause: BaseException) -> AncestorFailed | None:
+    """Return the error as an instance of the cause's class too; None where a class cannot be derived from both."""
+    if not isinstance(cause, Exception) or isinstance(error, type(cause)):
+        return None
+    namespace = {"__module__": __name__, "__doc__": AncestorFailed.__doc__, "__reduce__": _reduce_both}
+    try:
+        both: type[Any] = type(AncestorFailed.__name__, (AncestorFailed, type(cause)), namespace)
+        made: Any = both.__new__(both, error.message)
+        Exception.__init__(made, error.message)
+        made.__dict__.update(vars(cause))
+        for name in ("errno", "strerror", "filename"):  # of an OSError, which keeps them elsewhere
+            if isinstance(cause, OSError):
+                setattr(made, name, getattr(cause, name))
+        made.message, made.hint = error.message, error.hint
+    except Exception:  # noqa: BLE001 - a user's class may refuse to be derived from, or made, in any way
+        return None
+    return made if isinstance(made, AncestorFailed) else None
+
+
+def _reduce_both(error: AncestorFailed) -> tuple[object, ...]:
+    return _rebuild_both, (error.message, error.hint, error.__cause__)
+
+
+def _rebuild_both(message: str, hint: str | None, cause: BaseException) -> AncestorFailed:
+    return AncestorFailed(message, hint=hint).because_of(cause)

@@ -17,7 +17,6 @@ from concurrent.futures import wait as wait_for_futures
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import cloudpickle
 from blake3 import blake3
 
 from scalable_hpc.backends import make_backend
@@ -27,15 +26,15 @@ from scalable_hpc.cache.verify import Damaged
 from scalable_hpc.call import Call
 from scalable_hpc.config.resolved import ResolvedManifest
 from scalable_hpc.engine import Engine
-from scalable_hpc.errors import TaskError
 from scalable_hpc.exits import ExitWatch
-from scalable_hpc.future import RemoteTraceback, ScalableFuture, Stored
+from scalable_hpc.future import ScalableFuture, Stored
 from scalable_hpc.lineage.census import Progress
 from scalable_hpc.lineage.outcome import Outcome
 from scalable_hpc.model.messages import WorkerHello
-from scalable_hpc.model.tasks import PUT, ExceptionFacts, Locator, TaskSpec
+from scalable_hpc.model.tasks import PUT, Locator, TaskSpec
 from scalable_hpc.naming import Naming
 from scalable_hpc.planning import Plan
+from scalable_hpc.raising import error_of
 from scalable_hpc.results import Stores
 from scalable_hpc.runs import RunDirectory, create_run
 
@@ -214,10 +213,7 @@ class LiveRun:
         elif outcome.cancelled:
             future.give_up()
         else:
-            error = outcome.error or _exception(outcome.exception, spec.label)
-            if error is outcome.error and outcome.exception is not None:
-                error.__cause__ = _exception(outcome.exception, spec.label)  # what the failed ancestor had raised
-            future.set_exception(error)
+            future.set_exception(error_of(outcome, spec.label))
 
     def _broken(self, trouble: BaseException) -> None:
         """Fail every future: the run itself cannot go on."""
@@ -236,20 +232,6 @@ class LiveRun:
     def _unfinished(self) -> list[ScalableFuture]:
         with self._lock:
             return [future for future in self._futures.values() if not future.done()]
-
-
-def _exception(facts: ExceptionFacts | None, label: str) -> BaseException:
-    """The exception that the task raised, as it was raised, with the traceback of where; or the next best."""
-    if facts is None:
-        return TaskError(f"{label} failed, and no evidence of it was kept")
-    try:
-        error = cloudpickle.loads(facts.pickled) if facts.pickled else None
-    except Exception:  # noqa: BLE001 - whatever the class's own unpickling raises
-        error = None
-    if not isinstance(error, BaseException):
-        error = TaskError(f"{label} raised {facts.type_name}: {facts.message}")
-    error.__cause__ = RemoteTraceback(facts.traceback)
-    return error
 
 
 def _wants_progress() -> bool:

@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from scalable_hpc.errors import JournalError, RunDirectoryError, ScalableError
+from scalable_hpc.lineage.causes import Causes
 from scalable_hpc.lineage.census import Progress, demand_of, progress_of
 from scalable_hpc.lineage.files import RunFiles
 from scalable_hpc.lineage.inbox import Cancellation, Command, Hits, Inbox, OnDone, Submission, Surrender
@@ -82,6 +83,7 @@ class Keeper:
         self._outgoing = Outgoing(
             self._ledger, self._roster, self._parcels, ports.transport, tuple(offers), rules or WindowRules()
         )
+        self._causes = Causes(self._ledger)
         self._inbox = Inbox()
         self._messages: deque[Message] = deque()
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="keeper")
@@ -224,7 +226,7 @@ class Keeper:
         return BEAT_S if due is None else min(BEAT_S, max(0.0, due - self._ports.clock()))
 
     def _begin_turn(self) -> Turn:
-        self._turn = Turn(self._ledger, self._files.journal, self._intake.listeners, self._ports.clock())
+        self._turn = Turn(self._ledger, self._files.journal, self._intake.listeners, self._causes, self._ports.clock())
         return self._turn
 
     async def _take_turn(self) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from scalable_hpc.lineage.causes import Causes
 from scalable_hpc.lineage.inbox import OnDone
 from scalable_hpc.lineage.journal import Journal
 from scalable_hpc.lineage.ledger import Ledger
@@ -32,7 +33,9 @@ class Told:
 class Turn:
     """Applies and journals events, and collects what follows from them."""
 
-    def __init__(self, ledger: Ledger, journal: Journal, listeners: MutableMapping[str, OnDone], now: float) -> None:
+    def __init__(
+        self, ledger: Ledger, journal: Journal, listeners: MutableMapping[str, OnDone], causes: Causes, now: float
+    ) -> None:
         self.now = now
         self.placements: list[Placement] = []
         self.releases: list[str] = []
@@ -42,6 +45,7 @@ class Turn:
         self._ledger = ledger
         self._journal = journal
         self._listeners = listeners
+        self._causes = causes
         self._outcomes: deque[tuple[OnDone, Outcome]] = deque()
         self.is_eventful = False
         """Whether there is anything to bring to disk."""
@@ -80,9 +84,19 @@ class Turn:
         self._ledger.apply(event)
         self._journal.append(event)
         if (record.is_over and not was_over) or isinstance(event, TaskGivenUp):
+            if isinstance(event, TaskGivenUp):
+                told = self._blamed(event, record, told)
             on_done = self._listeners.pop(event.task_id, None)
             if on_done is not None:
                 self._outcomes.append((on_done, _outcome(event, record, told)))
+
+    def _blamed(self, event: TaskGivenUp, record: TaskRecord, told: Told) -> Told:
+        """Keep what a task raised for those that want its result, and find it for those that come later."""
+        if event.error_type == "AncestorFailed":
+            return replace(told, exception=told.exception or self._causes.of_ancestor(record))
+        if told.exception is not None:
+            self._causes.remember(event.task_id, told.exception)
+        return told
 
 
 def tell_outcome(on_done: OnDone, outcome: Outcome) -> None:

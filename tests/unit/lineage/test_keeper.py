@@ -233,8 +233,24 @@ async def test_that_a_failed_ancestor_fails_its_descendants(tmp_path):
         assert "no such site" in str(outcome.error)
         assert (await s.outcome("a")).exception == VALUE_ERROR
         s.submit(spec("d", "c"))
-        assert type((await s.outcome("d")).error).__name__ == "AncestorFailed"
+        late = await s.outcome("d")
+        assert type(late.error).__name__ == "AncestorFailed"
+        assert (outcome.exception, late.exception) == (VALUE_ERROR, VALUE_ERROR)
         assert s.transport.attempts == ["a.1"]
+
+
+@law
+async def test_that_descendants_are_told_of_an_error_that_no_code_raised(tmp_path):
+    """Their cause is the ancestor's own error, by class and words, also for those submitted after it failed."""
+    async with stage(tmp_path, offers=[Offer(CPU, walltime_s=60.0)]) as s:
+        s.submit(spec("a", expected_runtime_s=500.0), spec("b", "a"))
+        early = await s.outcome("b")
+        s.submit(spec("c", "b"))
+        late = await s.outcome("c")
+
+        assert type((await s.outcome("a")).error) is TaskTooLong
+        assert {one.exception.type_name for one in (early, late)} == {"scalable_hpc.errors.TaskTooLong"}
+        assert "walltime" in late.exception.message
 
 
 @law
