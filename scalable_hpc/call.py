@@ -12,7 +12,7 @@ from blake3 import blake3
 from scalable_hpc.cache.encode import Unencodable
 from scalable_hpc.cache.keys import call_key
 from scalable_hpc.model.tasks import Payload, ResultRef, RetryPolicy
-from scalable_hpc.model.units import parse_memory, parse_walltime
+from scalable_hpc.model.units import parse_memory, parse_share, parse_walltime
 from scalable_hpc.pickling import dumps
 
 _LABEL_LENGTH = 120
@@ -49,6 +49,8 @@ class Options:
     priority: int = 0
     key: str | None = None
     checkpoints: bool = False
+    pure: bool | None = None
+    verify_pure: float | str | None = None
 
     def __post_init__(self) -> None:
         for name in ("task", "tag", "key"):
@@ -66,7 +68,16 @@ class Options:
             raise TypeError(f"priority must be a whole number: {self.priority!r}")
         if not isinstance(self.checkpoints, bool):
             raise TypeError(f"checkpoints must be True or False: {self.checkpoints!r}")
+        if self.pure is not None and not isinstance(self.pure, bool):
+            raise TypeError(f"pure must be True or False: {self.pure!r}")
+        if self.verify_share is not None and self.pure is False:
+            raise ValueError(f"verify_pure is for pure calls, not with pure=False: {self.verify_pure!r}")
         _ = self.timeout_s, self.expected_runtime_s, self.memory_bytes  # wrong ones are refused here, not later
+
+    @property
+    def verify_share(self) -> float | None:
+        """``verify_pure`` as a share of the calls (0 to 1)."""
+        return None if self.verify_pure is None else parse_share(self.verify_pure)
 
     @property
     def timeout_s(self) -> float | None:
@@ -107,6 +118,8 @@ class Call:
     label: str
     cache_key: str | None = None
     """The key of a cacheable call (64 hex digits)."""
+    identity: str = ""
+    """What equal calls that are not pure have in common (64 hex digits); empty: not known but by their bytes."""
     refresh: bool = False
     warning: str = ""
     """Why a cacheable call runs uncached."""
@@ -137,6 +150,7 @@ def make_call(
     options: Options,
     *,
     cache: bool | None = None,
+    pure: bool = True,
 ) -> Call:
     """Return the Call for ``fn(*args, **kwargs)``, futures already replaced by their ResultRefs.
 
@@ -147,12 +161,16 @@ def make_call(
         kwargs: keyword arguments.
         options: what is ours.
         cache: the manifest's word: True caches a function that is not ``@cacheable`` too, False caches none.
+        pure: False: it is not cached whatever else is said.
 
     Raises:
         TypeError: the arguments cannot be pickled, or do not fit a cacheable function's signature or types.
     """
     label = _label(call_name(fn), args, kwargs)
     call = Call(call_name(fn), function, _payload((args, kwargs), f"the arguments of {label}"), options, label)
+    if not pure:
+        call.identity = _identity(fn, args, kwargs)
+        return call
     declared = getattr(fn, "__scalable_cache__", None)
     if options.key is not None or cache is False or (declared is None and cache is None):
         return call
@@ -165,6 +183,14 @@ def make_call(
     except Unencodable as why:
         call.warning = f"{call.name} runs uncached: {why}"
     return call
+
+
+def _identity(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """Tell equal calls by function, code and arguments; pickled bytes are not the same in every process."""
+    try:
+        return call_key(getattr(fn, "__wrapped__", fn), args, kwargs).hex
+    except (Unencodable, TypeError, ValueError):
+        return ""
 
 
 def _payload(value: Any, what: str) -> Payload:

@@ -28,6 +28,13 @@ class Run(Owner, Protocol):
     def cache_of(self, name: str) -> bool | None:
         """What the manifest says of caching a task: yes, no, or nothing."""
 
+    def is_pure(self, name: str) -> bool:
+        """What the manifest says of a task: whether the same call always gives the same result."""
+
+    @property
+    def has_past(self) -> bool:
+        """Whether an earlier driver of this run left results, so that any call may be known."""
+
     def specify(self, call: Call) -> TaskSpec:
         """Name the task and fill in what the manifest says about it."""
 
@@ -92,6 +99,10 @@ class ScalableClient(concurrent.futures.Executor):
                 key: names the call; in one run, calls with the same key are one task.
                 checkpoints: it saves its state and raises ``Checkpointed`` when ``context().should_stop``, so it
                 may be expected to run longer than any allocation lasts.
+                pure: False: calling it again may give something else (default: as the manifest says, else True).
+                Its first result counts; it is not looked up in the shared cache, nor kept there.
+                verify_pure: ``"sample"`` (5 %) or a share from 0 to 1 of calls that are computed once more; a result
+                that differs is reported, and the first one stays.
         """
         ours, theirs = self._split(kwargs)
         return self._submit_all(fn, [(args, theirs)], ours)[0]
@@ -227,9 +238,11 @@ class ScalableClient(concurrent.futures.Executor):
         """Return the future, and the task's spec when the call must be run."""
         found: list[ScalableFuture] = []
         options = Options(**ours)
-        cache = self._run.cache_of(options.task or call_name(fn))
+        name = options.task or call_name(fn)
+        cache = self._run.cache_of(name)
+        pure = self._run.is_pure(name) if options.pure is None else options.pure
         bare = replace_futures(args, found), replace_futures(kwargs, found)
-        call = make_call(fn, function, *bare, options, cache=cache)
+        call = make_call(fn, function, *bare, options, cache=cache, pure=pure)
         if call.warning and call.warning not in self._warned:
             self._warned.add(call.warning)
             warnings.warn(call.warning, stacklevel=4)
@@ -237,7 +250,8 @@ class ScalableClient(concurrent.futures.Executor):
         spec = self._run.specify(call)
         future = ScalableFuture(task_id=spec.task_id, key=spec.key, label=spec.label, owner=self._run)
         future.call = (fn, args, kwargs, ours)
-        locator = None if call.refresh or not call.may_be_known else self._run.known(spec, fresh=fresh)
+        may_be_known = not call.refresh and (call.may_be_known or self._run.has_past)
+        locator = self._run.known(spec, fresh=fresh) if may_be_known else None
         if locator is None:
             return future, spec
         future.set_result(Stored(lambda: self._run.load(spec, locator)))

@@ -78,6 +78,8 @@ class Engine:
         self._trouble: BaseException | None = None
         self._first_number = 1
         """Of the first allocation's name: names are never used twice in a run."""
+        self.last_number = 0
+        """Of the tasks that earlier drivers of this run had submitted."""
         self._on_broken: Callable[[BaseException], None] = lambda _: None
         self.keeper: Keeper
         self._loop: asyncio.AbstractEventLoop
@@ -188,6 +190,7 @@ class Engine:
         lease = Lease.take(run.path)
         ledger = Ledger()
         journal = Journal(run.journal, run.run_id, each=lambda event: self._remember(ledger, event))
+        self.last_number = max(map(_number_of, ledger.tasks), default=0)
         files = RunFiles(journal, PayloadPack(run.payloads), lease)
         return Keeper(
             files,
@@ -312,3 +315,8 @@ class Engine:
     def _close_because(self, because: str, patient: bool) -> None:  # noqa: FBT001 - the loop passes no keywords
         self._because, self._is_patient = because, patient
         self._closing.set()
+
+
+def _number_of(task_id: str) -> int:
+    """The number in a task's name (``simulate-00042``, ``simulate-00042-verify``); every task has taken one."""
+    return next((int(part) for part in reversed(task_id.split("-")) if part.isdigit()), 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,21 +16,43 @@ from scalable_hpc.errors import ManifestError
 from scalable_hpc.model.resources import Needs
 from scalable_hpc.model.tasks import RetryPolicy, TaskSpec
 
+_KIND_BYTES = 12
+"""Of a digest that only tells kinds of calls apart; there may be a million of them."""
+
+
+_SAMPLE_DIGITS = 8
+_SAMPLES = float(16**_SAMPLE_DIGITS)
+
 
 class Naming:
     """Names the tasks of one run."""
 
-    def __init__(self, manifest: ResolvedManifest, run_id: str, run_store: str) -> None:
+    def __init__(self, manifest: ResolvedManifest, run_id: str, run_store: str, *, first_number: int = 1) -> None:
+        """Begin to name.
+
+        Args:
+            manifest: what says more of each task.
+            run_id: part of every key that holds in this run only.
+            run_store: root of the run's own store.
+            first_number: of the first task; names are never used twice in a run.
+        """
         self._tasks: Mapping[str, TaskDefaults] = manifest.tasks
         self._worker_types = manifest.worker_types
         self._cache = str(manifest.cache_root)
         self._run_id = run_id
         self._run_store = run_store
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(first_number)
+        self._lock = threading.Lock()
+        self._equal: dict[bytes, int] = {}
+        """How many calls of each kind there were: equal ones are told apart by their order."""
 
     def cache_of(self, name: str) -> bool | None:
         """What the manifest says of caching a task: yes, no, or nothing."""
         return self._tasks[name].cache if name in self._tasks else None
+
+    def is_pure(self, name: str) -> bool:
+        """What the manifest says of a task: whether the same call always gives the same result."""
+        return self._tasks[name].pure if name in self._tasks else True
 
     def specify(self, call: Call) -> TaskSpec:
         """Return the task of a call.
@@ -43,10 +66,11 @@ class Naming:
         number = next(self._numbers)
         task_id = f"{name}-{number:05d}"
         is_cached = call.cache_key is not None
+        is_pure = said.pure if options.pure is None else options.pure
         return TaskSpec(
             task_id=task_id,
             name=name,
-            key=call.cache_key or self._key(call, task_id),
+            key=call.cache_key or self._key(call),
             function=call.function,
             arguments=call.arguments,
             store=self._cache if is_cached else self._run_store,
@@ -63,6 +87,8 @@ class Naming:
             label=call.label,
             refresh=call.refresh,
             checkpoints=options.checkpoints,
+            pure=is_pure,
+            verify_pure=self._verified(call, said) if is_pure else 0.0,
         )
 
     def _said_of(self, call: Call) -> TaskDefaults:
@@ -72,15 +98,25 @@ class Naming:
             return self._tasks[name]
         return TaskDefaults(name)
 
-    def _key(self, call: Call, task_id: str) -> str:
-        """The key of a call that is not cacheable: its lineage, and its place in this run.
+    def _verified(self, call: Call, said: TaskDefaults) -> float:
+        share = call.options.verify_share
+        return said.verify_pure if share is None else share
 
-        A key of the user's makes equal calls of one run one task; without, every call is a task of its own.
+    def _key(self, call: Call) -> str:
+        """The key of a call that is not cacheable: its lineage, and which one it is of equal calls in this run.
+
+        A driver that is started again on its run makes the same keys, and so meets its results. A key of the user's
+        makes equal calls of one run one task; without, every call is a task of its own.
         """
         named = call.options.key
-        parts = [self._run_id, "named", named] if named else [self._run_id, "call", task_id]
-        parts += [] if named else [call.function.digest, call.arguments.digest, *(ref.key for ref in call.ancestors)]
-        return blake3("\0".join(parts).encode()).hexdigest()
+        if named:
+            return _digest(self._run_id, "named", named)
+        lineage = [call.identity] if call.identity else [call.function.digest, call.arguments.digest]
+        kind = _digest(call.name, *lineage, *(ref.key for ref in call.ancestors))
+        short = bytes.fromhex(kind)[:_KIND_BYTES]
+        with self._lock:
+            number = self._equal[short] = self._equal.get(short, 0) + 1
+        return _digest(self._run_id, "call", kind, str(number))
 
     def _needs(self, call: Call, said: Needs) -> Needs:
         options = call.options
@@ -90,6 +126,30 @@ class Naming:
             there_is = ", ".join(repr(name) for name in sorted(self._worker_types))
             raise ManifestError(f"no such component: {needs.worker_type!r}; there is {there_is}")
         return needs
+
+
+def is_sampled(key: str, share: float) -> bool:
+    """Whether a task is one of that share; its key decides, so that every run verifies the same ones."""
+    return int(key[:_SAMPLE_DIGITS], 16) < share * _SAMPLES
+
+
+def verification_of(spec: TaskSpec, run_store: str) -> TaskSpec:
+    """Return the task that computes another one's result once more; after all that is waiting for its first."""
+    return replace(
+        spec,
+        task_id=f"{spec.task_id}-verify",
+        key=_digest("verify", spec.key),
+        store=run_store,
+        priority=spec.priority - 1,
+        label=f"{spec.label} once more",
+        refresh=False,
+        verify_pure=0.0,
+        verifies=spec.task_id,
+    )
+
+
+def _digest(*parts: str) -> str:
+    return blake3("\0".join(parts).encode()).hexdigest()
 
 
 def _policy(call: Call, said: RetryPolicy | None) -> RetryPolicy:

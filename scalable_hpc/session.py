@@ -74,19 +74,37 @@ class ScalableSession:
 
         return make_plan(self.manifest)
 
-    def start(self, plan: Plan | None = None) -> ScalableClient:
-        """Start a run and return its client; no node is requested before the first call that needs one.
+    def start(self, plan: Plan | None = None, *, run: str | None = None) -> ScalableClient:
+        """Start a run, or go on with one, and return its client; no node is requested before a call needs one.
+
+        Args:
+            plan: kept in the run's directory (default: ``plan()``).
+            run: id of a run, or the start of it, that this script had begun and did not finish. A call whose result
+                lies in that run is answered from there: which one it is of equal calls is told by their order.
+                ``$SCALABLE_HPC_RUN``, which ``scalable-hpc run --run`` sets, is the default. None: a new run.
 
         Raises:
             MissingCommandError: a command of the batch system is not on PATH.
-            RunDirectoryError: the run directory cannot be made.
+            RunDirectoryError: the run directory cannot be made, or there is no such run, or another driver (named)
+                is writing it.
         """
         from scalable_hpc.client import ScalableClient
         from scalable_hpc.wiring import LiveRun
 
         if self._run is None or self._run.is_closed:
-            self._run = LiveRun(self.manifest, plan or self.plan())
+            self._run = LiveRun(self.manifest, plan or self.plan(), self._past(run))
         return ScalableClient(self._run)
+
+    def _past(self, named: str | None) -> RunDirectory | None:
+        """Find the run to go on with, with nothing in the queue that its last driver has left there."""
+        from scalable_hpc.runs import find_run
+
+        named = named or os.environ.get("SCALABLE_HPC_RUN")
+        if not named:
+            return None
+        run = find_run(self.manifest.runs_root, named)
+        _sweep(run, self.manifest)
+        return run
 
     def close(self) -> None:
         """End the run: unfinished calls are cancelled, the journal is flushed, allocations are given back."""

@@ -26,13 +26,14 @@ from scalable_hpc.cache.verify import Damaged
 from scalable_hpc.call import Call
 from scalable_hpc.config.resolved import ResolvedManifest
 from scalable_hpc.engine import Engine
+from scalable_hpc.errors import TaskError
 from scalable_hpc.exits import ExitWatch
 from scalable_hpc.future import ScalableFuture, Stored
 from scalable_hpc.lineage.census import Progress
 from scalable_hpc.lineage.outcome import Outcome
 from scalable_hpc.model.messages import WorkerHello
 from scalable_hpc.model.tasks import PUT, Locator, TaskSpec
-from scalable_hpc.naming import Naming
+from scalable_hpc.naming import Naming, is_sampled, verification_of
 from scalable_hpc.planning import Plan
 from scalable_hpc.raising import error_of
 from scalable_hpc.results import Stores
@@ -72,9 +73,12 @@ class LiveRun:
         self._futures: dict[str, ScalableFuture] = {}
         self._lock = threading.Lock()
         self._stores = Stores()
-        self._naming = Naming(manifest, self.directory.run_id, str(self.directory.results))
         self._engine = Engine(manifest, self.directory, self._stores)
         self._engine.start(self._broken)
+        last = self._engine.last_number
+        self.has_past = last > 0
+        store = str(self.directory.results)
+        self._naming = Naming(manifest, self.directory.run_id, store, first_number=last + 1)
         self._dask: Any = None
         self._dask_lock = threading.Lock()
         self._exit_watch = ExitWatch(self.close)
@@ -87,6 +91,10 @@ class LiveRun:
     def cache_of(self, name: str) -> bool | None:
         """What the manifest says of caching a task: yes, no, or nothing."""
         return self._naming.cache_of(name)
+
+    def is_pure(self, name: str) -> bool:
+        """What the manifest says of a task: whether the same call always gives the same result."""
+        return self._naming.is_pure(name)
 
     def specify(self, call: Call) -> TaskSpec:
         """Name the task and fill in what the manifest says about it."""
@@ -105,6 +113,11 @@ class LiveRun:
             if other is not None and other.digest == locator.digest:
                 with contextlib.suppress(Damaged):
                     return self._stores.load(other)
+            if not spec.pure:
+                raise TaskError(
+                    f"the result of {spec.label} is damaged, and another one would not be the first: {damage}",
+                    hint="submit the call again to have it computed anew",
+                ) from damage
             logger.warning("%s is computed again: %s", spec.label, damage)
             again = ScalableFuture(task_id=f"{spec.task_id}-again", key=spec.key, label=spec.label, owner=self)
             self.accept([(replace(spec, task_id=again.task_id, refresh=True), again)])
@@ -154,8 +167,8 @@ class LiveRun:
         if cancel:
             for future in self._unfinished():
                 future.cancel()
-        if wait:
-            wait_for_futures(self._unfinished())
+        while wait and (left := self._unfinished()):  # what ends may have another one verify it
+            wait_for_futures(left)
 
     def wait_until_done(self) -> Progress:
         """Wait until no task is left to be run, and say what became of them."""
@@ -209,11 +222,19 @@ class LiveRun:
     def _complete(self, future: ScalableFuture, spec: TaskSpec, outcome: Outcome) -> None:
         if outcome.result is not None:
             locator = outcome.result
+            self._verify(spec, outcome)
             future.set_result(Stored(lambda: self.load(spec, locator)))
         elif outcome.cancelled:
             future.give_up()
         else:
             future.set_exception(error_of(outcome, spec.label))
+
+    def _verify(self, spec: TaskSpec, outcome: Outcome) -> None:
+        """Have a task computed once more if it is one of those that are to be verified."""
+        if spec.verify_pure and not outcome.reused and is_sampled(spec.key, spec.verify_pure):
+            once_more = verification_of(spec, str(self.directory.results))
+            future = ScalableFuture(task_id=once_more.task_id, key=once_more.key, label=once_more.label, owner=self)
+            self.accept([(once_more, future)])
 
     def _broken(self, trouble: BaseException) -> None:
         """Fail every future: the run itself cannot go on."""

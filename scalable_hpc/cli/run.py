@@ -28,6 +28,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("driver", type=Path, metavar="DRIVER.py")
     parser.add_argument("--target", help="the target to use, whatever the script says")
     parser.add_argument("--manifest", help="the manifest, where the script does not name one")
+    parser.add_argument("--run", metavar="RUN", help="go on with this run, which the script had begun before")
     parser.add_argument("--no-progress", action="store_true", help="show nothing while it runs")
     parser.add_argument("arguments", nargs="*", metavar="-- ARGS", help="arguments for the script")
     parser.set_defaults(act=act)
@@ -42,6 +43,8 @@ def act(arguments: argparse.Namespace) -> int:
         os.environ["SCALABLE_HPC_TARGET"] = arguments.target
     if arguments.manifest:
         os.environ["SCALABLE_HPC_MANIFEST"] = arguments.manifest
+    if arguments.run:
+        os.environ["SCALABLE_HPC_RUN"] = arguments.run
     os.environ["SCALABLE_HPC_PROGRESS"] = "0" if arguments.no_progress else "1"
     sys.argv = [str(driver), *arguments.arguments]
     sys.path.insert(0, str(driver.resolve().parent))

@@ -94,6 +94,10 @@ class TaskDefaults:
     expected_runtime_s: float | None = None
     cache: bool | None = None
     """True: results go to the shared cache even of functions that are not ``@cacheable``; False: never."""
+    pure: bool = True
+    """False: the first result counts, and is never taken from or put into the shared cache."""
+    verify_pure: float = 0.0
+    """Share of the calls that are computed once more, to be compared."""
 
 
 @dataclass(frozen=True, slots=True)

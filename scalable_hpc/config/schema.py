@@ -26,6 +26,7 @@ from scalable_hpc.config.values import (
     OptionalLine,
     Port,
     Positive,
+    Share,
     Span,
     Walltime,
     Words,
@@ -156,6 +157,8 @@ class Task(Part):
 
     component: OptionalLine = None
     cache: bool | None = None
+    pure: bool | None = None
+    verify_pure: Share | None = None
     outputs: Any = None
     retries: Count | None = None
     retry: Retry | None = None

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from scalable_hpc.config.safety import control_problem, directive_problem, option_problem, variable_problem
-from scalable_hpc.model.units import parse_memory, parse_walltime
+from scalable_hpc.model.units import parse_memory, parse_share, parse_walltime
 
 _LEAST_MEMORY = 2**20
 """Below a mebibyte a memory size is surely a forgotten unit."""
@@ -146,6 +146,13 @@ def nothing_is_empty(value: Any) -> Any:
     return {} if value is None else value
 
 
+def _share(value: Any) -> float:
+    try:
+        return parse_share(getattr(value, "meaning", value))
+    except ValueError as err:
+        raise _refused("must be 'sample' or a share from 0 to 1") from err
+
+
 def _no_bool(value: Any) -> Any:
     if isinstance(getattr(value, "meaning", value), bool):
         raise _refused("must be a whole number")
@@ -169,4 +176,5 @@ OptionalDirective = Annotated[Directive | None, BeforeValidator(_empty_is_unset)
 Option = Annotated[str, AfterValidator(_option)]
 Module = Annotated[str, AfterValidator(_module)]
 Port = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=65535)]
+Share = Annotated[float, BeforeValidator(_share)]
 Factor = Annotated[float, Field(ge=1)]

@@ -127,6 +127,8 @@ def _task(name: str, part: Task, kinds: dict[str, WorkerType], walltime_s: int, 
         timeout_s=part.timeout,
         expected_runtime_s=part.expected_runtime,
         cache=part.cache,
+        pure=part.pure is not False,
+        verify_pure=part.verify_pure or 0.0,
     )
 
 

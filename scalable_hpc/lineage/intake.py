@@ -5,6 +5,7 @@ Rule 1: runs within a turn, on the loop; nothing blocks, and nothing is acted on
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from scalable_hpc.lineage.record import OVER, TaskState
 from scalable_hpc.lineage.roster import Roster
 from scalable_hpc.lineage.turn import Told, Turn
 from scalable_hpc.model.allocations import JobEnding
-from scalable_hpc.model.events import AttemptFailed, TaskGivenUp, TasksHit, TaskSubmitted
+from scalable_hpc.model.events import AttemptFailed, ResultsDiffer, TaskGivenUp, TasksHit, TaskSubmitted
 from scalable_hpc.model.messages import (
     AttemptDone,
     AttemptEnded,
@@ -32,6 +33,8 @@ from scalable_hpc.model.messages import (
     WorkerHello,
 )
 from scalable_hpc.model.tasks import AttemptId, Ending, Evidence, Receipt, TaskSpec
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +154,8 @@ class Intake:
             label=spec.label,
             refresh=spec.refresh,
             checkpoints=spec.checkpoints,
+            pure=spec.pure,
+            verifies=spec.verifies,
         )
 
     def _give_everything_up(self, error: ScalableError, turn: Turn) -> None:
@@ -169,7 +174,11 @@ class Intake:
             self._roster.delivered(receipt.attempt, record.name)
         self._account(receipt.attempt, turn)
         self._parcels.keep_inline(receipt.result)
-        turn.tell(rulings.on_receipt(self._ledger, receipt, turn.now), Told(result=receipt.result))
+        events = rulings.on_receipt(self._ledger, receipt, turn.now)
+        turn.tell(events, Told(result=receipt.result))
+        for event in events:
+            if isinstance(event, ResultsDiffer):
+                logger.warning("%s (%s, then %s on %s)", event.because, event.first, event.second, event.second_node)
 
     def _greet(self, hello: WorkerHello, turn: Turn) -> None:
         known = self._roster.get(hello.address)

@@ -141,6 +141,7 @@ class Ledger:
             event.label,
             event.refresh,
             event.checkpoints,
+            verifies=event.verifies,
         )
         self.tasks[record.task_id] = record
         self._counts[record.state] += 1

@@ -31,6 +31,8 @@ class Outcome:
     cancelled: bool = False
     because: str = ""
     attempts: int = 0
+    reused: bool = False
+    """The result was found, not computed."""
 
 
 def task_error(given_up: TaskGivenUp) -> TaskError:

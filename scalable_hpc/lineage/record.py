@@ -86,6 +86,8 @@ class TaskRecord:
     """Once DONE; without its inline bytes."""
     error: str = ""
     """Once FAILED: ``Type: message``."""
+    verifies: str | None = None
+    """The task whose result this one computes once more."""
     ticket: int = field(default=0, repr=False)
     lane: Lane | None = field(default=None, repr=False)
 

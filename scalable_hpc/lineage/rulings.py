@@ -16,7 +16,14 @@ from scalable_hpc.faults.judge import Judgement, judge
 from scalable_hpc.faults.retry import Action, Decision, decide
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.record import TaskRecord, TaskState
-from scalable_hpc.model.events import AttemptFailed, Event, ReceiptTaken, TaskCancelled, TaskGivenUp
+from scalable_hpc.model.events import (
+    AttemptFailed,
+    Event,
+    ReceiptTaken,
+    ResultsDiffer,
+    TaskCancelled,
+    TaskGivenUp,
+)
 from scalable_hpc.model.tasks import Ending, Evidence, Locator, Receipt, Verdict
 
 _CHAIN = 6
@@ -35,7 +42,7 @@ def on_receipt(ledger: Ledger, receipt: Receipt, now: float) -> list[Event]:
     taken = _taken(receipt, now, late=record.is_over)
     if record.is_over:
         return [taken]
-    return [taken, *_shared(ledger, record, receipt.result, now)]
+    return [taken, *_shared(ledger, record, receipt.result, now), *_compared(ledger, record, receipt, now)]
 
 
 def on_found(ledger: Ledger, record: TaskRecord, found: Locator, now: float) -> list[Event]:
@@ -115,6 +122,15 @@ def on_new_driver(ledger: Ledger, now: float, rng: random.Random) -> Iterator[li
 def _shared(ledger: Ledger, leader: TaskRecord, result: Locator, now: float) -> list[Event]:
     """Give a result to the tasks with the same key that were attached to the one that made it."""
     return [_reused(ledger.tasks[task_id], result, now) for task_id in ledger.followers(leader.task_id)]
+
+
+def _compared(ledger: Ledger, record: TaskRecord, receipt: Receipt, now: float) -> Iterator[ResultsDiffer]:
+    """Report a result that is not the one that it was to confirm."""
+    first = ledger.tasks.get(record.verifies or "")
+    if first is not None and first.result is not None and first.result.digest != receipt.result.digest:
+        because = f"{first.task_id!r} was computed once more and gave another result; the first one stays"
+        digests = first.result.digest, receipt.result.digest
+        yield ResultsDiffer(now, first.task_id, *digests, record.task_id, receipt.node, because)
 
 
 def _taken(receipt: Receipt, now: float, *, late: bool) -> ReceiptTaken:

@@ -109,7 +109,8 @@ def tell_outcome(on_done: OnDone, outcome: Outcome) -> None:
 
 def _outcome(event: ReceiptTaken | TaskGivenUp | TaskCancelled, record: TaskRecord, told: Told) -> Outcome:
     if isinstance(event, ReceiptTaken):
-        return Outcome(event.task_id, result=told.result or record.result, attempts=record.attempts)
+        result = told.result or record.result
+        return Outcome(event.task_id, result=result, attempts=record.attempts, reused=event.reused)
     if isinstance(event, TaskCancelled):
         return Outcome(event.task_id, cancelled=True, because=event.because, attempts=record.attempts)
     if told.error is not None:

@@ -55,6 +55,9 @@ class TaskSubmitted:
     label: str = ""
     refresh: bool = False
     checkpoints: bool = False
+    pure: bool = True
+    verifies: str | None = None
+    """The task whose result this one computes once more, to be compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,21 @@ class AttemptExplained:
 
 
 @dataclass(frozen=True, slots=True)
+class ResultsDiffer:
+    """A task that is said to be pure gave another result when it was computed once more; the first one stays."""
+
+    at: float
+    task_id: str
+    first: str
+    """Digest of its result (64 hex digits)."""
+    second: str
+    """Digest of the other one, which is kept too, as the result of ``second_task``."""
+    second_task: str
+    second_node: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
 class TaskGivenUp:
     """A task failed for good."""
 
@@ -196,6 +214,7 @@ Event = (
     | ReceiptTaken
     | AttemptFailed
     | AttemptExplained
+    | ResultsDiffer
     | TaskGivenUp
     | TaskCancelled
     | AllocationChanged

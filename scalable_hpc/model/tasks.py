@@ -36,6 +36,10 @@ class ResultRef:
         """Whether many tasks are likely to ask for it: it was put there for them."""
         return self.task_id.startswith(PUT)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel without the task's number: equal calls of a driver that is started again are equal bytes."""
+        return ResultRef, (f"{PUT if self.is_shared else ''}{self.key[:12]}", self.key)
+
 
 @dataclass(frozen=True, slots=True)
 class Locator:
@@ -198,3 +202,9 @@ class TaskSpec:
     """Compute even where the key has a result, and put the new one in its place."""
     checkpoints: bool = False
     """It saves its state and raises ``Checkpointed`` in time: it may run longer than any allocation lasts."""
+    pure: bool = True
+    """The same call gives the same result; else its first result is the one that counts."""
+    verify_pure: float = 0.0
+    """Share of such tasks that are computed once more, to be compared."""
+    verifies: str | None = None
+    """The task whose result this one computes once more."""

@@ -1,6 +1,6 @@
-"""Walltimes and memory sizes: text at the door, numbers inside.
+"""Walltimes, memory sizes and shares: text at the door, numbers inside.
 
-Walltimes are seconds (int), memory is bytes (int).
+Walltimes are seconds (int), memory is bytes (int), shares are from 0 to 1.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ _SPAN_SECONDS = {
 _SIXTY = 60
 _K = 1024
 _MEMORY = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kmgtp]?)(?:i?b)?", re.IGNORECASE)
+SAMPLE = 0.05
+"""What ``"sample"`` means: of a thousand calls fifty, so that a function that is wrong now and then shows."""
 _MEMORY_POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 
@@ -83,3 +85,16 @@ def format_memory(size: float) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.4g} {unit}"
         value /= _K
     return f"{value:.3g} PiB"
+
+
+def parse_share(value: object) -> float:
+    """Return the share that ``verify_pure`` asks for: of ``"sample"``, or of a number from 0 to 1.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if value == "sample":
+        return SAMPLE
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise ValueError(f"verify_pure must be 'sample' or a share from 0 to 1: {value!r}")
+    return float(value)

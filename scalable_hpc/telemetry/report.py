@@ -7,7 +7,7 @@ Rule 2: words (``because``, the batch system's ``raw``) are carried on unchanged
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from scalable_hpc.model.events import Event
@@ -128,6 +128,18 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Differing:
+    """A call that is said to be pure and gave another result when it was computed once more."""
+
+    task_id: str
+    label: str
+    first: str
+    """Digest of the result that counts."""
+    second: str
+    second_node: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunReport:
     """Everything a run's journal tells."""
 
@@ -147,6 +159,10 @@ class RunReport:
     failures: tuple[Failure, ...]
     upkeep: Upkeep
     notes: tuple[Note, ...]
+    verified: int = 0
+    """Calls that were computed once more, to be compared."""
+    differing: tuple[Differing, ...] = ()
+    """Those of them whose results were not the same."""
 
     @property
     def wall_s(self) -> float:
@@ -176,6 +192,8 @@ def build_report(events: Iterable[Event]) -> RunReport:
         failures=tuple(_failure(task_id, task) for task_id, task in tally.tasks.items() if task.given_up is not None),
         upkeep=_upkeep(tally),
         notes=tuple(Note(note.at, note.kind, note.because) for note in tally.notes),
+        verified=sum(task.state == "done" for task in tally.once_more.values()),
+        differing=tuple(_differing(tally)),
     )
 
 
@@ -256,6 +274,13 @@ def _failure(task_id: str, task: TaskTally) -> Failure:
         deaths=sum(failed.verdict == Verdict.KILLER.value for failed in task.failed),
         traceback=last.traceback if last else "",
     )
+
+
+def _differing(tally: Tally) -> Iterator[Differing]:
+    for event in tally.differing:
+        task = tally.tasks.get(event.task_id)
+        label = task.label if task is not None else ""
+        yield Differing(event.task_id, label or event.task_id, event.first, event.second, event.second_node)
 
 
 def _upkeep(tally: Tally) -> Upkeep:

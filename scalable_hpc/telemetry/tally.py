@@ -17,6 +17,7 @@ from scalable_hpc.model.events import (
     Event,
     FleetNote,
     ReceiptTaken,
+    ResultsDiffer,
     RunClosed,
     RunOpened,
     TaskCancelled,
@@ -78,6 +79,9 @@ class Tally:
         self.closed_because: str | None = None
         self.drivers = 0
         self.tasks: dict[str, TaskTally] = {}
+        self.once_more: dict[str, TaskTally] = {}
+        """Tasks that compute another one's result once more, to be compared: nobody had submitted them."""
+        self.differing: list[ResultsDiffer] = []
         self.hits: Counter[str] = Counter()
         self.allocations: dict[str, AllocationTally] = {}
         self.notes: list[FleetNote] = []
@@ -96,6 +100,8 @@ class Tally:
             self._add_run(event)
         elif isinstance(event, AllocationChanged):
             self._add_allocation(event)
+        elif isinstance(event, ResultsDiffer):
+            self.differing.append(event)
         else:
             self._add_task(event)
 
@@ -127,7 +133,8 @@ class Tally:
         | TaskGivenUp
         | TaskCancelled,
     ) -> None:
-        task = self.tasks.setdefault(event.task_id, TaskTally())
+        is_once_more = event.task_id in self.once_more or (isinstance(event, TaskSubmitted) and event.verifies)
+        task = (self.once_more if is_once_more else self.tasks).setdefault(event.task_id, TaskTally())
         if isinstance(event, TaskSubmitted):
             task.name, task.label = event.name, event.label
         elif isinstance(event, AttemptPlaced):

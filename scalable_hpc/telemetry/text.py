@@ -13,6 +13,8 @@ ALLOCATIONS_SHOWN = 40
 NOTES_SHOWN = 20
 REASON_WIDTH = 100
 """Longer words of the batch system are cut in the overview; the journal has all of them."""
+_DIGITS = 16
+"""Of a digest: enough to tell it from any other; the journal has all 64."""
 _CAUGHT_AS = {"TaskTimeout": "TimeoutError", "TaskOutOfMemory": "MemoryError"}
 """Our own errors by the name that everybody knows them by, and catches them by."""
 
@@ -23,6 +25,7 @@ def render_report(report: RunReport) -> str:
         _head(report),
         _tasks(report),
         _upkeep(report),
+        _verified(report) if report.verified else "",
         _allocations(report),
         _notes(report),
         render_failures(report) if report.failures else "",
@@ -84,6 +87,15 @@ def _upkeep(report: RunReport) -> str:
     )
     lines.append(f"  {upkeep.done_twice:,} computed again after a receipt")
     return "\n".join(lines)
+
+
+def _verified(report: RunReport) -> str:
+    head = f"Computed once more, to be compared: {_count(report.verified, 'call')}, {len(report.differing):,} differing"
+    lines = [
+        f"  {each.label}: {each.first[:_DIGITS]}, then {each.second[:_DIGITS]} on {each.second_node}"
+        for each in report.differing
+    ]
+    return "\n".join([head, *lines])
 
 
 def _allocations(report: RunReport) -> str:

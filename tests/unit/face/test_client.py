@@ -32,6 +32,11 @@ class InstantRun:
     def cache_of(self, name):
         return None
 
+    def is_pure(self, name):
+        return True
+
+    has_past = False
+
     def specify(self, call):
         task_id = f"{call.name}-{len(self.specs):05d}"
         key = call.options.key or call.cache_key or task_id
@@ -49,7 +54,7 @@ class InstantRun:
 
     def put(self, value, label):
         future = ScalableFuture(task_id="put-1", key="k", label=label, owner=self)
-        self.values["put-1"] = value
+        self.values["k"] = value
         future.set_result(value)
         return future
 
@@ -60,13 +65,13 @@ class InstantRun:
     def complete(self, spec, future):
         function = pickle.loads(spec.function.inline)
         args, kwargs = pickle.loads(spec.arguments.inline)
-        args = [self.values[value.task_id] if isinstance(value, ResultRef) else value for value in args]
+        args = [self.values[value.key] if isinstance(value, ResultRef) else value for value in args]
         try:
-            self.values[spec.task_id] = function(*args, **kwargs)
+            self.values[spec.key] = function(*args, **kwargs)
         except Exception as error:
             future.set_exception(error)
         else:
-            future.set_result(self.values[spec.task_id])
+            future.set_result(self.values[spec.key])
 
     def count_hits(self, name, count):
         self.hits[name] = self.hits.get(name, 0) + count
@@ -125,6 +130,11 @@ def test_that_our_keywords_do_not_reach_the_function():
         {"retry": 3},
         {"priority": "high"},
         {"checkpoints": "yes"},
+        {"pure": "no"},
+        {"verify_pure": "all"},
+        {"verify_pure": 1.5},
+        {"verify_pure": True},
+        {"verify_pure": 0.5, "pure": False},
     ],
 )
 def test_that_a_wrong_option_is_refused_with_its_value(options):

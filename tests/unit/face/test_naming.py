@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
+import time
 
+import pytest
+from blake3 import blake3
+
+from scalable_hpc import cacheable
 from scalable_hpc.call import Options, make_call, pickle_function
 from scalable_hpc.config.manifest import load_manifest
 from scalable_hpc.errors import ManifestError
-from scalable_hpc.model.tasks import RetryPolicy
-from scalable_hpc.naming import Naming
+from scalable_hpc.model.tasks import ResultRef, RetryPolicy
+from scalable_hpc.naming import Naming, is_sampled
 
 MANIFEST = """\
 version: 1
@@ -78,3 +82,68 @@ def test_that_an_unknown_component_is_refused_with_those_there_are(naming):
     """Before anything is journalled."""
     with pytest.raises(ManifestError, match=r"'huge'; there is 'large', 'small'"):
         naming.specify(call(1, tag="huge"))
+
+
+def drawn(naming, *args, **options):
+    made = make_call(add, pickle_function(add), args, {}, Options(**options), pure=options.get("pure", True))
+    return naming.specify(made)
+
+
+def test_that_equal_calls_are_tasks_of_their_own_that_a_second_driver_meets_again(naming, tmp_path):
+    """Their keys follow from function, arguments and order among equals, whatever else was submitted between."""
+    again = Naming(load_manifest(tmp_path / "scalable.yaml"), "run", "store", first_number=100)
+    other_run = Naming(load_manifest(tmp_path / "scalable.yaml"), "other run", "store")
+    first = [drawn(naming, number, pure=False).key for number in (1, 1, 2, 1)]
+    second = [drawn(again, number, pure=False).key for number in (2, 1, 1, 1)]
+
+    assert len(set(first)) == 4
+    assert second == [first[2], first[0], first[1], first[3]]
+    assert not set(first) & {drawn(other_run, 1, pure=False).key}
+
+
+def test_that_a_dependent_has_the_same_key_whatever_number_its_ancestor_has(naming, tmp_path):
+    """The bytes of its arguments name the ancestor by key alone."""
+    again = Naming(load_manifest(tmp_path / "scalable.yaml"), "run", "store", first_number=100)
+    keys = set()
+    for names in (naming, again):
+        above = drawn(names, 1)
+        ref = ResultRef(above.task_id, above.key)
+        made = make_call(add, pickle_function(add), (ref,), {}, Options())
+        made.ancestors = (ref,)
+        keys.add(names.specify(made).key)
+
+    assert len(keys) == 1
+
+
+def test_that_an_impure_call_is_not_cached_whatever_else_is_said():
+    """Neither the decorator nor the manifest makes it so."""
+
+    @cacheable
+    def now(number: int) -> float:
+        return number + time.time()
+
+    for fn in (now, add):
+        assert make_call(fn, pickle_function(fn), (1,), {}, Options(), cache=True).cache_key is not None
+        made = make_call(fn, pickle_function(fn), (1,), {}, Options(pure=False), cache=True, pure=False)
+        assert made.cache_key is None
+
+
+def test_that_the_manifest_says_which_functions_are_not_pure(tmp_path):
+    """And the call has the last word."""
+    text = MANIFEST.replace("retries: 2,", "pure: false,")
+    (tmp_path / "scalable.yaml").write_text(text)
+    naming = Naming(load_manifest(tmp_path / "scalable.yaml"), "run", "store")
+
+    assert not naming.is_pure("add")
+    assert [drawn(naming, 1, **said).pure for said in ({}, {"pure": True})] == [False, True]
+
+
+def test_that_the_same_calls_are_verified_in_every_run():
+    """The key decides; the share is what was asked for, give or take."""
+    keys = [blake3(str(number).encode()).hexdigest() for number in range(2000)]
+    chosen = [key for key in keys if is_sampled(key, 0.05)]
+
+    assert 60 < len(chosen) < 140
+    assert chosen == [key for key in keys if is_sampled(key, 0.05)]
+    assert [is_sampled(key, 1.0) for key in keys[:50]] == [True] * 50
+    assert not any(is_sampled(key, 0.0) for key in keys)
