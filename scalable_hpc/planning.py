@@ -141,7 +141,7 @@ def script_context(manifest: ResolvedManifest, run: RunDirectory, request: Alloc
         python=target.python or (("python3",) if image else (sys.executable,)),
         launcher=launcher_arguments(manifest, run, request),
         launch_prefix=target.launch_prefix,
-        env=_environment(manifest, kind),
+        env=_environment(manifest, run, kind),
         modules=target.modules,
         setup=target.setup,
         preload_script=kind.preload_script,
@@ -180,10 +180,12 @@ def launcher_arguments(manifest: ResolvedManifest, run: RunDirectory, request: A
     return tuple(word for name, value in told.items() if value is not None for word in (name, str(value)))
 
 
-def _environment(manifest: ResolvedManifest, kind: WorkerType) -> tuple[tuple[str, str], ...]:
+def _environment(manifest: ResolvedManifest, run: RunDirectory, kind: WorkerType) -> tuple[tuple[str, str], ...]:
     """Return the variables that every process of an allocation gets; the user's own come last and win."""
     ours = {
         "SCALABLE_HPC_CACHE_DIR": str(manifest.cache_root),
+        # nodes may not see the home directory, where the user's own lies
+        "SCALABLE_HPC_STORE_KEY": str(run.store_key),
         "SCALABLE_HPC_PYTHONPATH": os.pathsep.join(user_paths()),
     }
     package_parent = Path(__file__).resolve().parent.parent

@@ -5,6 +5,7 @@
     journal.jsonl  payloads.pack  the only truth, and what its tasks were called with
     scheduler.json security/      where the workers find the driver; gone when the session ends
     scripts/  logs/  recorders/   each rendered job script, job output, flight recorders
+    store.key                     by which workers and later drivers know the run's results for ours, 0600
     results/                      the store of calls that are not cacheable
     batch/                        the Local batch system's spool
 """
@@ -72,6 +73,11 @@ class RunDirectory:
     def results(self) -> Path:
         """Root of the store for calls that are not cacheable."""
         return self.path / "results"
+
+    @property
+    def store_key(self) -> Path:
+        """The keys that the run's workers seal results with, and believe."""
+        return self.path / "store.key"
 
     @property
     def spool(self) -> Path:

@@ -21,6 +21,7 @@ from blake3 import blake3
 
 from scalable_hpc.backends import make_backend
 from scalable_hpc.cache.decorator import set_default_store_root
+from scalable_hpc.cache.keyring import share_keys
 from scalable_hpc.cache.serial import Unstorable, dumps
 from scalable_hpc.cache.verify import Damaged
 from scalable_hpc.call import Call
@@ -62,12 +63,14 @@ class LiveRun:
         Raises:
             MissingCommandError: a command of the batch system is not on PATH.
             RunDirectoryError: the run directory cannot be made or written.
+            StoreError: there is no key to seal results with.
         """
         make_backend(manifest.target, RunDirectory(manifest.runs_root)).check()
         set_default_store_root(manifest.cache_root)
         if directory is None:
             directory = create_run(manifest.runs_root)
             directory.describe(manifest.path.read_text(), json.dumps(plan.to_dict(), indent=1))
+        share_keys(directory.store_key)
         self.directory = directory
         self.is_closed = False
         self._futures: dict[str, ScalableFuture] = {}

@@ -10,9 +10,16 @@ import struct
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+from scalable_hpc.cache.keyring import keys_here
+from scalable_hpc.cache.records import ENTRY_SIZE, Entry, entry_at, pack_entry
+from scalable_hpc.cache.seal import Keys
+
+TEST_KEYS = Keys([b"k" * 32])
+"""For indexes that are made in memory."""
 ROOT = Path(__file__).resolve().parent.parent
 _versions = itertools.count()
 
@@ -81,3 +88,10 @@ class DigestProcess:
 def by_name(code: object) -> bytes:
     """Identify functions and classes by their names alone, where their code is not what is tested."""
     return f"{code.__module__}.{code.__qualname__}".encode()
+
+
+def rewrite_entries(path: Path, change: Callable[[Entry], Entry]) -> None:
+    """Rewrite a writer's index, as its owner could."""
+    raw, seal = path.read_bytes(), keys_here(create=False).seal(path.stem)
+    entries = [entry_at(raw, ordinal) for ordinal in range(len(raw) // ENTRY_SIZE)]
+    path.write_bytes(b"".join(pack_entry(change(entry), seal) for entry in entries))

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from scalable_hpc.cache.blobs import Blobs
 from scalable_hpc.cache.index import Index, Place
+from scalable_hpc.cache.keyring import keys_here
 from scalable_hpc.cache.layout import is_ours, open_layout
 from scalable_hpc.cache.packs import INDEX, PACK
-from scalable_hpc.cache.records import ENTRY_SIZE, Entry, Kind, entry_at, file_id, sound_entries
+from scalable_hpc.cache.records import ENTRY_SIZE, Entry, Kind, entry_at, file_id, is_sealed, sound_entries
+from scalable_hpc.cache.seal import Seal
 
 _DIGEST_DIGITS = 64
 
@@ -25,6 +27,7 @@ class WriterFile:
     """One writer's index, and what lies beside it."""
 
     stem: str
+    seals: Mapping[bytes, Seal]
     raw: bytearray = field(default_factory=bytearray)
     """Its index up to the last sound entry."""
     index_bytes: int = 0
@@ -34,13 +37,21 @@ class WriterFile:
     """When either file was last written to, in seconds since the epoch."""
 
     def entries(self) -> Iterator[tuple[int, Entry]]:
-        """Yield ordinal and entry of everything sound, revocations and kinds unknown here too."""
-        for ordinal, _, _ in sound_entries(self.raw):
-            yield ordinal, entry_at(self.raw, ordinal)
+        """Yield ordinal and entry of everything sound that is ours, revocations and kinds unknown here too."""
+        for ordinal in sound_entries(self.raw).ordinals:
+            if is_sealed(self.raw, ordinal, self.seals):
+                yield ordinal, entry_at(self.raw, ordinal)
+
+    def foreign(self) -> Iterator[Entry]:
+        """Yield what another key has sealed: not ours to read, nor to remove."""
+        sound = sound_entries(self.raw)
+        for ordinal, mark in zip(sound.ordinals, sound.marks, strict=True):
+            if mark not in self.seals:
+                yield entry_at(self.raw, ordinal)
 
     def unsound(self) -> int:
-        """Return how many whole entries of the index, on disk, are damaged or not yet all there."""
-        return self.index_bytes // ENTRY_SIZE - sum(1 for _ in sound_entries(self.raw))
+        """Return how many whole entries of the index, on disk, are damaged, forged, or not yet all there."""
+        return self.index_bytes // ENTRY_SIZE - sum(1 for _ in self.entries()) - sum(1 for _ in self.foreign())
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +99,8 @@ class Books:
         self.root = str(Path(root).absolute())
         self.layout = open_layout(Path(self.root), create=False)
         self.blobs = Blobs(self.layout, durable=True)
-        self.index = Index()
+        self.keys = keys_here(create=False)
+        self.index = Index(self.keys)
         self.files: dict[str, WriterFile] = {}
         self.ids: dict[bytes, str] = {}
         """Every file that is there by the id that revocations know it by."""
@@ -139,6 +151,10 @@ class Books:
             if entry.kind == Kind.REVOKED
         }
 
+    def named_by_others(self) -> set[bytes]:
+        """Return the digests that entries sealed with another key name: their blobs are not ours to remove."""
+        return {entry.digest for file in self.files.values() for entry in file.foreign()}
+
     def blob_files(self) -> Iterator[BlobFile]:
         """Yield every blob of ours on disk, referenced or not."""
         for folder in sorted(self.layout.blobs.iterdir()):
@@ -157,7 +173,7 @@ class Books:
                 return
             file = self.files.get(stem)
             if file is None:
-                file = self.files[stem] = WriterFile(stem)
+                file = self.files[stem] = WriterFile(stem, self.keys.seals(stem))
                 self.ids[file_id(stem)] = stem
             known = len(file.raw)
             news = os.pread(descriptor, max(0, status.st_size - known), known)

@@ -37,7 +37,9 @@ class Stats:
     blobs: int
     quarantined: int
     damaged_entries: int
-    """Index entries whose checksum does not hold, torn tails of dead writers among them."""
+    """Index entries whose checksum or seal does not hold, torn tails of dead writers among them."""
+    foreign_entries: int = 0
+    """Index entries that another key has sealed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ def count(books: Books) -> Stats:
         blobs=sum(1 for _ in books.blob_files()),
         quarantined=sum(1 for _ in books.layout.quarantine.iterdir()),
         damaged_entries=sum(file.unsound() for file in books.files.values()),
+        foreign_entries=sum(1 for file in books.files.values() for _ in file.foreign()),
     )
 
 

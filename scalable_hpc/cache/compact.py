@@ -27,11 +27,10 @@ from scalable_hpc.cache.layout import FILE_MODE, sync_directory
 from scalable_hpc.cache.packs import FULL, INDEX, PACK
 from scalable_hpc.cache.records import ENTRY_SIZE, HEADER_SIZE, Entry, Kind, file_id, pack_entry, pack_header
 from scalable_hpc.cache.scribe import Scribe
+from scalable_hpc.cache.seal import Keys
 from scalable_hpc.cache.verify import Damaged, RecordReader
 
-MOVED = 4
-"""The kind of an entry that says: the next one is a copy of the entry ``offset`` of the file with the id ``digest``."""
-KNOWN_KINDS = frozenset({*Kind, MOVED})
+KNOWN_KINDS = frozenset(Kind)
 REVOKED_KEPT_S = 30 * 86_400.0
 """Seconds for which a revocation outlives its file: a process may hold the old file open and look for news late."""
 
@@ -60,7 +59,7 @@ def kept(books: Books, file: WriterFile, now: float) -> Iterator[tuple[int, Entr
 
 def live_bytes(books: Books, file: WriterFile, now: float) -> int:
     """Return the bytes of a file's index and pack that are still needed; what says where copies came from is."""
-    moved = sum(ENTRY_SIZE for _, entry in file.entries() if entry.kind == MOVED)
+    moved = sum(ENTRY_SIZE for _, entry in file.entries() if entry.kind == Kind.MOVED)
     return moved + sum(
         ENTRY_SIZE + (HEADER_SIZE + entry.size if entry.kind == Kind.PACKED else 0)
         for _, entry in kept(books, file, now)
@@ -75,7 +74,7 @@ def compact(books: Books, stems: Sequence[str], now: float) -> Compacted:
     """
     done = Compacted()
     reader = RecordReader(books.layout, books.blobs)
-    target = _NewFiles(books.layout.aside, books.layout.packs)
+    target = _NewFiles(books.layout.aside, books.layout.packs, books.keys)
     try:
         for stem in stems:
             because = _copy(books, books.files[stem], reader, target, done, now)
@@ -115,7 +114,7 @@ def late_revocations(books: Books) -> list[Place]:
         Place(file.stem, ordinal + 1, entry)
         for file in books.files.values()
         for ordinal, entry in file.entries()
-        if entry.kind == MOVED
+        if entry.kind == Kind.MOVED
         and (entry.digest, entry.offset) in revoked
         and _holds(books, file.stem, ordinal + 1, entry.key)
     ]
@@ -129,7 +128,7 @@ def revoke(books: Books, places: Sequence[Place]) -> None:
     """
     if places:
         # an index of its own: what is written here comes back to the books by the next look, like anybody's
-        scribe = Scribe(books.root, books.layout, books.blobs, Index(), durable=True)
+        scribe = Scribe(books.root, books.layout, books.keys, books.blobs, Index(books.keys), durable=True)
         try:
             scribe.revoke(places, wait=True)
         finally:
@@ -168,7 +167,7 @@ def _copy(
             if found is None:
                 return "a record is not (all) there: see cache verify"
             data = found
-        moved = replace(entry, kind=MOVED, digest=file_id(file.stem), offset=ordinal, size=0)
+        moved = replace(entry, kind=Kind.MOVED, digest=file_id(file.stem), offset=ordinal, size=0)
         target.add([moved, entry], data)
     return None
 
@@ -176,7 +175,8 @@ def _copy(
 class _NewFiles:
     """New files, written aside, that appear under their names all at once."""
 
-    def __init__(self, aside: Path, packs: Path) -> None:
+    def __init__(self, aside: Path, packs: Path, keys: Keys) -> None:
+        self._keys = keys
         self._aside = aside
         self._packs = packs
         # living as long as this process, by its name: other upkeep leaves it alone
@@ -201,7 +201,8 @@ class _NewFiles:
             pack.write(data)
             entries = [*entries[:-1], replace(last, offset=self._offset)]
             self._offset += HEADER_SIZE + last.size
-        index.write(b"".join(map(pack_entry, entries)))
+        seal = self._keys.seal(self._stems[-1])
+        index.write(b"".join([pack_entry(entry, seal) for entry in entries]))
         if last.kind != Kind.REVOKED:
             self._held.add((last.key, last.digest))
 

@@ -2,17 +2,20 @@
 
 Rule 1: no I/O: the store reads the files and feeds their new bytes.
 Rule 2: of several results of one key the first one met counts; the others stand by in case it is damaged.
+Rule 3: nothing is handed out, and nothing taken back, on the word of an entry whose seal does not fit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from scalable_hpc.cache.records import ENTRY_SIZE, Entry, Kind, entry_at, file_id, sound_entries
+from scalable_hpc.cache.records import ENTRY_SIZE, Entry, Kind, entry_at, file_id, is_sealed, sound_entries
+from scalable_hpc.cache.seal import Keys, Seal
 
 _ORDINAL_BITS = 40
 _ORDINAL_MASK = (1 << _ORDINAL_BITS) - 1
+_RESULTS = frozenset({Kind.PACKED.value, Kind.BLOB.value})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +32,19 @@ class Place:
 class _File:
     stem: str
     id: bytes
+    seals: Mapping[bytes, Seal]
     raw: bytearray = field(default_factory=bytearray)
 
 
 class Index:
     """Keys to entries."""
 
-    def __init__(self) -> None:
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self.foreign = 0
+        """How many entries were met that another key has sealed: nothing of them is known here."""
+        self.forged = 0
+        """How many were met whose seal does not fit."""
         self._files: list[_File] = []
         self._numbers: dict[str, int] = {}
         self._ids: dict[bytes, int] = {}
@@ -60,32 +69,39 @@ class Index:
         number = self._numbers.get(stem)
         if number is None:
             number = self._numbers[stem] = len(self._files)
-            self._files.append(_File(stem, file_id(stem)))
+            self._files.append(_File(stem, file_id(stem), self._keys.seals(stem)))
             self._ids[self._files[number].id] = number
         file = self._files[number]
         base = len(file.raw) // ENTRY_SIZE
-        sound = list(sound_entries(news))
-        if not sound:
+        sound = sound_entries(news)
+        if not sound.ordinals:
             return
-        file.raw += news[: (sound[-1][0] + 1) * ENTRY_SIZE]
-        for ordinal, key, kind in sound:
-            if kind in {Kind.PACKED, Kind.BLOB}:
+        file.raw += news[: (sound.ordinals[-1] + 1) * ENTRY_SIZE]
+        for ordinal, key, kind, mark in zip(sound.ordinals, sound.keys, sound.kinds, sound.marks, strict=True):
+            if mark not in file.seals:
+                self.foreign += 1
+            elif kind in _RESULTS:
                 self._add(number, base + ordinal, key)
             elif kind == Kind.REVOKED:
-                self._revoke(entry_at(file.raw, base + ordinal))
+                self._revoke(file, base + ordinal)
 
     def places(self, key: bytes) -> Iterator[Place]:
         """Yield every entry of a key, the one that counts first."""
-        first = self._first.get(key)
+        first = self.first(key)
         if first is not None:
-            yield self._place(first)
+            yield first
             for handle in tuple(self._others.get(key, ())):
-                yield self._place(handle)
+                other = self._place(handle)
+                if other is not None:
+                    yield other
 
     def first(self, key: bytes) -> Place | None:
         """Return the entry of a key that counts."""
-        handle = self._first.get(key)
-        return None if handle is None else self._place(handle)
+        while (handle := self._first.get(key)) is not None:
+            place = self._place(handle)
+            if place is not None:
+                return place
+        return None
 
     def drop(self, place: Place) -> None:
         """Forget an entry, for this process."""
@@ -97,10 +113,16 @@ class Index:
         """Return every key that has a result."""
         return list(self._first)
 
-    def _place(self, handle: int) -> Place:
+    def _place(self, handle: int) -> Place | None:
+        """Return what a handle stands for; what is not to be believed is forgotten."""
         file = self._files[handle >> _ORDINAL_BITS]
         ordinal = handle & _ORDINAL_MASK
-        return Place(file.stem, ordinal, entry_at(file.raw, ordinal))
+        entry = entry_at(file.raw, ordinal)
+        if is_sealed(file.raw, ordinal, file.seals):
+            return Place(file.stem, ordinal, entry)
+        self.forged += 1
+        self._remove(entry.key, handle)
+        return None
 
     def _add(self, number: int, ordinal: int, key: bytes) -> None:
         if self._revoked and (self._files[number].id, ordinal) in self._revoked:
@@ -109,7 +131,11 @@ class Index:
         if self._first.setdefault(key, handle) != handle:
             self._others.setdefault(key, []).append(handle)
 
-    def _revoke(self, entry: Entry) -> None:
+    def _revoke(self, file: _File, ordinal: int) -> None:
+        if not is_sealed(file.raw, ordinal, file.seals):
+            self.forged += 1
+            return
+        entry = entry_at(file.raw, ordinal)
         self._revoked.add((entry.digest, entry.offset))
         number = self._ids.get(entry.digest)
         if number is not None:

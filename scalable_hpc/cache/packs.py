@@ -17,6 +17,7 @@ from pathlib import Path
 from scalable_hpc.cache.index import Index
 from scalable_hpc.cache.layout import FILE_MODE, is_ours, sync_directory, write_all
 from scalable_hpc.cache.records import ENTRY_SIZE, HEADER_SIZE, Entry, Kind, pack_entry, pack_header
+from scalable_hpc.cache.seal import Seal
 
 FULL = 1 << 30
 """Bytes after which a writer begins another pack: a file that upkeep can still rewrite in one go."""
@@ -41,8 +42,9 @@ class NewRecord:
 class PackWriter:
     """The one writer of a pack file and its index; all but ``sync`` is called under the store's lock."""
 
-    def __init__(self, packs: Path, stem: str, *, durable: bool) -> None:
+    def __init__(self, packs: Path, stem: str, seal: Seal, *, durable: bool) -> None:
         self.stem = stem
+        self._seal = seal
         self._packs = packs
         self._durable = durable
         self._index = _AppendedFile(packs / (stem + INDEX))
@@ -89,7 +91,7 @@ class PackWriter:
         Raises:
             OSError: nothing was appended.
         """
-        self._index.append(b"".join(map(pack_entry, entries)))
+        self._index.append(b"".join([pack_entry(entry, self._seal) for entry in entries]))
         return self._index.size
 
     def sync(self, mark: int) -> None:

@@ -20,6 +20,7 @@ from scalable_hpc.cache.index import Index, Place
 from scalable_hpc.cache.layout import Layout
 from scalable_hpc.cache.packs import NewRecord, PackWriter
 from scalable_hpc.cache.records import Entry, Kind, file_id
+from scalable_hpc.cache.seal import Keys
 from scalable_hpc.model.tasks import Locator
 
 
@@ -35,13 +36,14 @@ class _Pending:
 class Scribe:
     """Appends results to files of this process's own; all its methods raise ``OSError`` when they cannot."""
 
-    def __init__(self, root: str, layout: Layout, blobs: Blobs, index: Index, *, durable: bool) -> None:
+    def __init__(self, root: str, layout: Layout, keys: Keys, blobs: Blobs, index: Index, *, durable: bool) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self.lock = threading.RLock()
         """Held while the index, or what is appended, changes."""
         self.stems: set[str] = set()
         self._root = root
         self._layout = layout
+        self._keys = keys
         self._blobs = blobs
         self._index = index
         self._durable = durable
@@ -120,7 +122,7 @@ class Scribe:
             # an old one stays open: other threads may still be waiting for its files
             stem = f"{self.name}-{len(self._writers)}"
             self.stems.add(stem)
-            self._writers.append(PackWriter(self._layout.packs, stem, durable=self._durable))
+            self._writers.append(PackWriter(self._layout.packs, stem, self._keys.seal(stem), durable=self._durable))
         return self._writers[-1]
 
 

@@ -7,7 +7,7 @@
 
 Because the buffers lie flat in the record, arrays can be handed back on top of a mapped file without a copy.
 
-Rule 1: records are opened only out of a store whose owner was checked: unpickling runs code.
+Rule 1: records are opened only out of a store whose owner and seals were checked: unpickling runs code.
 Rule 2: what plain pickle cannot take goes through cloudpickle, and so does everything of ``__main__``, which is
     another module in every process. A class of ``__main__`` comes back as the reader's own class of that name where
     there is one, else as a copy.

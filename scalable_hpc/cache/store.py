@@ -12,6 +12,7 @@ Rule 3: a store that is full, read-only or unreachable raises ``StoreError``; wh
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 import weakref
@@ -25,6 +26,7 @@ from blake3 import blake3
 from scalable_hpc.cache.blobs import Blobs
 from scalable_hpc.cache.flight import Flight
 from scalable_hpc.cache.index import Index, Place
+from scalable_hpc.cache.keyring import keys_here
 from scalable_hpc.cache.layout import open_layout
 from scalable_hpc.cache.packs import NewRecord, take_in_news
 from scalable_hpc.cache.records import Entry
@@ -44,6 +46,9 @@ REVIEW_S = 1.0
 
 Durability = Literal["fsync", "close"]
 _T = TypeVar("_T")
+logger = logging.getLogger(__name__)
+_told: set[str] = set()
+"""Stores of which was said that not all their records are believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,8 @@ class Store:
         self._durable = durability == "fsync"
         self._layout = open_layout(Path(self.root), create=create)
         self._blobs = Blobs(self._layout, durable=self._durable)
-        self._index = Index()
+        self._keys = keys_here(create=create)
+        self._index = Index(self._keys)
         self._closed = False
         self._looked_at = 0.0
         """When the index files were last read, in seconds since the epoch; 0 for never."""
@@ -85,7 +91,7 @@ class Store:
     def _begin(self) -> None:
         """Start as a writer that has written nothing yet."""
         self._records = RecordReader(self._layout, self._blobs)
-        self._scribe = Scribe(self.root, self._layout, self._blobs, self._index, durable=self._durable)
+        self._scribe = Scribe(self.root, self._layout, self._keys, self._blobs, self._index, durable=self._durable)
 
     def __enter__(self) -> Store:  # noqa: PYI034 - typing.Self needs Python 3.11
         return self
@@ -151,6 +157,17 @@ class Store:
             begun = time.time()
             self._trying("read", lambda: take_in_news(self._layout.packs, self._index, self._scribe.stems))
             self._looked_at = begun
+            self._tell_of_strangers()
+
+    def _tell_of_strangers(self) -> None:
+        """Say once that there is more than is believed: somebody may wonder where results are."""
+        if self._index.foreign and self.root not in _told:
+            _told.add(self.root)
+            logger.warning(
+                "%d records of the result store %r are sealed with another key: they are not used, and left alone",
+                self._index.foreign,
+                self.root,
+            )
 
     def publish(self, key: str, data: bytes, *, replace: bool = False) -> Locator:
         """Store a result's record under a key and return when it is durable.
@@ -300,7 +317,7 @@ class Store:
 
     def after_fork(self) -> None:
         """Start anew in a forked child: the parent's files are its own, and its threads left things half-done."""
-        self._index = Index()
+        self._index = Index(self._keys)
         self._looked_at = 0.0
         self._abandon()
 

@@ -80,6 +80,7 @@ def plan_gc(books: Books, limits: Limits, now: float, *, quiet_s: float = QUIET_
     going = {eviction.result.key for eviction in evictions}
     staying = [result for result in results if result.key not in going]
     named = {place.entry.digest for result in staying for place in result.places if place.entry.kind == Kind.BLOB}
+    named |= books.named_by_others()
     unnamed = [blob for blob in books.blob_files() if blob.digest not in named]
     blobs = [blob for blob in unnamed if now - blob.touched > SETTLED_S]
     dead = _dead_soon(evictions)
@@ -142,7 +143,7 @@ def _remove_blobs(books: Books, blobs: Sequence[BlobFile]) -> int:
     books.look()
     named = {
         place.entry.digest for result in books.results() for place in result.places if place.entry.kind == Kind.BLOB
-    }
+    } | books.named_by_others()
     removed = 0
     for blob, hidden in moved:
         if blob.digest in named:
@@ -171,5 +172,5 @@ def _view(books: Books, stem: str, dead: int, now: float, quiet_s: float) -> Fil
         total=file.index_bytes + file.pack_bytes,
         live=live_bytes(books, file, now) - dead,
         gone=gone_for_good(stem, file.touched, now, quiet_s),
-        readable=all(entry.kind in KNOWN_KINDS for _, entry in file.entries()),
+        readable=not any(file.foreign()) and all(entry.kind in KNOWN_KINDS for _, entry in file.entries()),
     )

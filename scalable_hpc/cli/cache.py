@@ -105,6 +105,8 @@ def _stats(arguments: argparse.Namespace) -> int:
     print(f"files       {stats.packs} writers' files, {stats.blobs} blobs, {stats.quarantined} in quarantine")
     if stats.damaged_entries:
         print(f"damaged     {stats.damaged_entries} index entries, passed over")
+    if stats.foreign_entries:
+        print(f"not ours    {stats.foreign_entries} index entries are sealed with another key; they are left alone")
     return 0
 
 

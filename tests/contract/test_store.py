@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scalable_hpc.cache.keyring import keys_here
 from scalable_hpc.cache.records import ENTRY_SIZE
 from scalable_hpc.cache.serial import dumps, loads
 from scalable_hpc.cache.store import MISSING, REVIEW_S, SMALL, Damaged, Store
@@ -442,7 +443,8 @@ def test_that_a_read_only_store_can_be_read():
         from tests.contract.test_store import files, flip, key, small
         if os.geteuid() == 0:
             os.setuid(12345)  # root writes everywhere
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as home:
+            os.environ["HOME"] = home
             with Store(folder) as store:
                 store.publish(key(1), small(1))
             folders = [path for path in Path(folder).rglob("*") if path.is_dir()]
@@ -601,9 +603,10 @@ def test_that_a_large_store_opens_quickly(tmp_path):
     """100,000 results are known within a second, and every key can be looked up within another."""
     from scalable_hpc.cache.records import Entry, Kind, pack_entry
 
+    seal = keys_here(create=True).seal("other-1-ff-0")
     with Store(tmp_path) as store:
         entries = b"".join(
-            pack_entry(Entry(Kind.PACKED, bytes.fromhex(key(n)), bytes(32), 0, 10, 0)) for n in range(100_000)
+            pack_entry(Entry(Kind.PACKED, bytes.fromhex(key(n)), bytes(32), 0, 10, 0), seal) for n in range(100_000)
         )
         Path(store.root, "v1", "packs", "other-1-ff-0.idx").write_bytes(entries)
     start = time.process_time()

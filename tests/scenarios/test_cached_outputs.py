@@ -12,8 +12,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from scalable_hpc.cache.records import ENTRY_SIZE, entry_at, pack_entry
-from tests.cache_support import ROOT
+from tests.cache_support import ROOT, rewrite_entries
 
 MANIFEST = {
     "version": 1,
@@ -75,9 +74,7 @@ def run(base: Path) -> str:
 def age(base: Path, by_s: int) -> None:
     """Let every result be that much older."""
     for path in (base / ".scalable" / "cache" / "v1" / "packs").glob("*.idx"):
-        raw = path.read_bytes()
-        entries = [entry_at(raw, ordinal) for ordinal in range(len(raw) // ENTRY_SIZE)]
-        path.write_bytes(b"".join(pack_entry(replace(each, created=each.created - by_s)) for each in entries))
+        rewrite_entries(path, lambda entry: replace(entry, created=entry.created - by_s))
 
 
 def test_that_outputs_lifetimes_and_effects_hold_through_the_client(tmp_path):

@@ -20,3 +20,15 @@ def test_that_a_second_run_opens_no_allocation_and_says_so(tmp_path):
     assert of_kind(ensemble.events(), AllocationChanged) == []
     assert "no allocation was opened" in second.stderr
     assert set(ensemble.counted("start").values()) == {1}
+
+
+def test_that_workers_without_the_users_home_seal_with_the_users_key(tmp_path):
+    """On nodes that do not see the home directory, results are sealed as the driver's are: the next run knows them."""
+    ensemble = make_ensemble(tmp_path, target={**LOCAL, "env": {"HOME": "/nonexistent"}}, count=4, seconds=0.0, cpus=2)
+    assert ensemble.run().returncode == 0
+
+    second = ensemble.run()
+
+    assert second.returncode == 0, second.stderr
+    assert "another key" not in second.stderr
+    assert set(ensemble.counted("start").values()) == {1}

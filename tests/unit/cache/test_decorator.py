@@ -20,11 +20,10 @@ import pytest
 from scalable_hpc.cache.calls import CacheWarning
 from scalable_hpc.cache.decorator import cacheable, default_store_root, set_default_store_root
 from scalable_hpc.cache.markers import FileType, ObjectType, ValueType
-from scalable_hpc.cache.records import ENTRY_SIZE, entry_at, pack_entry
 from scalable_hpc.cache.shared import default_store
 from scalable_hpc.cache.store import Store
 from scalable_hpc.model.tasks import ResultRef
-from tests.cache_support import ROOT, load_module, run_python
+from tests.cache_support import ROOT, load_module, rewrite_entries, run_python
 
 RUNS: list[object] = []
 
@@ -436,9 +435,7 @@ def test_that_the_controls_do_what_they_say():
 def age(root, by_s):
     """Let every result of a store be that much older."""
     for path in (root / "v1" / "packs").glob("*.idx"):
-        raw = path.read_bytes()
-        entries = [entry_at(raw, ordinal) for ordinal in range(len(raw) // ENTRY_SIZE)]
-        path.write_bytes(b"".join(pack_entry(replace(each, created=each.created - by_s)) for each in entries))
+        rewrite_entries(path, lambda entry: replace(entry, created=entry.created - by_s))
     default_store().close()  # the next one reads them anew
 
 

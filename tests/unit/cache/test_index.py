@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from scalable_hpc.cache.index import Index
 from scalable_hpc.cache.records import ENTRY_SIZE, Entry, Kind, file_id, pack_entry
+from tests.cache_support import TEST_KEYS
 
 KEYS = [bytes([number]) * 32 for number in range(4)]
 
@@ -19,15 +20,19 @@ def revoke(key, stem, ordinal):
     return Entry(Kind.REVOKED, key, file_id(stem), ordinal, 0, 0)
 
 
-def raw(*entries):
-    return b"".join(map(pack_entry, entries))
+def packed(entry, stem="a", keys=TEST_KEYS):
+    return pack_entry(entry, keys.seal(stem))
+
+
+def raw(*entries, stem="a"):
+    return b"".join(packed(entry, stem) for entry in entries)
 
 
 def test_that_the_first_result_of_a_key_counts():
     """Later results of a key stand by until the first one is dropped."""
-    index = Index()
+    index = Index(TEST_KEYS)
     index.feed("a", raw(put(KEYS[0], offset=1)))
-    index.feed("b", raw(put(KEYS[0], offset=2)))
+    index.feed("b", raw(put(KEYS[0], offset=2), stem="b"))
     first = index.first(KEYS[0])
     index.drop(first)
 
@@ -36,7 +41,7 @@ def test_that_the_first_result_of_a_key_counts():
 
 def test_that_a_torn_tail_waits_for_its_rest():
     """A half-written entry is no entry, and becomes one when the rest arrives."""
-    index, whole = Index(), raw(put(KEYS[0]), put(KEYS[1]))
+    index, whole = Index(TEST_KEYS), raw(put(KEYS[0]), put(KEYS[1]))
     index.feed("a", whole[: ENTRY_SIZE + 10])
     before = index.keys()
     index.feed("a", whole[index.known("a") :])
@@ -47,8 +52,8 @@ def test_that_a_torn_tail_waits_for_its_rest():
 def test_that_a_damaged_entry_costs_only_itself():
     """A flipped bit, or a stretch of zeros, hides one entry and none of its neighbours."""
     for spoil in (lambda entry: bytes(len(entry)), lambda entry: bytes([entry[0] ^ 1]) + entry[1:]):
-        entries = [pack_entry(put(key, offset=number)) for number, key in enumerate(KEYS)]
-        index = Index()
+        entries = [packed(put(key, offset=number)) for number, key in enumerate(KEYS)]
+        index = Index(TEST_KEYS)
         index.feed("a", b"".join([entries[0], spoil(entries[1]), *entries[2:]]))
 
         assert index.keys() == [KEYS[0], KEYS[2], KEYS[3]]
@@ -57,7 +62,7 @@ def test_that_a_damaged_entry_costs_only_itself():
 
 def test_that_zeros_at_the_end_are_looked_at_again():
     """A tail that the disk has not filled in yet is not passed over for good."""
-    index = Index()
+    index = Index(TEST_KEYS)
     index.feed("a", raw(put(KEYS[0])) + bytes(ENTRY_SIZE))
     index.feed("a", raw(put(KEYS[1])))
 
@@ -66,7 +71,7 @@ def test_that_zeros_at_the_end_are_looked_at_again():
 
 def test_that_unknown_kinds_are_passed_over():
     """An entry of a later version does not disturb those around it."""
-    index = Index()
+    index = Index(TEST_KEYS)
     index.feed("a", raw(Entry(77, KEYS[1], b"x" * 32, 0, 0, 0), put(KEYS[0])))
 
     assert index.keys() == [KEYS[0]]
@@ -92,8 +97,8 @@ def test_that_the_order_in_which_files_are_read_does_not_matter(data):
         for number, entry in enumerate(entries)
         if entry.kind == Kind.PACKED and (file_id(stem), number) not in revoked
     }
-    index = Index()
-    chunks = [(stem, pack_entry(entry)) for stem in files for entry in files[stem]]
+    index = Index(TEST_KEYS)
+    chunks = [(stem, packed(entry, stem)) for stem in files for entry in files[stem]]
     order = data.draw(st.permutations([stem for stem, _ in chunks]))
     waiting = {stem: [chunk for name, chunk in chunks if name == stem] for stem in files}
     for stem in order:

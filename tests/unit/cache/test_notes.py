@@ -12,7 +12,7 @@ from scalable_hpc.cache.index import Index
 from scalable_hpc.cache.keys import KeyMaker
 from scalable_hpc.cache.notes import NOTE, Note, decode_note, differences, encode_note, note_of
 from scalable_hpc.cache.records import Entry, Kind, pack_entry
-from tests.cache_support import load_module
+from tests.cache_support import TEST_KEYS, load_module
 
 named = st.dictionaries(st.text(), st.text()).map(lambda given: tuple(sorted(given.items())))
 notes = st.builds(Note, st.text(), st.text(), named, named, named, st.floats(0, 1e9))
@@ -54,9 +54,9 @@ def test_that_a_cut_note_is_none(note, data):
 def test_that_readers_pass_over_notes():
     """An index with a note in it knows no result more."""
     entries = [Entry(Kind.PACKED, b"a" * 32, b"d" * 32, 0, 1, 0), Entry(NOTE, b"b" * 32, b"d" * 32, 0, 1, 0)]
-    index = Index()
+    index = Index(TEST_KEYS)
 
-    index.feed("w", b"".join(map(pack_entry, entries)))
+    index.feed("w", b"".join([pack_entry(entry, TEST_KEYS.seal("w")) for entry in entries]))
 
     assert index.keys() == [b"a" * 32]
 

@@ -15,6 +15,7 @@ from scalable_hpc.cache.books import Books
 from scalable_hpc.cache.checkup import count, examine, repair
 from scalable_hpc.cache.compact import compact, late_revocations, remove, revoke
 from scalable_hpc.cache.eviction import Limits
+from scalable_hpc.cache.keyring import keys_here
 from scalable_hpc.cache.records import HEADER_SIZE, pack_entry
 from scalable_hpc.cache.serial import dumps
 from scalable_hpc.cache.store import MISSING, SMALL, Store
@@ -245,7 +246,7 @@ def test_that_kinds_of_a_later_release_are_not_dropped(tmp_path):
     root = written(tmp_path / "c", times=2)
     for path in packs(root, "*.idx"):
         entry = replace(Books(root).result(SMALL_KEYS[0]).entry, kind=200)
-        path.write_bytes(path.read_bytes() + pack_entry(entry))
+        path.write_bytes(path.read_bytes() + pack_entry(entry, keys_here(create=False).seal(path.stem)))
 
     assert collect(root).compacted.removed == []
     assert everything(root) == WHOLE

@@ -1,0 +1,199 @@
+"""The file that holds the keys by which a store's records are known to be ours: made once, read by every process.
+
+    ~/.config/scalable_hpc/store.key    or what $SCALABLE_HPC_STORE_KEY names; 0600
+    <run directory>/store.key           the same keys, for workers that do not see the home directory; 0600
+
+Each line is a key, 64 hex digits. The first one seals, all of them are believed: a key is changed by putting a new
+line on top, and given up by removing its line.
+
+Rule 1: nothing is made before a store is opened for writing; whoever makes it first, all get the same.
+Rule 2: a file that others could have written, or may read, is no key.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import time
+from pathlib import Path
+
+from scalable_hpc.cache.layout import DIRECTORY_MODE, FILE_MODE, sync_directory, write_all
+from scalable_hpc.cache.seal import KEY_SIZE, Keys
+from scalable_hpc.errors import StoreError
+
+VARIABLE = "SCALABLE_HPC_STORE_KEY"
+_FILE = "store.key"
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_HALF_WRITTEN_S, _PAUSE_S = 1.0, 0.02
+"""How long, and how often, a file is read again that its maker may be writing, where it could not be made in one go."""
+
+
+def key_path() -> Path:
+    """Return where this user's keys lie.
+
+    Raises:
+        StoreError: there is no home directory, and nothing else names a place.
+    """
+    if named := os.environ.get(VARIABLE):
+        return Path(named)
+    if configured := os.environ.get("XDG_CONFIG_HOME"):
+        return Path(configured) / "scalable_hpc" / _FILE
+    if home := os.environ.get("HOME"):
+        return Path(home) / ".config" / "scalable_hpc" / _FILE
+    raise StoreError(
+        "there is no place for the key of the result store: HOME is not set",
+        hint=f"export {VARIABLE}=/a/path/of/yours/store.key",
+    )
+
+
+def keys_here(*, create: bool) -> Keys:
+    """Return the keys that this process believes.
+
+    Args:
+        create: Make the user's key where there is none; otherwise there may be no keys, and nothing is believed.
+
+    Raises:
+        StoreError: there can be none, or the file is not one that may be trusted.
+    """
+    path = key_path()
+    keys = _known.get(str(path))
+    if keys is None:
+        keys = _read(path)
+        if keys is None and create:
+            keys = _make(path)
+        if keys is None:
+            return _lent.keys
+        _known[str(path)] = keys
+    return keys + _lent.keys
+
+
+def share_keys(path: Path) -> None:
+    """Write this user's keys to a file that workers read, and believe from now on what that held before, too.
+
+    Args:
+        path: In a directory that is the user's alone.
+
+    Raises:
+        StoreError: it cannot be written, or what is there may not be trusted.
+    """
+    there = _read(path) or Keys(())
+    keys = keys_here(create=True)
+    wanted = keys + there
+    if wanted.all != there.all:
+        _write(path, wanted, anew=True)
+    _lent.keys = _lent.keys + there
+
+
+class _Lent:
+    """Keys of runs that this process has taken up."""
+
+    keys = Keys(())
+
+
+_lent = _Lent()
+_known: dict[str, Keys] = {}
+
+
+def _read(path: Path) -> Keys | None:
+    """Return the keys in a file; None where there is none."""
+    deadline = time.monotonic() + _HALF_WRITTEN_S
+    while True:
+        try:
+            keys = _parsed(path)
+        except FileNotFoundError:
+            return None
+        except OSError as err:
+            raise _unusable("read", path, err) from err
+        if keys is not None:
+            return keys
+        if time.monotonic() > deadline:
+            raise StoreError(
+                f"not a key of a result store: {str(path)!r} should hold lines of {2 * KEY_SIZE} hex digits",
+                hint=f"if it is yours and was damaged, put it away: mv {path} {path}.damaged",
+            )
+        time.sleep(_PAUSE_S)
+
+
+def _parsed(path: Path) -> Keys | None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        status = os.fstat(descriptor)
+        _check(path, status)
+        text = os.read(descriptor, status.st_size + 1).decode(errors="replace")
+    finally:
+        os.close(descriptor)
+    try:
+        keys = [bytes.fromhex(line) for line in text.split()]
+    except ValueError:
+        return None
+    return Keys(keys) if keys and all(len(key) == KEY_SIZE for key in keys) and text.endswith("\n") else None
+
+
+def _check(path: Path, status: os.stat_result) -> None:
+    if status.st_uid != os.geteuid():
+        raise StoreError(
+            f"the key of the result store {str(path)!r} belongs to user id {status.st_uid}, not to you",
+            hint=f"export {VARIABLE}=/a/path/of/yours/store.key",
+        )
+    if status.st_mode & _OTHERS:
+        raise StoreError(
+            f"the key of the result store {str(path)!r} is open to others (mode {stat.S_IMODE(status.st_mode):04o})",
+            hint=f"chmod 600 {path}; if others may have read it, replace it: mv {path} {path}.old",
+        )
+
+
+def _make(path: Path) -> Keys:
+    try:
+        path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    except OSError as err:
+        raise _unusable("written", path, err) from err
+    mine = Keys([secrets.token_bytes(KEY_SIZE)])
+    _write(path, mine, anew=False)
+    keys = _read(path)  # perhaps somebody else's, who was quicker
+    return mine if keys is None else keys
+
+
+def _write(path: Path, keys: Keys, *, anew: bool) -> None:
+    """Write a key file in one go; without ``anew`` only where there is none."""
+    text = "".join(f"{key.hex()}\n" for key in keys.all).encode()
+    aside = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    try:
+        try:
+            _create(aside, text)
+            if anew:
+                aside.replace(path)
+            else:
+                _link(aside, path, text)
+        finally:
+            aside.unlink(missing_ok=True)
+        sync_directory(path.parent)
+    except FileExistsError:
+        pass
+    except OSError as err:
+        raise _unusable("written", path, err) from err
+
+
+def _link(aside: Path, path: Path, text: bytes) -> None:
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links: who reads half of it reads again
+        _create(path, text)
+
+
+def _create(path: Path, text: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+    try:
+        write_all(descriptor, text)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unusable(what: str, path: Path, err: OSError) -> StoreError:
+    return StoreError(
+        f"the key of the result store cannot be {what}: {str(path)!r}: {err.strerror}",
+        hint=f"export {VARIABLE}=/a/path/of/yours/store.key",
+    )
