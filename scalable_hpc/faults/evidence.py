@@ -67,9 +67,19 @@ def _what(evidence: Evidence) -> str:
         case Ending.SLOT_DIED:
             return f"its slot died ({_death(evidence)})"
         case Ending.WORKER_LOST:
-            return f"its worker was lost ({_allocation(evidence)})"
+            return f"its worker {_loss(evidence)}{_company(evidence)}"
         case ending:
             return _WORDS[ending]
+
+
+def _loss(evidence: Evidence) -> str:
+    return f"died ({evidence.worker_end})" if evidence.worker_end else f"was lost ({_allocation(evidence)})"
+
+
+def _company(evidence: Evidence) -> str:
+    if evidence.together is None:
+        return ""
+    return " under it alone" if evidence.together == 1 else f" under it and {evidence.together - 1} more"
 
 
 def _death(evidence: Evidence) -> str:

@@ -1,8 +1,8 @@
 """One ordered table from evidence to verdict: the first row that applies has the word.
 
 Rule 1: a row says in its ``because`` what it saw; it is printed unchanged in logs, journal and report.
-Rule 2: nothing above the row "ran into its timeout" is ever charged: walltime, nodes, batch systems and
-neighbours are not the task's fault.
+Rule 2: nothing above the row "ran into its timeout" is charged: walltime, nodes, batch systems and neighbours are not
+the task's fault. The exceptions are the two rows of a suspect that ran alone on its allocation: nobody else was there.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class TaskHistory:
     deaths: int = 0
     """Times that a slot died while it ran this task and nothing else was to blame."""
     first_placed_at: float | None = None
+    suspicions: int = 0
+    """Times that a whole worker died under it for no reason of the infrastructure's, since it was last acquitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,18 @@ def _slot_was_ended(evidence: Evidence, _: TaskHistory) -> bool:
     return evidence.ending is Ending.SLOT_DIED and (ending_soon or evidence.signal in ASKED_TO_END)
 
 
+def _worker_died(evidence: Evidence) -> bool:
+    """Whether a whole worker died under an executing attempt, and neither its walltime nor the batch system did it."""
+    ending_soon = evidence.time_left_s is not None and evidence.time_left_s < ENDING_SOON_S
+    is_told = evidence.allocation_reason == ExitReason.FAILED.value or bool(evidence.worker_end)
+    return evidence.ending is Ending.WORKER_LOST and evidence.together is not None and is_told and not ending_soon
+
+
+def _was_alone(evidence: Evidence, history: TaskHistory) -> bool:
+    """Whether a suspect had its worker for itself, so that nobody else can have brought the worker down."""
+    return evidence.together == 1 and history.deaths + history.suspicions > 0
+
+
 def _batch_silent(evidence: Evidence, _: TaskHistory) -> bool:
     return evidence.ending is Ending.WORKER_LOST and evidence.allocation_reason in (None, ExitReason.UNKNOWN.value)
 
@@ -122,6 +136,15 @@ ROWS: tuple[Row, ...] = (
         because="the worker could not take it",
     ),
     Row(
+        "out of memory, alone",
+        lambda evidence, history: (
+            _allocation_reason(evidence) == ExitReason.OUT_OF_MEMORY.value and _was_alone(evidence, history)
+        ),
+        Verdict.RESOURCE,
+        charged=True,
+        because="it ran alone, and the whole allocation ran out of memory",
+    ),
+    Row(
         "allocation out of memory",
         lambda evidence, _: _allocation_reason(evidence) == ExitReason.OUT_OF_MEMORY.value,
         Verdict.RESOURCE,
@@ -141,6 +164,20 @@ ROWS: tuple[Row, ...] = (
         Verdict.INFRASTRUCTURE,
         charged=False,
         because="its processes were being ended from outside",
+    ),
+    Row(
+        "worker died, alone",
+        lambda evidence, history: _worker_died(evidence) and _was_alone(evidence, history),
+        Verdict.KILLER,
+        charged=True,
+        because="it ran alone, and the second worker that it ran on died: convicted",
+    ),
+    Row(
+        "worker died",
+        lambda evidence, _: _worker_died(evidence),
+        Verdict.KILLER,
+        charged=False,
+        because="suspected: running alone will tell",
     ),
     Row(
         "batch system silent",

@@ -1,6 +1,8 @@
 """Why attempts ended, for those whose allocation's end was not known yet when they were judged.
 
-Rule 1: pure. An explanation is for the record; what was decided stays decided.
+Rule 1: pure. What was decided stays decided; but who is suspected, and so runs alone next, follows the newest word.
+Rule 2: only an attempt that nobody lived to tell of can be explained by its allocation's end; what a living worker
+reports of a slot was that slot's own affair, whatever becomes of the worker two seconds later.
 """
 
 from __future__ import annotations
@@ -10,17 +12,18 @@ from collections.abc import Collection
 from scalable_hpc.faults.judge import INFRASTRUCTURE_REASONS
 from scalable_hpc.model.allocations import ExitReason, JobEnding
 from scalable_hpc.model.events import AttemptExplained, AttemptFailed
-from scalable_hpc.model.tasks import Ending
+from scalable_hpc.model.tasks import Ending, Verdict
 
 _TELLING = frozenset({*INFRASTRUCTURE_REASONS, ExitReason.OUT_OF_MEMORY.value, ExitReason.FAILED.value})
 """Ends that can take an attempt along; one that COMPLETED did not."""
-_EXPLAINED = frozenset(
-    ending.value for ending in (Ending.WORKER_LOST, Ending.SLOT_DIED, Ending.NEVER_STARTED, Ending.CANCELLED)
-)
+_BLAMED = frozenset({ExitReason.OUT_OF_MEMORY.value, ExitReason.FAILED.value})
+"""Ends that what ran there may have brought about."""
 _WITHIN_S = 120.0
 """Between an attempt's end and its allocation's: what happened longer before had another cause."""
 _NODE_FAIL_WITHIN_S = 900.0
 """Slurm declares a node dead only after SlurmdTimeout (300 s unless the site says otherwise)."""
+_SIGNALLED = 128
+"""Shells and batch systems add the number of the signal that ended a process to this, or to 256."""
 _UNKNOWN = (None, ExitReason.UNKNOWN.value)
 
 
@@ -36,7 +39,7 @@ class Explanations:
             failed.allocation is not None
             and failed.allocation_reason in _UNKNOWN
             and not failed.charged
-            and failed.ending in _EXPLAINED
+            and failed.ending == Ending.WORKER_LOST.value
         ):
             self._awaiting.setdefault(failed.allocation, []).append(failed)
 
@@ -53,7 +56,19 @@ class Explanations:
         within_s = _NODE_FAIL_WITHIN_S if ending.reason is ExitReason.NODE_FAIL else _WITHIN_S
         because = f"allocation {ending.reason.value}: {ending.raw}"
         return [
-            AttemptExplained(now, failed.task_id, failed.attempt, allocation, ending.reason.value, because)
+            AttemptExplained(
+                now, failed.task_id, failed.attempt, allocation, ending.reason.value, because, _suspect(failed, ending)
+            )
             for failed in awaiting
             if ended_at - failed.at < within_s
         ]
+
+
+def _suspect(failed: AttemptFailed, ending: JobEnding) -> bool | None:
+    """Say whether the batch system's word makes a suspect of a task (True), clears it (False), or neither (None)."""
+    was_suspected = failed.verdict == Verdict.KILLER.value
+    if ending.reason.value in INFRASTRUCTURE_REASONS:
+        return False if was_suspected else None
+    was_killed = ending.signal is not None or (ending.exit_code or 0) > _SIGNALLED
+    is_to_blame = ending.reason is ExitReason.OUT_OF_MEMORY or was_killed
+    return True if is_to_blame and failed.together is not None and not was_suspected else None

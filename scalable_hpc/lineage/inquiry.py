@@ -23,6 +23,10 @@ logger = logging.getLogger(__name__)
 PATIENCE_S = 1.0
 """How long to ask for the batch system's word: an attempt is to run again within 2 s of its worker's death."""
 ASK_EVERY_S = 0.2
+SUSPECT_PATIENCE_S = 15.0
+"""The same for a suspect that ran alone: it is in no hurry, and what the word is decides about it."""
+READ_AGAIN_S = 0.25
+"""The launcher adds to the recorder how its courier died, a moment after the connection broke."""
 RECORDER_PATIENCE_S = 5.0
 """A recorder lies on the shared file system, which may hang with the node that died."""
 
@@ -84,17 +88,24 @@ async def inquire(departure: Departure, flight: Flight, word: AllocationWord) ->
     """Return evidence for every attempt that the worker had in hand."""
     if not departure.worker.loads:
         return []
-    recorder = departure.worker.recorder
-    record, (reason, raw) = await asyncio.gather(_read(recorder, flight), _ask(departure, word))
-    return evidence_of(departure, record, reason, raw)
+    asking = asyncio.ensure_future(_ask(departure, word))
+    record = await _read(departure.worker.recorder, flight)
+    while record is not None and not record.worker_end and not asking.done():
+        await asyncio.wait({asking}, timeout=READ_AGAIN_S)
+        record = await _read(departure.worker.recorder, flight) or record
+    if record is not None and record.worker_end and not departure.worker.is_reserved:
+        asking.cancel()  # it is known what happened; a word that tells another story still comes to be heard
+        await asyncio.wait({asking})
+        return evidence_of(departure, record, None, "")
+    return evidence_of(departure, record, *await asking)
 
 
 def evidence_of(
     departure: Departure, record: FlightRecord | None, reason: ExitReason | None, raw: str
 ) -> list[Evidence]:
     """Return evidence for every attempt that the worker had in hand, from what was found out."""
-    attempts = [attempt for load in departure.worker.loads.values() for attempt in load.attempts]
-    return [_evidence(departure, attempt, record, reason, raw) for attempt in sorted(attempts, key=str)]
+    attempts = sorted(worker_attempts(departure.worker), key=str)
+    return [_evidence(departure, attempt, record, reason, raw) for attempt in attempts]
 
 
 def _evidence(
@@ -102,6 +113,8 @@ def _evidence(
 ) -> Evidence:
     worker = departure.worker
     started_at = None if record is None else record.running.get(attempt)
+    is_executing = record is None or started_at is not None
+    together = len(worker_attempts(worker)) if record is None else len(record.running)
     is_known = record is None or started_at is not None or attempt in record.ended
     lost_at = departure.at if worker.deadline is None else min(departure.at, worker.deadline)
     ran_s = None if started_at is None else max(0.0, lost_at - started_at)
@@ -119,7 +132,14 @@ def _evidence(
         allocation_raw=raw or None,
         expected=departure.expected,
         log_tail=departure.because,
+        together=together if is_executing else None,
+        worker_end="" if record is None or departure.expected else record.worker_end,
     )
+
+
+def worker_attempts(worker: Worker) -> list[AttemptId]:
+    """Return every attempt that a worker had in hand."""
+    return [attempt for load in worker.loads.values() for attempt in load.attempts]
 
 
 async def _read(path: str, flight: Flight) -> FlightRecord | None:
@@ -138,7 +158,7 @@ async def _ask(departure: Departure, word: AllocationWord) -> tuple[ExitReason |
     if departure.expected:
         return None, departure.because
     clock = asyncio.get_running_loop().time
-    until = clock() + PATIENCE_S
+    until = clock() + (SUSPECT_PATIENCE_S if departure.worker.is_reserved else PATIENCE_S)
     while True:
         try:
             reason, raw = await asyncio.wait_for(word(departure.worker.allocation), max(ASK_EVERY_S, until - clock()))

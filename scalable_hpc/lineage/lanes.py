@@ -33,6 +33,7 @@ class Queued(Protocol):
     bound_s: float
     checkpoints: bool
     handed_back: bool
+    suspicions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ class LaneKey:
     bound_class: int | None
     checkpoints: bool = False
     handed_back: bool = False
+    suspect: bool = False
+    """They run alone: each may bring down the worker that it runs on."""
 
 
 def lane_key(record: Queued) -> LaneKey:
@@ -63,6 +66,7 @@ def lane_key(record: Queued) -> LaneKey:
         time_class(record.bound_s) if record.bound_s else None,
         record.checkpoints,
         record.handed_back,
+        record.suspicions > 0,
     )
 
 

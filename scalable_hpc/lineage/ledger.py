@@ -16,7 +16,13 @@ from typing import Any, TypeVar
 
 from scalable_hpc.lineage.lanes import ReadyQueue
 from scalable_hpc.lineage.learned import Learned
-from scalable_hpc.lineage.lessons import place_to_avoid, proven_run_time_s, was_handed_back
+from scalable_hpc.lineage.lessons import (
+    acquits,
+    casts_suspicion,
+    place_to_avoid,
+    proven_run_time_s,
+    was_handed_back,
+)
 from scalable_hpc.lineage.record import OVER, TaskRecord, TaskState, TaskView, view_of
 from scalable_hpc.lineage.ties import Ties
 from scalable_hpc.model import events
@@ -52,6 +58,7 @@ class Ledger:
             events.AttemptPlaced: self._placed,
             events.ReceiptTaken: self._receipt,
             events.AttemptFailed: self._attempt_failed,
+            events.AttemptExplained: self._explained,
             events.TaskGivenUp: self._given_up,
             events.TaskCancelled: self._cancelled,
         }
@@ -185,7 +192,12 @@ class Ledger:
             raise ValueError(f"attempt {event.attempt} of {event.task_id!r} cannot end: {record.state.value}")
         record.charged += event.charged
         record.uncharged += not event.charged and event.verdict != Verdict.EXPECTED.value
-        record.deaths += event.verdict == Verdict.KILLER.value
+        if casts_suspicion(event):
+            record.suspicions += 1
+        elif event.verdict == Verdict.KILLER.value:
+            record.deaths += 1
+        if acquits(event):
+            record.suspicions = 0
         if was_handed_back(event):
             record.checkpoints = record.handed_back = True
         ran_s, place = proven_run_time_s(event), place_to_avoid(event)
@@ -203,6 +215,22 @@ class Ledger:
             heapq.heappush(self._backoff, (event.retry_at, next(self._tie_breakers), record))
         else:
             self._move(record, TaskState.READY)
+
+    def _explained(self, event: events.AttemptExplained) -> None:
+        """Make a suspect of a task, or stop suspecting it, wherever it waits; one that runs is not called back."""
+        record = self._known(event.task_id)
+        if event.suspect is None or record.is_over:
+            return
+        state = record.state
+        if state is TaskState.READY:
+            self.ready.discard(record)
+        elif state is TaskState.BACKOFF:
+            self.ready.delay(record, -1)
+        record.suspicions = max(0, record.suspicions + (1 if event.suspect else -1))
+        if state is TaskState.READY:
+            self.ready.add(record)
+        elif state is TaskState.BACKOFF:
+            self.ready.delay(record, +1)
 
     def _given_up(self, event: events.TaskGivenUp) -> None:
         record = self._known(event.task_id)

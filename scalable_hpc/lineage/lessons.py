@@ -10,6 +10,7 @@ from scalable_hpc.model.allocations import ExitReason
 from scalable_hpc.model.events import AttemptFailed
 from scalable_hpc.model.tasks import Ending, Verdict
 
+_OF_ITS_OWN = frozenset({Ending.EXCEPTION.value, Ending.TIMEOUT.value, Ending.SLOT_DIED.value})
 _PLACE_AT_FAULT = frozenset({Ending.SLOT_DIED.value, Ending.REFUSED.value, Ending.WORKER_LOST.value})
 """Endings after which another place is worth trying first."""
 
@@ -30,9 +31,23 @@ def was_handed_back(event: AttemptFailed) -> bool:
     return event.ending == Ending.EXCEPTION.value and event.error_type == CHECKPOINTED
 
 
+def casts_suspicion(event: AttemptFailed) -> bool:
+    """Whether a whole worker died under the attempt and it may have brought that about."""
+    blamed = (Verdict.KILLER.value, Verdict.RESOURCE.value)
+    return event.ending == Ending.WORKER_LOST.value and event.together is not None and event.verdict in blamed
+
+
+def acquits(event: AttemptFailed) -> bool:
+    """Whether the attempt ran to an end of its own, and its worker outlived it."""
+    return event.ending in _OF_ITS_OWN
+
+
 def place_to_avoid(event: AttemptFailed) -> str | None:
-    """Return where the next attempt had better not go: the node where a slot died, else the worker; None: anywhere."""
+    """Return where the next attempt had better not go; None: anywhere.
+
+    That is the node where a slot or a whole worker died, else the worker.
+    """
     if event.verdict == Verdict.EXPECTED.value or event.ending not in _PLACE_AT_FAULT:
         return None
-    died = event.ending == Ending.SLOT_DIED.value
+    died = event.ending == Ending.SLOT_DIED.value or casts_suspicion(event)
     return (event.node or event.worker) if died else event.worker

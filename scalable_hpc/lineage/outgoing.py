@@ -105,13 +105,15 @@ class Outgoing:
             worker.allocation,
             _rounded(placement.time_left_s),
             _rounded(placement.need_s),
+            placement.alone,
         )
         turn.tell([event])
 
     def _assign(self, together: Sequence[Placement]) -> None:
         first = together[0]
         attempts = [placement.record.attempt for placement in together]
-        self._roster.assign(first.worker.address, self._parcels.key_of(attempts[0]), attempts, first.record.needs)
+        key = self._parcels.key_of(attempts[0])
+        self._roster.assign(first.worker.address, key, attempts, first.record.needs, alone=first.alone)
 
     async def _look_first(self, placements: list[Placement], turn: Turn, executor: Executor) -> list[Placement]:
         """Ask the stores for results that may be there already, and for those of ancestors that never came here."""

@@ -61,6 +61,10 @@ class FlightRecord(Protocol):
     def memory(self) -> Mapping[AttemptId, int]:
         """Highest memory sample (bytes)."""
 
+    @property
+    def worker_end(self) -> str:
+        """How the worker itself died, if somebody on its node lived to tell."""
+
 
 Flight = Callable[[str], FlightRecord]
 """Reads a flight recorder by path, off the loop; raises a ScalableError or OSError when it cannot be read."""

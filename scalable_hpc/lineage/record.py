@@ -69,6 +69,8 @@ class TaskRecord:
     charged: int = 0
     uncharged: int = 0
     deaths: int = 0
+    suspicions: int = 0
+    """Whole workers that died under it since it was last acquitted; while there are any it runs alone."""
     first_placed_at: float | None = None
     bound_s: float = 0.0
     """It is known to need longer than this: the longest it ran before something else ended it."""
@@ -109,7 +111,7 @@ class TaskRecord:
     @property
     def history(self) -> TaskHistory:
         """What the judge may know of it."""
-        return TaskHistory(self.charged, self.uncharged, self.deaths, self.first_placed_at)
+        return TaskHistory(self.charged, self.uncharged, self.deaths, self.first_placed_at, self.suspicions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ class TaskView:
     avoid: tuple[str, ...]
     digest: str | None
     error: str
+    suspicions: int = 0
 
 
 def view_of(record: TaskRecord) -> TaskView:
@@ -143,4 +146,5 @@ def view_of(record: TaskRecord) -> TaskView:
         record.avoid,
         record.result.digest if record.result else None,
         record.error,
+        record.suspicions,
     )

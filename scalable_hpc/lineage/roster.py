@@ -28,6 +28,8 @@ class Load:
     attempts: set[AttemptId]
     needs: Needs
     """Of each attempt in it; they run one after the other."""
+    alone: bool = False
+    """Nothing else may run on the allocation meanwhile."""
 
 
 @dataclass(slots=True, eq=False)
@@ -82,9 +84,14 @@ class Worker:
             return needs.memory
         return 0 if self.memory is None else self.memory // max(1, self.slots)
 
-    def take(self, key: str, attempts: Iterable[AttemptId], needs: Needs) -> None:
+    @property
+    def is_reserved(self) -> bool:
+        """Whether what it has in hand is to run alone."""
+        return any(load.alone for load in self.loads.values())
+
+    def take(self, key: str, attempts: Iterable[AttemptId], needs: Needs, *, alone: bool = False) -> None:
         """Count a bundle in."""
-        self.loads[key] = Load(set(attempts), needs)
+        self.loads[key] = Load(set(attempts), needs, alone)
         self._count(needs, +1)
 
     def drop(self, key: str) -> None:
@@ -172,10 +179,12 @@ class Roster:
                     self._places.pop(attempt, None)
         return worker
 
-    def assign(self, address: str, key: str, attempts: Iterable[AttemptId], needs: Needs) -> None:
+    def assign(
+        self, address: str, key: str, attempts: Iterable[AttemptId], needs: Needs, *, alone: bool = False
+    ) -> None:
         """Note that a bundle goes to a worker."""
         several = tuple(attempts)
-        self._workers[address].take(key, several, needs)
+        self._workers[address].take(key, several, needs, alone=alone)
         for attempt in several:
             self._places[attempt] = (address, key)
 

@@ -176,6 +176,8 @@ def _attempt_failed(
         ran_s=evidence.ran_s,
         peak_memory=evidence.peak_memory,
         allocation_reason=evidence.allocation_reason,
+        together=evidence.together,
+        worker_end=evidence.worker_end or None,
     )
 
 

@@ -6,6 +6,7 @@ Rule 3: a task goes only where its need, and the margin, fit into the time left;
 where there is most of it.
 Rule 4: large and long tasks choose first, each the tightest place that has room for it, so that short ones are left
 to fill the ends of allocations.
+Rule 5: a suspect goes first, and only where it has a whole allocation for itself.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from scalable_hpc.lineage.cells import Cells
 from scalable_hpc.lineage.lanes import Lane, LaneKey, ReadyQueue
 from scalable_hpc.lineage.learned import Learned, Need
 from scalable_hpc.lineage.need import Allowance, Refusal
@@ -52,6 +54,8 @@ class Placement:
     bundle: int
     need_s: float | None
     time_left_s: float | None
+    alone: bool = False
+    """Nothing else is to run on its allocation meanwhile."""
 
 
 @dataclass(slots=True)
@@ -73,8 +77,11 @@ def place(
     rules: WindowRules,
 ) -> Plan:
     """Match ready tasks with workers for one round; see the module's rules."""
-    here = [worker for worker in workers if not worker.draining]
-    return _Round(ready, here, learned, allowance, now, rules).run()
+    present = list(workers)
+    lonely = {worker.allocation for worker in present if worker.is_reserved}
+    busy = {worker.allocation for worker in present if worker.loads}
+    here = [worker for worker in present if not worker.draining and worker.allocation not in lonely]
+    return _Round(ready, here, Cells(here, busy, len(lonely)), learned, allowance, now, rules).run()
 
 
 class _Round:
@@ -82,6 +89,7 @@ class _Round:
         self,
         ready: ReadyQueue,
         workers: list[Worker],
+        cells: Cells,
         learned: Learned,
         allowance: Allowance,
         now: float,
@@ -89,6 +97,7 @@ class _Round:
     ) -> None:
         self.ready = ready
         self.workers = workers
+        self.cells = cells
         self.learned = learned
         self.allowance = allowance
         self.now = now
@@ -100,7 +109,12 @@ class _Round:
         """Workers that get nothing more in this round: a large task waits for them."""
 
     def run(self) -> Plan:
-        lanes = self._ranked()
+        ranked = self._ranked()
+        for lane in ranked:
+            if lane.key.suspect:
+                self._isolate(lane)
+        self.workers = [worker for worker in self.workers if worker.allocation not in self.cells.taken]
+        lanes = [lane for lane in ranked if not lane.key.suspect]
         rooms = Rooms((self._room(worker, worker.slots) for worker in self.workers), self.workers)
         for lane in lanes:
             self._fill(lane, rooms)
@@ -155,6 +169,22 @@ class _Round:
                     self._hold_open_for(head, need, rooms)
                 return
             self._send(lane, head, room, room.need_s(head.name, need), rooms)
+
+    def _isolate(self, lane: Lane) -> None:
+        """Send each suspect to an allocation that it has for itself; have others emptied for those that find none."""
+        while (head := self._head(lane)) is not None:
+            need = self.allowance.need(head)
+            room = self.cells.choose(head, need, lambda worker: self._room(worker, worker.slots))
+            if room is None:
+                self.plan.unplaced[lane.key] = "suspected of having brought down a worker: waits for an empty one"
+                for _ in range(lane.live):
+                    self.cells.hold_open(head, need, lambda worker: self._room(worker, worker.slots))
+                return
+            self.ready.discard(head)
+            time_left_s = None if math.isinf(room.time_left_s) else room.worker.time_left_s(self.now)
+            need_s = room.need_s(head.name, need)
+            number = len(self.plan.placements)
+            self.plan.placements.append(Placement(head, room.worker, number, need_s, time_left_s, alone=True))
 
     def _hold_open_for(self, record: TaskRecord, need: Need, rooms: Rooms) -> None:
         free = (self._room(worker, 0) for worker in self.workers if worker.address not in self.held)

@@ -80,6 +80,8 @@ class AttemptPlaced:
     allocation: str
     time_left_s: float | None = None
     need_s: float | None = None
+    alone: bool = False
+    """It is a suspect: nothing else runs on its allocation meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,10 @@ class AttemptFailed:
     ran_s: float | None = None
     peak_memory: int | None = None
     allocation_reason: str | None = None
+    together: int | None = None
+    """Attempts that were executing on the worker when it went, this one included."""
+    worker_end: str | None = None
+    """How the worker itself died, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +146,8 @@ class AttemptExplained:
     allocation: str
     allocation_reason: str
     because: str
+    suspect: bool | None = None
+    """True: the task may have brought it about, and runs alone next; False: it did not, and is a suspect no more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,6 +128,10 @@ class Evidence:
     expected: bool = False
     """We asked for it: our own drain, retire or cancel."""
     log_tail: str = ""
+    together: int | None = None
+    """How many attempts were executing on the worker when it went, this one included; None: this one was not."""
+    worker_end: str = ""
+    """How the worker itself died, when somebody on its node lived to tell: ``SIGKILL``, ``exit code 1``."""
 
 
 class Verdict(Enum):

@@ -29,6 +29,8 @@ class SlotExit:
     peak_memory: int | None
     because: str = ""
     """Set when it ended for a reason that is not its own: it could not be forked, the nursery died."""
+    together: int | None = None
+    """How many slots were at work when the nursery died; None: it did not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ class Slot:
     pipe: wire.Pipe
     voice: Voice
     pid: int | None = None
+    is_lent: bool = False
+    """It has an order in hand."""
     doom: Doom | None = None
     exit: SlotExit | None = None
     has_died: threading.Event = field(default_factory=threading.Event)

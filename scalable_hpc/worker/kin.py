@@ -72,6 +72,14 @@ def carries_mark(pid: int, mark: str) -> bool:
         return False
 
 
+def marks(pid: int, prefix: str) -> set[str]:
+    """Return the entries of the environment that a process was started with that begin so."""
+    try:
+        return {entry.decode() for entry in _read(pid, "environ").split(b"\0") if entry.startswith(prefix.encode())}
+    except (OSError, UnicodeDecodeError):
+        return set()
+
+
 def kill_all(pids: Iterable[int]) -> None:
     """Send SIGKILL to each; those already gone are left alone."""
     for pid in pids:

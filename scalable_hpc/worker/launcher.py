@@ -33,6 +33,7 @@ from scalable_hpc.worker.deadline import (
 )
 from scalable_hpc.worker.endings import CourierExit, Leave, Rejoin, Restart, after_exit
 from scalable_hpc.worker.options import DIRECTORY_VARIABLE, WorkerOptions, parse_options
+from scalable_hpc.worker.recorder import add_courier_death
 
 ENDING_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 HEARD = ENDING_SIGNALS | {signal.SIGUSR1, signal.SIGCHLD}
@@ -117,6 +118,14 @@ class Launcher:
             with suppress(OSError):
                 courier.stdin.close()
         _sweep_session(courier.pid)
+        if status not in set(CourierExit) and self._retiring is None:
+            add_courier_death(
+                self._options.run_dir / "recorders",
+                allocation=self._options.allocation,
+                pid=courier.pid,
+                status=status,
+                at=time.time(),
+            )
         return status
 
     def _listen(self, patience_s: float) -> None:

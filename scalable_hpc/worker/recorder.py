@@ -3,7 +3,9 @@
 First line: ``{"v":1,"allocation":...,"node":...,"pid":...,"t":...}``. Then one JSON object a line:
 ``{"e":"start","t":...,"a":"task.1","s":2}``, ``{"e":"end","t":...,"a":"task.1","how":"done"}``,
 ``{"e":"death","t":...,"s":2,"exit":...,"signal":...,"peak":...}``, ``{"e":"memory","t":...,"a":...,"bytes":...}``,
-``{"e":"close","t":...}``.
+``{"e":"close","t":...}``. Two lines tell of the worker's own death, by whoever outlived it on its node:
+``{"e":"courier","t":...,"exit":...,"signal":...}`` is its launcher's, ``{"e":"orphaned","t":...}`` the courier's own,
+when it is the launcher that died.
 
 Rule 1: each append is a single write of whole lines; a torn last line is all that a crash can leave.
 Rule 2: recording never fails an attempt: a full disk ends the recording, and says so once.
@@ -21,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scalable_hpc.errors import RunDirectoryError
+from scalable_hpc.faults.evidence import signal_name
 from scalable_hpc.model.tasks import AttemptId
 
 VERSION = 1
@@ -51,6 +54,24 @@ def died(*, at: float, seat: int, exit_code: int | None, signal: int | None, pea
 def held(attempt: AttemptId, *, at: float, memory: int) -> Line:
     """Return the line of a memory sample."""
     return {"e": "memory", "t": round(at, 3), "a": str(attempt), "bytes": memory}
+
+
+def add_courier_death(directory: Path, *, allocation: str, pid: int, status: int, at: float) -> None:
+    """Add to a dead courier's recorder how it ended; for its launcher.
+
+    Args:
+        directory: where the recorders lie.
+        allocation: of the courier.
+        pid: of the courier.
+        status: as ``Popen`` returns it; negative for a signal.
+        at: seconds since the epoch.
+    """
+    line = {"e": "courier", "t": round(at, 3), "exit": max(status, 0), "signal": max(-status, 0)}
+    for path in directory.glob(f"{allocation}-*-{pid}.rec"):
+        with suppress(OSError), path.open("ab") as stream:
+            stream.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
 
 
 class Recorder:
@@ -113,6 +134,12 @@ class Recorder:
         """
         self._is_abandoned = True
 
+    def orphan(self, *, at: float) -> None:
+        """Write that the launcher is dead, and nothing more; best called where nobody waits for it."""
+        self.append({"e": "orphaned", "t": round(at, 3)})
+        self._is_abandoned = True
+        self.sync()
+
     def _shut(self) -> None:
         if self._descriptor is not None:
             with suppress(OSError):
@@ -140,6 +167,8 @@ class RecorderView:
     damaged: int
     """Lines before it that cannot be read: never a crash's doing."""
     was_closed: bool
+    worker_end: str = ""
+    """How the worker itself died, if somebody on its node lived to tell: ``SIGKILL``, ``its launcher died``."""
 
 
 def read_recorder(path: Path) -> RecorderView:
@@ -164,7 +193,7 @@ def _fold(header: Mapping[str, object], rest: Sequence[bytes]) -> RecorderView:
     ended_: dict[AttemptId, str] = {}
     memory: dict[AttemptId, int] = {}
     opened_at = last_at = float(str(header["t"]))
-    damaged, was_closed = 0, False
+    damaged, was_closed, worker_end = 0, False, ""
     *whole, cut = rest or [b"?"]
     for raw in whole:
         try:
@@ -176,6 +205,7 @@ def _fold(header: Mapping[str, object], rest: Sequence[bytes]) -> RecorderView:
             continue
         last_at = max(last_at, at)
         was_closed = kind == "close"
+        worker_end = worker_end or _worker_end(kind, line)
         if attempt is None:
             continue
         if kind == "start":
@@ -197,7 +227,18 @@ def _fold(header: Mapping[str, object], rest: Sequence[bytes]) -> RecorderView:
         torn=bool(cut),
         damaged=damaged,
         was_closed=was_closed,
+        worker_end=worker_end,
     )
+
+
+def _worker_end(kind: object, line: Mapping[str, object]) -> str:
+    """Say how the worker died, where a line tells; each kind but the first is whoever's death it names."""
+    if kind == "orphaned":
+        return "its launcher died"
+    if kind != "courier":
+        return ""
+    number = line.get("signal")
+    return signal_name(number) if isinstance(number, int) and number else f"exit code {line.get('exit')}"
 
 
 def _attempt(text: str) -> AttemptId:

@@ -42,6 +42,8 @@ SEARCH_PATH_VARIABLE = "SCALABLE_HPC_PYTHONPATH"
 JOB_VARIABLES = ("SCALABLE_HPC_JOB_ID", "SLURM_JOB_ID", "PBS_JOBID")
 NODE_VARIABLES = ("SCALABLE_HPC_NODE", "SLURMD_NODENAME")
 _LOOK_EVERY_S = 0.5
+_LAST_LINE_WITHIN_S = 0.3
+"""For the recorder's last line when the launcher is dead: the file system may be what it died of."""
 
 logger = logging.getLogger(__name__)
 
@@ -128,6 +130,9 @@ class CourierProcess:
             self._do(decode(line))
         # The launcher is dead and the batch job over: nobody else will tidy up the node.
         try:
+            telling = threading.Thread(target=self._recorder.orphan, kwargs={"at": time.time()}, daemon=True)
+            telling.start()
+            telling.join(_LAST_LINE_WITHIN_S)
             self._recorder.abandon()
             self._pool.close()
             shutil.rmtree(self._directory, ignore_errors=True)

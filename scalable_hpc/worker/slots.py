@@ -3,25 +3,31 @@
 A *seat* is a fixed share of the worker (``shares``); a slot is the process that sits in it now. A dead slot is
 replaced when its seat is next free, which takes one fork.
 
+A task may kill its parent, the nursery. All slots go with it, but not the worker: another nursery is started, and
+each attempt is reported with how many ran beside it.
+
 Rule 1: slots are killed by name (token) through the nursery only, which alone knows whether a pid is still theirs.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from scalable_hpc.worker import wire
+from scalable_hpc.faults.evidence import signal_name
+from scalable_hpc.worker import kin, wire
 from scalable_hpc.worker.handles import Doom, Lease, Slot, SlotExit
 from scalable_hpc.worker.nursery import MARK, MESSAGE_LIMIT
 from scalable_hpc.worker.shares import Seat, environment_of
@@ -31,8 +37,12 @@ from scalable_hpc.worker.voices import Listener, Voice
 
 EXIT_KNOWN_WITHIN_S = 1.0
 """From a closed pipe to the nursery's word on the exit; a slot that only closed its pipe is killed after that."""
+COLLAPSES_ALLOWED, COLLAPSES_WITHIN_S = 5, 60.0
+"""Nurseries that die in quick succession: the fifth in a minute is the node's fault or ours, and ends the worker."""
 KILLED_WITHIN_S = 5.0
 """A process in an uninterruptible wait does not even die of SIGKILL; its seat is given to another all the same."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -69,10 +79,21 @@ class SlotPool:
         self._known: dict[str, Slot] = {}
         self._born = 0
         self._is_closed = False
+        self._collapses: list[float] = []
+        """When nurseries died (monotonic seconds)."""
         self._listener = Listener()
 
     def start(self) -> None:
         """Start the nursery and a slot in every seat."""
+        self._start_nursery()
+        self._listener.start()
+        self._reader = threading.Thread(target=self._read_reports, name="scalable-hpc-nursery", daemon=True)
+        self._reader.start()
+        with self._lock:
+            for seat in self._seats:
+                self._seat_new_slot(seat)
+
+    def _start_nursery(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._nursery_link = ours
         with theirs:
@@ -87,12 +108,6 @@ class SlotPool:
                 )
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        self._listener.start()
-        self._reader = threading.Thread(target=self._read_reports, name="scalable-hpc-nursery", daemon=True)
-        self._reader.start()
-        with self._lock:
-            for seat in self._seats:
-                self._seat_new_slot(seat)
 
     def lend(self, width: int, *, gives_up: Callable[[], bool] = lambda: False) -> Lease | None:
         """Wait for ``width`` free seats, first come first served; None when ``gives_up`` says so meanwhile.
@@ -113,7 +128,9 @@ class SlotPool:
                     return None
                 self._lock.wait()
             try:
-                return Lease(self._living(turn.granted[0]), turn.granted)
+                slot = self._living(turn.granted[0])
+                slot.is_lent = True
+                return Lease(slot, turn.granted)
             except OSError:
                 self._free.update(seat.index for seat in turn.granted)
                 raise
@@ -121,6 +138,7 @@ class SlotPool:
     def give_back(self, lease: Lease) -> None:
         """Free the seats; a slot that has died makes place for a new one."""
         with self._lock:
+            lease.slot.is_lent = False
             with suppress(OSError):  # no descriptors, no memory: whoever is lent the seat next tries again
                 self._living(lease.seats[0])
             self._free.update(seat.index for seat in lease.seats)
@@ -226,7 +244,9 @@ class SlotPool:
             socket.send_fds(self._nursery_link, [json.dumps(request).encode()], descriptors)
 
     def _read_reports(self) -> None:
-        while data := self._next_report():
+        while (data := self._next_report()) or self._has_new_nursery():
+            if not data:
+                continue
             report = json.loads(data)
             if "born" in report:
                 with self._lock:
@@ -239,7 +259,6 @@ class SlotPool:
             else:
                 because = f"it could not be forked: {os.strerror(report['errno'])}"
                 self._end(report["stillborn"], SlotExit(None, None, None, because))
-        self._collapse()
 
     def _next_report(self) -> bytes:
         try:
@@ -253,12 +272,38 @@ class SlotPool:
             if slot is not None and slot.exit is None:
                 slot.end(exit_)
 
-    def _collapse(self) -> None:
-        """Without a nursery no slot can be replaced or even be known to live: this worker is done for."""
+    def _has_new_nursery(self) -> bool:
+        """Account for the slots of a nursery that is gone, and start another one unless we are closing."""
+        status = self._nursery.wait()
         with self._lock:
-            is_unexpected = not self._is_closed
-            for slot in self._known.values():
-                if slot.exit is None:
-                    slot.end(SlotExit(None, None, None, because="the nursery died"))
-        if is_unexpected:
-            self._on_collapse(f"the nursery died (exit status {self._nursery.wait()})")
+            is_closing, lost = self._is_closed, [slot for slot in self._known.values() if slot.exit is None]
+            because = f"its parent process, the nursery, died ({_how(status)})"
+            together = sum(slot.is_lent for slot in lost)
+            is_over = is_closing or not self._may_start_another()
+            if not is_over:
+                self._nursery_link.close()
+                self._start_nursery()
+            for slot in lost:
+                slot.end(SlotExit(None, None, None, because, None if is_closing else together))
+        _kill_marked(f"{MARK}={self._name}-{os.getpid()}-", {slot.token for slot in lost})
+        if not is_closing:
+            logger.warning("%s; %d attempts ran", because, together)
+        if is_over and not is_closing:
+            self._on_collapse(because)
+        return not is_over
+
+    def _may_start_another(self) -> bool:
+        now = time.monotonic()
+        self._collapses = [at for at in self._collapses if now - at < COLLAPSES_WITHIN_S] + [now]
+        return len(self._collapses) < COLLAPSES_ALLOWED
+
+
+def _how(status: int) -> str:
+    return signal_name(-status) if status < 0 else f"exit status {status}"
+
+
+def _kill_marked(prefix: str, tokens: Collection[str]) -> None:
+    """Kill what is left of slots whose nursery is gone, and with it whoever knew their families."""
+    marks = {f"{MARK}={token}" for token in tokens}
+    found = [process.pid for process in kin.process_table() if not marks.isdisjoint(kin.marks(process.pid, prefix))]
+    kin.kill_all(found)

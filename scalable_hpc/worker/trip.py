@@ -171,23 +171,25 @@ class Trip:
             endings.append(self._death_of(self._running, end))
         self._office.account([*endings, *self._not_begun(self._current + 1)])
 
-    def _lost(self, running: Running, because: str) -> Evidence:
+    def _lost(self, running: Running, end: SlotExit) -> Evidence:
         """Account for an attempt whose slot was not forked, or lost the process that had forked it."""
-        if self._since is None:
-            return never_started(running.envelope, because, at=time.time(), expected=False)
+        if self._since is None and end.together is None:
+            return never_started(running.envelope, end.because, at=time.time(), expected=False)
         return Evidence(
             attempt=running.envelope.attempt,
             ending=Ending.WORKER_LOST,
             at=time.time(),
-            ran_s=round(time.monotonic() - self._since, 3),
-            log_tail=because,
+            ran_s=None if self._since is None else round(time.monotonic() - self._since, 3),
+            log_tail=end.because,
+            together=end.together,
+            worker_end="" if end.together is None else end.because,
         )
 
     def _death_of(self, running: Running, end: SlotExit) -> Evidence:
         """Tell how the attempt ended whose slot has died under it."""
         doom = self._slot.doom
         if doom is None and end.because:
-            return self._lost(running, end.because)
+            return self._lost(running, end)
         is_meant = doom is not None and doom.attempt in (running.attempt, "")
         ending = doom.ending if doom is not None and is_meant else Ending.SLOT_DIED
         return Evidence(

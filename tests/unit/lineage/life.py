@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from scalable_hpc.lineage import rulings
 from scalable_hpc.lineage.ledger import Ledger
@@ -110,11 +110,16 @@ class Life:
             assert record.needs.worker_type in (None, worker.worker_type)
             if placement.need_s is not None:
                 assert worker.time_left_s(self.now) - MARGIN_S >= placement.need_s
-            self.tell([AttemptPlaced(self.now, record.task_id, record.attempts + 1, worker.address, worker.allocation)])
+            number = record.attempts + 1
+            placed = AttemptPlaced(self.now, record.task_id, number, worker.address, worker.allocation)
+            self.tell([replace(placed, alone=placement.alone)])
             bundles.setdefault(placement.bundle, []).append(record.attempt)
             self.nodes[worker.address].running[record.attempt] = self.now
             if bundles[placement.bundle][0] == record.attempt:
-                self.roster.assign(worker.address, str(record.attempt), [record.attempt], record.needs)
+                assert not worker.is_reserved
+                assert not (placement.alone and worker.loads)
+                several, alone = [record.attempt], placement.alone
+                self.roster.assign(worker.address, str(record.attempt), several, record.needs, alone=alone)
             else:
                 self.join(worker.address, str(bundles[placement.bundle][0]), record.attempt)
         return len(plan.placements)
@@ -150,7 +155,9 @@ class Life:
         told = {"worker": node.address, "node": node.node, "ran_s": ran_s, **facts}
         self.mail.append(Evidence(attempt, ending, self.now, **told))  # type: ignore[arg-type]
 
-    def lose(self, node: Node, reason: str | None, *, expected: bool, receipts_lost: int) -> None:
+    def lose(
+        self, node: Node, reason: str | None, *, expected: bool = False, receipts_lost: int = 0, worker_end: str = ""
+    ) -> None:
         """A worker is gone, some of its attempts with published results whose receipts never left it."""
         del self.nodes[node.address]
         self.roster.remove(node.address)
@@ -167,6 +174,8 @@ class Life:
                     ran_s=self.now - began,
                     allocation_reason=reason,
                     expected=expected,
+                    together=len(node.running),
+                    worker_end=worker_end,
                 )
             )
 
@@ -179,10 +188,15 @@ class Life:
         self.roster.accounted(mail.attempt)
         record = self.ledger.tasks[mail.attempt.task_id]
         is_current = record.state is TaskState.SENT and record.attempts == mail.attempt.number
-        deaths = record.deaths
+        deaths, suspicions = record.deaths, record.suspicions
         self.tell(rulings.on_evidence(self.ledger, mail, self.now, self.rng))
         if is_current and not mail.expected:
             convicted = mail.ending is Ending.SLOT_DIED and mail.signal == 11 and deaths > 0
+            taken_along = mail.ending is Ending.WORKER_LOST and (
+                mail.allocation_reason in ("failed", "out_of_memory")
+                or (mail.worker_end != "" and mail.allocation_reason in (None, "unknown", "completed"))
+            )
+            convicted |= taken_along and mail.together == 1 and deaths + suspicions > 0
             if mail.ending in (Ending.EXCEPTION, Ending.TIMEOUT) or convicted:
                 self.charges[record.task_id] += 1
 

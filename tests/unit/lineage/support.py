@@ -217,6 +217,7 @@ class FakeFlight:
     running: Mapping[AttemptId, float] = field(default_factory=dict)
     ended: Mapping[AttemptId, str] = field(default_factory=dict)
     memory: Mapping[AttemptId, int] = field(default_factory=dict)
+    worker_end: str = ""
 
     def __call__(self, path: str) -> FakeFlight:
         return self

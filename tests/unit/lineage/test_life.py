@@ -102,10 +102,16 @@ class RunLife(RuleBasedStateMachine):
             self.life.end(node, attempt, ending, signal=signal)
 
     @precondition(lambda self: self.life.nodes)
-    @rule(data=st.data(), reason=st.sampled_from(REASONS), expected=st.booleans(), receipts_lost=st.integers(0, 3))
-    def worker_is_lost(self, data, reason, expected, receipts_lost):
+    @rule(
+        data=st.data(),
+        reason=st.sampled_from(REASONS),
+        expected=st.booleans(),
+        receipts_lost=st.integers(0, 3),
+        worker_end=st.sampled_from(["", "SIGKILL"]),
+    )
+    def worker_is_lost(self, data, reason, expected, receipts_lost, worker_end):
         node = data.draw(st.sampled_from(sorted(self.life.nodes.values(), key=lambda node: node.address)))
-        self.life.lose(node, reason, expected=expected, receipts_lost=receipts_lost)
+        self.life.lose(node, reason, expected=expected, receipts_lost=receipts_lost, worker_end=worker_end)
 
     @precondition(lambda self: self.life.nodes)
     @rule(data=st.data())

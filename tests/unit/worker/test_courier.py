@@ -434,8 +434,8 @@ def test_that_the_end_of_a_job_is_not_blamed_on_its_attempts(bench, tmp_path, si
     assert evidence.expected == expected
 
 
-def test_that_a_dead_nursery_is_no_ones_fault(bench, tmp_path):
-    """What ran is lost with the worker; the worker is told that it is done for."""
+def test_that_a_task_that_kills_its_parent_costs_no_worker(bench, tmp_path):
+    """What ran is told with how many ran, another nursery takes over, and the next attempt runs as if nothing was."""
     envelope = bench.envelope(wait_for, str(tmp_path / "never"))
     carried = bench.send(envelope)
     bench.until_running(envelope)
@@ -446,5 +446,10 @@ def test_that_a_dead_nursery_is_no_ones_fault(bench, tmp_path):
     os.kill(nursery, signal.SIGKILL)
     carried.result(30)
 
-    assert accounted(bench.said)[envelope.attempt].ending is Ending.WORKER_LOST
-    wait_until("the worker knows", lambda: bench.collapsed, timeout=10)
+    evidence = accounted(bench.said)[envelope.attempt]
+    assert (evidence.ending, evidence.together) == (Ending.WORKER_LOST, 1)
+    assert "nursery, died (SIGKILL)" in evidence.worker_end
+    after = bench.envelope(double, 2)
+    bench.send(after).result(30)
+    assert isinstance(accounted(bench.said)[after.attempt], Receipt)
+    assert not bench.collapsed

@@ -183,24 +183,47 @@ def test_that_no_slot_outlives_a_courier_that_was_killed(tmp_path):
     assert were_alive == [True] * 6
 
 
-def test_that_a_dead_nursery_is_noticed(tmp_path):
-    """Slots die with it, whoever waits is woken, and the worker is told that it is done for."""
-    told = []
-    pool = pool_of(tmp_path, slots=1, on_collapse=told.append)
-    pool.start()
+def killed_nursery(pool):
+    """Lend a slot, kill the nursery under it, give the slot back; return its pid and how it ended."""
     lease = pool.lend(1)
     slot_pid = wait_until("the slot is born", lambda: lease.slot.pid, timeout=10, every=0.01)
     nursery = int(Path(f"/proc/{slot_pid}/stat").read_text().rpartition(")")[2].split()[1])
-
     os.kill(nursery, signal.SIGKILL)
     with pytest.raises((EOFError, OSError)):
         lease.slot.pipe.receive()
     end = pool.exit_of(lease.slot)
+    pool.give_back(lease)
+    return slot_pid, end
+
+
+def test_that_a_dead_nursery_is_replaced(tmp_path):
+    """Slots die with it, and are told how many were at work; the next slot is another nursery's."""
+    told = []
+    pool = pool_of(tmp_path, slots=2, on_collapse=told.append)
+    pool.start()
+    slot_pid, end = killed_nursery(pool)
 
     wait_until("the slot is gone", lambda: not is_alive(slot_pid), timeout=10, every=0.01)
+    lease = pool.lend(1)
+    wait_until("the next slot is born", lambda: lease.slot.pid, timeout=10, every=0.01)
+    pool.close()
+    assert "nursery, died (SIGKILL)" in end.because
+    assert end.together == 1
+    assert told == []
+
+
+def test_that_nurseries_that_keep_dying_end_the_worker(tmp_path):
+    """The fifth in a minute is nothing that another one would help with."""
+    told = []
+    pool = pool_of(tmp_path, slots=1, on_collapse=told.append)
+    pool.start()
+    for _ in range(4):
+        killed_nursery(pool)
+    assert told == []
+    killed_nursery(pool)
+
     wait_until("it is told", lambda: told, timeout=10, every=0.01)
     pool.close()
-    assert "nursery" in end.because
     assert "nursery" in told[0]
 
 
