@@ -240,6 +240,7 @@ class Engine:
         async with self._link_lock:
             if self._transport.link is None:
                 from scalable_hpc.cluster.dask_link import DaskLink
+                from scalable_hpc.cluster.opening import free_port
 
                 target = self._manifest.target
                 self._transport.link = await DaskLink.start(
@@ -249,7 +250,7 @@ class Engine:
                     render=self._render,
                     on_message=self._take,
                     interface=target.interface,
-                    port=target.scheduler_port,
+                    port=free_port(*target.scheduler_ports) if target.scheduler_ports else target.scheduler_port,
                 )
             return self._transport.link
 

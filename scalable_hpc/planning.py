@@ -9,12 +9,12 @@ import os
 import sys
 import sysconfig
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from scalable_hpc.config.limits import allocation_limits
-from scalable_hpc.config.resolved import ResolvedManifest
+from scalable_hpc.config.resolved import ResolvedManifest, ResolvedTarget, Setting, shortened
 from scalable_hpc.model.allocations import AllocationRequest
 from scalable_hpc.model.fleet import Limits
 from scalable_hpc.model.resources import WorkerType
@@ -42,6 +42,8 @@ class Plan:
     cache_root: Path
     runs_root: Path
     manifest: Path
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    """Dotted setting to its value in force, its source and its layer."""
 
     @property
     def node_hours(self) -> dict[str, float]:
@@ -70,7 +72,17 @@ class Plan:
             "cache": str(self.cache_root),
             "runs": str(self.runs_root),
             "sources": dict(self.sources),
+            "settings": {name: asdict(setting) for name, setting in self.settings.items()},
         }
+
+    @property
+    def layers(self) -> list[str]:
+        """Each setting in a line: its value, and in brackets the layer and the place that set it."""
+        width = max((len(name) for name in self.settings), default=0)
+        return [
+            f"  {name:<{width}}  {shortened(setting.value)}  [{setting.told_source}]"
+            for name, setting in sorted(self.settings.items())
+        ]
 
     def __str__(self) -> str:
         lines = [f"target {self.target!r} ({self.provider}); results in {self.cache_root}, runs in {self.runs_root}"]
@@ -80,9 +92,8 @@ class Plan:
                 f" {limit.slots_per_node} slots for {format_walltime(limit.walltime_s)},"
                 f" at most {self.node_hours[name]:.2f} node-hours at a time"
             )
-        lines.append("settings and who set them:")
-        width = max((len(name) for name in self.sources), default=0)
-        lines += [f"  {name:<{width}}  {source}" for name, source in sorted(self.sources.items())]
+        lines.append("settings, and who set them:")
+        lines += self.layers
         for name, text in self.scripts.items():
             lines += [f"script of {name!r}:", *(f"  {line}" for line in text.splitlines())]
         return "\n".join(lines)
@@ -106,6 +117,7 @@ def make_plan(manifest: ResolvedManifest) -> Plan:
         cache_root=manifest.cache_root,
         runs_root=manifest.runs_root,
         manifest=manifest.path,
+        settings=manifest.settings,
     )
 
 
@@ -116,7 +128,8 @@ def render_script(manifest: ResolvedManifest, run: RunDirectory, request: Alloca
         TemplateError: a template is wrong, or a value is unsafe in it.
     """
     context = script_context(manifest, run, request)
-    return render_worker(context, system=manifest.target.provider, template_dirs=manifest.target.template_dirs)
+    target = manifest.target
+    return render_worker(context, system=target.provider, template_dirs=target.template_dirs, trust=target.trust)
 
 
 def script_context(manifest: ResolvedManifest, run: RunDirectory, request: AllocationRequest) -> ScriptContext:
@@ -132,17 +145,24 @@ def script_context(manifest: ResolvedManifest, run: RunDirectory, request: Alloc
         nodes=request.nodes,
         slots=kind.slots,
         cpus=kind.cpus,
-        memory=kind.memory,
+        memory=kind.memory if target.ask_memory else None,
         gpus=kind.gpus,
         walltime_s=request.walltime_s,
         output=run.log_of(request.name),
         run_dir=run.path,
         work_dir=target.work_dir,
-        python=target.python or (("python3",) if image else (sys.executable,)),
+        python=target.python or (("python3",) if image or activates(target) else (sys.executable,)),
         launcher=launcher_arguments(manifest, run, request),
         launch_prefix=target.launch_prefix,
         env=_environment(manifest, run, kind),
+        node_local=target.node_local,
+        ask_gpus=target.ask_gpus,
+        module_paths=target.module_paths,
         modules=target.modules,
+        conda=target.conda,
+        conda_init=target.conda_init,
+        venv=target.venv,
+        mpi=target.mpi,
         setup=target.setup,
         preload_script=kind.preload_script,
         partition=target.partition,
@@ -160,6 +180,11 @@ def script_context(manifest: ResolvedManifest, run: RunDirectory, request: Alloc
         mounts=kind.mounts,
         shared_dirs=(manifest.cache_root, *(Path(entry) for entry in user_paths())),
     )
+
+
+def activates(target: ResolvedTarget) -> bool:
+    """Whether the job script activates an environment, whose interpreter then is the workers'."""
+    return target.venv is not None or target.conda is not None
 
 
 def launcher_arguments(manifest: ResolvedManifest, run: RunDirectory, request: AllocationRequest) -> tuple[str, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,25 @@ async def start_listening(cluster: ScalableCluster, where: str | None, port: int
             f"the driver cannot listen {place or 'for workers'}: {error.__cause__ or error}",
             hint="ip -brief address    # then set the site's interface or host",
         ) from error
+
+
+def free_port(first: int, last: int) -> int:
+    """Return a port from ``first`` to ``last`` that nobody listens on; any of them, so that drivers rarely collide.
+
+    Raises:
+        SiteError: all are taken.
+    """
+    ports = list(range(first, last + 1))
+    random.shuffle(ports)
+    for port in ports:
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("", port))
+            return port
+    raise SiteError(
+        f"no port from {first} to {last} is free on this machine",
+        hint="ss -ltn    # then widen scheduler_ports in the target or the site config",
+    )
 
 
 async def connect(cluster: ScalableCluster, tls: TlsFiles | None) -> Client:

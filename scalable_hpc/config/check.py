@@ -199,6 +199,8 @@ def _model_of(model: type[BaseModel], where: tuple[int | str, ...]) -> type[Base
     """Return the model of the mapping at a path."""
     steps = iter(where)
     for step in steps:
+        if isinstance(step, int):
+            continue  # an item of a list: the list's model is its items'
         inner, is_mapping = _inside(model.model_fields[str(step)].annotation)
         if inner is None:
             break

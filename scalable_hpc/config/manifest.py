@@ -170,16 +170,16 @@ def _resolve(source: Source, name: str, overrides: Mapping[str, object]) -> _Fou
     declared = manifest.targets[name]
     site = declared.site or SITE_OF_PROVIDER[declared.provider]
     try:
-        layers = read_site(site, declared.provider, source.places, source.environ)
+        read = read_site(site, declared.provider, source.places, source.environ)
     except SiteError as err:
         mark = mark_at(view.target, ("site",)) or view.target.mark
         issue = ValidationIssue(f"targets.{name}.site", err.message, "E_SITE", mark.line, mark.file, err.hint)
         return replace(found, errors=[issue], site_error=err)
-    settings, said = stack([*layers, view.target], declared.provider)
+    settings, said = stack([*read.layers, view.target], declared.provider)
     target, errors = check(Target, settings, ("targets", name))
     found.warnings.extend(replace(issue, path=f"targets.{name}.{issue.path}") for issue in said)
     if target is None:
         return replace(found, errors=errors)
-    sheet = Sheet(source.path, name, view.tree, settings, source.environ)
-    resolved = resolve(manifest, target, site, sheet)
+    sheet = Sheet(source.path, name, view.tree, settings, source.environ, read.layer_of)
+    resolved = resolve(manifest, target, read, sheet)
     return replace(found, resolved=resolved, errors=sheet.errors, warnings=[*found.warnings, *sheet.warnings])

@@ -8,7 +8,8 @@ from __future__ import annotations
 from scalable_hpc.config.issues import Mark, ValidationIssue
 from scalable_hpc.config.yaml_lines import Section
 
-_OTHER_SPELLINGS = {"queue": "partition"}
+OTHER_SPELLINGS = {"queue": "partition", "queues": "partitions"}
+"""Words of other batch systems, and ours."""
 
 _WITHOUT_EFFECT = {
     "name": "allocations are named scalable-<run>-<allocation>, so that a lost driver's are found again",
@@ -24,7 +25,8 @@ _WITHOUT_EFFECT = {
 ONLY_FOR = {
     "partition": "slurm", "account": "slurm", "qos": "slurm", "constraint": "slurm", "gres": "slurm",
     "reservation": "slurm", "exclusive": "slurm", "extra_directives": "slurm", "submit_timeout": "slurm",
-    "commands": "slurm", "capacity": "local", "max_workers": "local", "queue_wait": "local", "kill_wait": "local",
+    "commands": "slurm", "mpi": "slurm", "capacity": "local", "max_workers": "local", "queue_wait": "local",
+    "kill_wait": "local",
 }  # fmt: skip
 """Settings that one provider alone understands."""
 
@@ -38,7 +40,7 @@ def normalise(section: Section, where: tuple[str, ...], provider: str | None = N
         provider: the target's; None for a site, which may hold settings of any.
     """
     said: list[ValidationIssue] = []
-    for other, ours in _OTHER_SPELLINGS.items():
+    for other, ours in OTHER_SPELLINGS.items():
         if other not in section:
             continue
         mark = section.key_marks[other]

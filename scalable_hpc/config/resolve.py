@@ -5,14 +5,18 @@ Rule 1: each function settles one part and notes on the sheet what it finds; non
 
 from __future__ import annotations
 
+import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scalable_hpc.config.machine import hold_against_site
 from scalable_hpc.config.normal import ONLY_FOR
 from scalable_hpc.config.resolved import ResolvedManifest, ResolvedTarget
+from scalable_hpc.config.settings import tell_settings
 from scalable_hpc.config.sheet import Sheet, from_environment
-from scalable_hpc.config.site import ADMIN_DIRECTORY, user_directory
+from scalable_hpc.config.site import SiteRead, admin_directory, user_directory
 from scalable_hpc.config.work import settle_tasks, settle_worker_types
 from scalable_hpc.model.resources import WorkerType
 from scalable_hpc.model.units import format_walltime
@@ -24,6 +28,8 @@ _WALLTIME_S = 3600
 _MOST_MARGIN = 1 / 4
 _MOST_LEAD = 1 / 3
 """Shares of the walltime that margin and lead, where they are only the site's habit, may take of a short one."""
+_PLACE_DIGITS = 8
+"""Of a project's place: two projects of one name do not share a runs directory."""
 _LIMITS_OF_SIGNAL_S = 65535
 """sbatch refuses longer leads."""
 _SETTINGS = (
@@ -36,11 +42,11 @@ _SETTINGS = (
 """Settings of a target whose source is told even when nobody set them."""
 
 
-def resolve(manifest: Manifest, target: Target, site: str, sheet: Sheet) -> ResolvedManifest:
+def resolve(manifest: Manifest, target: Target, site: SiteRead, sheet: Sheet) -> ResolvedManifest:
     """Return the answer; it is worth something only when the sheet has no errors."""
     cpus_here = target.capacity.cpus or usable_cpus()
     kinds = settle_worker_types(manifest, target, sheet, cpus_here if target.provider == "local" else None)
-    settled = _settle_target(target, site, sheet, kinds)
+    settled = hold_against_site(_settle_target(target, site, sheet, kinds), kinds, site.facts, sheet)
     _note_project(manifest.project, sheet)
     resolved = ResolvedManifest(
         path=sheet.path,
@@ -50,13 +56,13 @@ def resolve(manifest: Manifest, target: Target, site: str, sheet: Sheet) -> Reso
         worker_types=kinds,
         tasks=settle_tasks(manifest, kinds, settled.walltime_s, sheet),
         cache_root=_root("cache_root", "CACHE_DIR", manifest.project.local_cache, ".scalable/cache", sheet),
-        runs_root=_root("runs_root", "RUNS_DIR", None, ".scalable/runs", sheet),
+        runs_root=_runs_root(target, sheet),
         sources=sheet.sources,
     )
     for name in _SETTINGS:
         if ONLY_FOR.get(name.partition(".")[0], target.provider) == target.provider:
             sheet.sources.setdefault(f"target.{name}", "default")
-    return resolved
+    return replace(resolved, settings=tell_settings(resolved, sheet))
 
 
 def usable_cpus() -> int:
@@ -76,6 +82,15 @@ def _root(setting: str, variable: str, written: str | None, default: str, sheet:
     return sheet.path_of(written or default)
 
 
+def _runs_root(target: Target, sheet: Sheet) -> Path:
+    """Return where runs are made: beside the manifest, or in the site's scratch, in a directory of this project's."""
+    if target.scratch is None or from_environment(sheet.environ, "RUNS_DIR"):
+        return _root("runs_root", "RUNS_DIR", None, ".scalable/runs", sheet)
+    sheet.sources["runs_root"] = str(sheet.mark("target.scratch"))
+    place = hashlib.sha256(str(sheet.base_dir.resolve()).encode()).hexdigest()[:_PLACE_DIGITS]
+    return sheet.path_of(target.scratch, "target.scratch") / ".scalable" / f"{sheet.base_dir.name}-{place}" / "runs"
+
+
 def _note_project(project: Project, sheet: Sheet) -> None:
     sheet.sources.setdefault("project.name", "default")
     if project.default_storage is not None:
@@ -83,14 +98,14 @@ def _note_project(project: Project, sheet: Sheet) -> None:
         sheet.warn("project.default_storage", text, "W_NO_EFFECT")
 
 
-def _settle_target(target: Target, site: str, sheet: Sheet, kinds: dict[str, WorkerType]) -> ResolvedTarget:
+def _settle_target(target: Target, site: SiteRead, sheet: Sheet, kinds: dict[str, WorkerType]) -> ResolvedTarget:
     walltime_s = target.allocations.walltime or _WALLTIME_S
     nodes = target.allocations.nodes or 1
     capacity_cpus = _capacity(target, kinds, sheet)
     return ResolvedTarget(
         name=sheet.target_name,
         provider=target.provider,
-        site=site,
+        site=site.name,
         work_dir=sheet.path_of(target.work_dir, "target.work_dir") if target.work_dir else sheet.base_dir,
         walltime_s=walltime_s,
         nodes=_nodes(target, nodes, sheet),
@@ -126,6 +141,16 @@ def _settle_target(target: Target, site: str, sheet: Sheet, kinds: dict[str, Wor
         capacity_memory=target.capacity.memory,
         queue_wait_s=target.queue_wait or 0.0,
         kill_wait_s=5.0 if target.kill_wait is None else target.kill_wait,
+        scheduler_ports=target.scheduler_ports,
+        node_local=target.node_local,
+        ask_memory=target.ask_memory is not False,
+        ask_gpus=target.ask_gpus is not False,
+        module_paths=target.module_paths or (),
+        conda=target.conda,
+        conda_init=target.conda_init,
+        venv=sheet.path_of(target.venv, "target.venv") if target.venv else None,
+        mpi=target.mpi,
+        trust=site.trust,
     )
 
 
@@ -196,5 +221,9 @@ def _template_dirs(target: Target, sheet: Sheet) -> tuple[Path, ...]:
     for folder in found:
         if not folder.is_dir():
             sheet.error("target.templates", f"templates: there is no directory '{folder}'", "E_BAD_VALUE")
-    shared = (place / "templates" for place in (user_directory(sheet.environ), ADMIN_DIRECTORY) if place is not None)
+    shared = (
+        place / "templates"
+        for place in (user_directory(sheet.environ), admin_directory(sheet.environ))
+        if place is not None
+    )
     return (*found, *(folder for folder in shared if folder.is_dir()))

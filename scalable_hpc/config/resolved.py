@@ -10,8 +10,35 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scalable_hpc.config.issues import ValidationIssue
+from scalable_hpc.config.trust import Trust
 from scalable_hpc.model.resources import Needs, WorkerType
 from scalable_hpc.model.tasks import RetryPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting as it is in force, and who said so."""
+
+    value: str
+    """In one line."""
+    source: str
+    """``scalable.yaml:12``, ``override``, ``default``."""
+    layer: str
+    """``builtin``, ``admin``, ``user``, ``project``, ``command line``, ``environment`` or ``default``."""
+
+    @property
+    def told_source(self) -> str:
+        """The layer, and the place in it where there is one."""
+        return (
+            self.layer
+            if self.source in (self.layer, "override")
+            else f"{self.layer}: {self.source.removeprefix('built-in ')}"
+        )
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """Return the text, cut where it is longer than a reader of a table wants."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +108,26 @@ class ResolvedTarget:
     kill_wait_s: float = 5.0
     """Local only: how long after SIGTERM comes SIGKILL, at the end of the walltime."""
 
+    scheduler_ports: tuple[int, int] | None = None
+    """First and last port that the driver's scheduler may take; None: ``scheduler_port``."""
+    node_local: str | None = None
+    """Directory on each node for what need not outlive a job."""
+    ask_memory: bool = True
+    """Whether the job asks for memory; False where the batch system refuses that."""
+    ask_gpus: bool = True
+    """Whether the job asks for gpus; False where each node comes with its own."""
+    module_paths: tuple[str, ...] = ()
+    conda: str | None = None
+    """Name or path of a conda environment."""
+    conda_init: str | None = None
+    """Shell script that defines ``conda``; None: it is there already."""
+    venv: Path | None = None
+    """Virtual environment (venv, uv) that is activated."""
+    mpi: str | None = None
+    """Which MPI plugin ``srun`` gives to what tasks launch."""
+    trust: Trust = field(default_factory=Trust)
+    """Whose templates are read."""
+
 
 @dataclass(frozen=True, slots=True)
 class TaskDefaults:
@@ -116,3 +163,5 @@ class ResolvedManifest:
     sources: Mapping[str, str]
     """Dotted setting to who set it: ``target.walltime`` to ``scalable.yaml:12`` or ``default``."""
     warnings: tuple[ValidationIssue, ...] = ()
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    """Dotted setting to its value in force, its source and its layer."""

@@ -1,4 +1,4 @@
-"""The shape of ``scalable.yaml`` version 1 and of a site config, as pydantic models.
+"""The shape of ``scalable.yaml`` version 1, as pydantic models; that of a site config is in ``site_schema``.
 
 Imported only when a file is read.
 
@@ -25,6 +25,7 @@ from scalable_hpc.config.values import (
     OptionalDirective,
     OptionalLine,
     Port,
+    Ports,
     Positive,
     Share,
     Span,
@@ -84,12 +85,23 @@ class Settings(Part):
 
     interface: OptionalDirective = None
     scheduler_port: Port | None = None
+    scheduler_ports: Ports | None = None
+
+    scratch: OptionalLine = None
+    node_local: OptionalLine = None
+    ask_memory: bool | None = None
+    ask_gpus: bool | None = None
 
     env: Annotated[Environment, BeforeValidator(nothing_is_empty)] = {}
+    module_paths: Lines | None = None
     modules: tuple[Module, ...] | None = None
+    conda: OptionalLine = None
+    conda_init: OptionalLine = None
+    venv: OptionalLine = None
     setup: Lines | None = None
     python: Words | None = None
     launch_prefix: Words | None = None
+    mpi: OptionalDirective = None
     containers: Annotated[Literal["auto", "none"] | None, BeforeValidator(plain)] = None
     container_runtime: OptionalLine = None
     templates: Lines | None = None
@@ -107,12 +119,6 @@ class Settings(Part):
     capacity: Annotated[Capacity, BeforeValidator(nothing_is_empty)] = Capacity()
     queue_wait: Duration | None = None
     kill_wait: Duration | None = None
-
-
-class Site(Settings):
-    """A file of ``site-configs/``."""
-
-    batch: Annotated[Literal["local", "slurm"] | None, BeforeValidator(plain)] = None
 
 
 class Target(Settings):

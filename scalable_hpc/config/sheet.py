@@ -8,6 +8,7 @@ from pathlib import Path
 
 from scalable_hpc.config.issues import Mark, ValidationIssue
 from scalable_hpc.config.layers import OVERRIDE
+from scalable_hpc.config.site import PROJECT
 from scalable_hpc.config.yaml_lines import Section, mark_at, walk
 
 
@@ -31,6 +32,8 @@ class Sheet:
     settings: Section
     """The target over its site."""
     environ: Mapping[str, str]
+    layer_of: Mapping[Path, str] = field(default_factory=dict)
+    """Site config to its layer."""
     errors: list[ValidationIssue] = field(default_factory=list)
     warnings: list[ValidationIssue] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)
@@ -55,6 +58,16 @@ class Sheet:
         first, *rest = where.split(".")
         tree, steps = (self.settings, rest) if first == "target" else (self.tree, [first, *rest])
         return mark_at(tree, tuple(steps)) or Mark(self.path.name, None, self.path)
+
+    def layer(self, where: str) -> str:
+        """Return which layer set a setting: a site's, ``project``, ``command line``, ``environment``, ``default``."""
+        source = self.sources.get(where, "default")
+        if source.startswith("$"):
+            return "environment"
+        mark = self.mark(where)
+        if str(mark) != source or (mark.path is None and mark is not OVERRIDE):
+            return "default"
+        return "command line" if mark is OVERRIDE else self.layer_of.get(mark.path or self.path, PROJECT)
 
     def is_own(self, where: str) -> bool:
         """Whether the manifest itself, or an override, says it: not a site, not a default."""

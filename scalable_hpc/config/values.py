@@ -5,10 +5,12 @@ Imported only when a file is read; values arrive as ``yaml_lines.Scalar``, text 
 
 from __future__ import annotations
 
+import re
 import shlex
+from datetime import date
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from scalable_hpc.config.safety import control_problem, directive_problem, option_problem, variable_problem
@@ -16,6 +18,7 @@ from scalable_hpc.model.units import parse_memory, parse_share, parse_walltime
 
 _LEAST_MEMORY = 2**20
 """Below a mebibyte a memory size is surely a forgotten unit."""
+_LAST_PORT = 65535
 
 
 def _refused(problem: str) -> PydanticCustomError:
@@ -128,6 +131,34 @@ def _variable(value: str) -> str:
     return value
 
 
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as err:
+        raise _refused(f"is not a regular expression ({err})") from err
+    return value
+
+
+def _date(value: Any) -> str:
+    text = str(value)
+    try:
+        date.fromisoformat(text)
+    except ValueError as err:
+        raise _refused("is not a date: write it as in '2026-11-22'") from err
+    return text
+
+
+def _ports(value: Any) -> tuple[int, int]:
+    """``40000-40100``, or one port."""
+    low, dash, high = str(value).partition("-")
+    if not low.strip().isdigit() or (dash and not high.strip().isdigit()):
+        raise _refused("is not a range of ports: write '40000-40100'")
+    first, last = int(low), int(high or low)
+    if not 1 <= first <= last <= _LAST_PORT:
+        raise _refused(f"must rise from 1 or more to at most {_LAST_PORT}")
+    return first, last
+
+
 def _empty_is_unset(value: Any) -> Any:
     return None if isinstance(value, str) and not value else value
 
@@ -159,22 +190,29 @@ def _no_bool(value: Any) -> Any:
     return value
 
 
+_NUMBER_OR_TEXT = {"type": ["string", "number"]}
+_TEXT_OR_LIST = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+"""What these are in a file, for JSON Schema; what they become is not what is written."""
+
 Line = Annotated[str, AfterValidator(_line)]
 OptionalLine = Annotated[Line | None, BeforeValidator(_empty_is_unset)]
-Walltime = Annotated[int, BeforeValidator(_walltime)]
-Duration = Annotated[float, BeforeValidator(_duration)]
-Span = Annotated[float, BeforeValidator(_span)]
-Memory = Annotated[int, BeforeValidator(_memory)]
+Walltime = Annotated[int, BeforeValidator(_walltime), WithJsonSchema({"type": "string"})]
+Duration = Annotated[float, BeforeValidator(_duration), WithJsonSchema(_NUMBER_OR_TEXT)]
+Span = Annotated[float, BeforeValidator(_span), WithJsonSchema(_NUMBER_OR_TEXT)]
+Memory = Annotated[int, BeforeValidator(_memory), WithJsonSchema(_NUMBER_OR_TEXT)]
 Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=0)]
 Positive = Annotated[int, BeforeValidator(_no_bool), Field(ge=1)]
-Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
-Lines = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_words), WithJsonSchema(_TEXT_OR_LIST)]
+Lines = Annotated[tuple[str, ...], BeforeValidator(_one_or_many), WithJsonSchema(_TEXT_OR_LIST)]
 Environment = dict[Annotated[str, AfterValidator(_variable)], Line]
 Mounts = dict[Annotated[str, AfterValidator(_host_path)], Annotated[str, AfterValidator(_container_path)]]
 Directive = Annotated[str, AfterValidator(_directive)]
 OptionalDirective = Annotated[Directive | None, BeforeValidator(_empty_is_unset)]
 Option = Annotated[str, AfterValidator(_option)]
 Module = Annotated[str, AfterValidator(_module)]
-Port = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=65535)]
 Share = Annotated[float, BeforeValidator(_share)]
+Port = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=_LAST_PORT)]
 Factor = Annotated[float, Field(ge=1)]
+Pattern = Annotated[str, AfterValidator(_pattern)]
+Date = Annotated[str, BeforeValidator(_date), WithJsonSchema({"type": "string", "format": "date"})]
+Ports = Annotated[tuple[int, int], BeforeValidator(_ports), WithJsonSchema(_NUMBER_OR_TEXT)]

@@ -39,7 +39,20 @@ class ScriptContext:
     """Arguments of ``python -m scalable_hpc.worker``."""
     launch_prefix: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
+    node_local: str | None = None
+    """Directory on each node that becomes ``TMPDIR``."""
+    ask_gpus: bool = True
+    """Whether the batch system is asked for gpus at all."""
+    module_paths: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
+    conda: str | None = None
+    """Name or path of a conda environment that is activated."""
+    conda_init: str | None = None
+    """Shell script that defines ``conda``."""
+    venv: Path | None = None
+    """Virtual environment that is activated."""
+    mpi: str | None = None
+    """Which MPI plugin ``srun`` gives to what tasks launch."""
     setup: tuple[str, ...] = ()
     """Shell code of the user's or the site's, taken as it stands."""
     preload_script: str | None = None
@@ -67,12 +80,17 @@ class ScriptContext:
     def variables(self) -> dict[str, Any]:
         """Return what a template sees: every field, and the commands made of them."""
         known = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {**known, "worker": self.worker, "wants_gpus": self.wants_gpus}
+        return {**known, "worker": self.worker, "wants_gpus": self.wants_gpus, "activate": self.activate}
 
     @property
     def wants_gpus(self) -> bool:
         """Whether gpus must be asked for beside ``gres``."""
-        return self.gpus > 0 and "gpu" not in (self.gres or "")
+        return self.ask_gpus and self.gpus > 0 and "gpu" not in (self.gres or "")
+
+    @property
+    def activate(self) -> Path | None:
+        """The script that activates ``venv``."""
+        return None if self.venv is None else self.venv / "bin" / "activate"
 
     @property
     def worker(self) -> tuple[str, ...]:

@@ -13,21 +13,26 @@ from pathlib import Path
 from types import TracebackType
 
 from scalable_hpc.config.data_files import builtin_directory
+from scalable_hpc.config.trust import NOBODY_ELSE, Trust
 from scalable_hpc.errors import TemplateError
 from scalable_hpc.scripts.context import ScriptContext
 
 _SUFFIX = ".j2"
 
 
-def render_worker(context: ScriptContext, *, system: str, template_dirs: Sequence[Path] = ()) -> str:
+def render_worker(
+    context: ScriptContext, *, system: str, template_dirs: Sequence[Path] = (), trust: Trust = NOBODY_ELSE
+) -> str:
     """Return the job script of one allocation.
 
     Args:
         context: the allocation.
         system: the batch system: the folder of the template.
         template_dirs: searched before the built-in templates.
+        trust: whose templates are read, besides the user's own and root's.
 
     Raises:
+        SiteError: somebody else could have written a template.
         TemplateError: a template is missing or wrong, or a value is unsafe where it stands.
     """
     import jinja2
@@ -36,7 +41,7 @@ def render_worker(context: ScriptContext, *, system: str, template_dirs: Sequenc
 
     name = f"{system}/worker.sh.j2"
     try:
-        text = make_environment(template_dirs).get_template(name).render(context.variables())
+        text = make_environment(template_dirs, trust).get_template(name).render(context.variables())
     except jinja2.TemplateNotFound as err:
         looked = ", ".join(f"'{folder}'" for folder in (*template_dirs, builtin_directory("templates")))
         raise TemplateError(f"there is no template '{err.name}' in {looked}") from err
@@ -67,5 +72,5 @@ def _place(traceback: TracebackType | None) -> str | None:
 def _hint(err: Exception) -> str | None:
     from jinja2 import UndefinedError
 
-    names = ", ".join(sorted((*ScriptContext.__dataclass_fields__, "worker", "wants_gpus")))
+    names = ", ".join(sorted((*ScriptContext.__dataclass_fields__, "activate", "worker", "wants_gpus")))
     return f"a template may use: {names}" if isinstance(err, UndefinedError) else None

@@ -8,17 +8,19 @@ Rule 1: Markup has nothing to do with HTML here; it is the mark of a value that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import jinja2
 from jinja2 import nodes
 from jinja2.compiler import CodeGenerator, Frame
+from jinja2.loaders import split_template_path
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
 from scalable_hpc.config.data_files import builtin_directory
+from scalable_hpc.config.trust import NOBODY_ELSE, Trust, read_trusted
 from scalable_hpc.errors import TemplateError
 from scalable_hpc.scripts.filters import FILTERS
 
@@ -58,13 +60,36 @@ class ScriptEnvironment(ImmutableSandboxedEnvironment):
         return super().getitem(obj, argument)
 
 
-def make_environment(template_dirs: Sequence[Path] = ()) -> ScriptEnvironment:
+class TrustedLoader(jinja2.FileSystemLoader):
+    """Loads templates that only trusted people can have written."""
+
+    def __init__(self, folders: Sequence[Path], trust: Trust) -> None:
+        super().__init__(list(folders))
+        self._trust = trust
+
+    def get_source(
+        self,
+        environment: jinja2.Environment,  # noqa: ARG002  (Jinja's signature)
+        template: str,
+    ) -> tuple[str, str, Callable[[], bool]]:
+        """Return a template's text; Jinja's own reading is not used, since it does not look whose file it reads.
+
+        Raises:
+            SiteError: somebody else could have written it.
+        """
+        pieces = split_template_path(template)
+        for folder in self.searchpath:
+            path = Path(folder, *pieces)
+            if path.is_file():
+                return read_trusted(path, self._trust), str(path), lambda: True
+        raise jinja2.TemplateNotFound(template)
+
+
+def make_environment(template_dirs: Sequence[Path] = (), trust: Trust = NOBODY_ELSE) -> ScriptEnvironment:
     """Return the environment: directories of one's own first, then ours, which are also ``builtin/...``."""
     ours = jinja2.FileSystemLoader(builtin_directory("templates"))
     environment = ScriptEnvironment(
-        loader=jinja2.ChoiceLoader(
-            [jinja2.FileSystemLoader(list(template_dirs)), ours, jinja2.PrefixLoader({"builtin": ours})]
-        ),
+        loader=jinja2.ChoiceLoader([TrustedLoader(template_dirs, trust), ours, jinja2.PrefixLoader({"builtin": ours})]),
         undefined=jinja2.StrictUndefined,
         autoescape=True,  # makes blocks, macros and super() Markup, so that only loose values are not
         finalize=_only_filtered,

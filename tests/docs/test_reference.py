@@ -10,7 +10,7 @@ import pytest
 from scalable_hpc import cacheable, errors
 from scalable_hpc.cache.spec import CacheControl
 from scalable_hpc.call import Options
-from scalable_hpc.config import schema
+from scalable_hpc.config import schema, site_schema
 from scalable_hpc.errors import ScalableError, TaskError
 from scalable_hpc.faults.judge import ROWS
 from scalable_hpc.gathering import Batch, BatchFailed
@@ -38,7 +38,7 @@ def named(text: str) -> set[str]:
 @pytest.mark.parametrize(
     "model",
     [
-        schema.Manifest, schema.Project, schema.Target, schema.Site, schema.Allocations, schema.Capacity,
+        schema.Manifest, schema.Project, schema.Target, schema.Allocations, schema.Capacity,
         schema.Commands, schema.Component, schema.Task, schema.Retry,
     ],
     ids=lambda model: model.__name__,
@@ -46,6 +46,21 @@ def named(text: str) -> set[str]:
 def test_that_the_manifest_page_names_every_key(model):
     """Every key that a manifest or a site config may have is in docs/manifest.md."""
     missing = set(model.model_fields) - named(page("manifest.md").text)
+
+    assert missing == set()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        site_schema.SiteFacts, site_schema.Partition, site_schema.Bin, site_schema.Accounts, site_schema.Detection,
+        site_schema.Trusted, site_schema.Source,
+    ],
+    ids=lambda model: model.__name__,
+)  # fmt: skip
+def test_that_the_page_of_sites_names_every_fact(model):
+    """Every key that only a site config may have is in docs/sites.md."""
+    missing = set(model.model_fields) - named(page("sites.md").text)
 
     assert missing == set()
 
