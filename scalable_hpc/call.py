@@ -48,9 +48,9 @@ class Options:
     gpus: int | None = None
     priority: int = 0
     key: str | None = None
-    checkpoints: bool = False
     pure: bool | None = None
     verify_pure: float | str | None = None
+    checkpoints: bool | None = None
 
     def __post_init__(self) -> None:
         for name in ("task", "tag", "key"):
@@ -66,7 +66,7 @@ class Options:
             raise TypeError(f"retry must be a RetryPolicy: {self.retry!r}")
         if isinstance(self.priority, bool) or not isinstance(self.priority, int):
             raise TypeError(f"priority must be a whole number: {self.priority!r}")
-        if not isinstance(self.checkpoints, bool):
+        if not isinstance(self.checkpoints, bool | None):
             raise TypeError(f"checkpoints must be True or False: {self.checkpoints!r}")
         if self.pure is not None and not isinstance(self.pure, bool):
             raise TypeError(f"pure must be True or False: {self.pure!r}")
@@ -140,6 +140,15 @@ def pickle_function(fn: Callable[..., Any]) -> Payload:
     if not callable(fn):
         raise TypeError(f"not callable: {fn!r}")
     return _payload(fn, f"the function {call_name(fn)!r}")
+
+
+def pickle_rule(rule: Callable[[BaseException], bool | None] | str) -> Payload:
+    """Pickle what a retry policy asks about exceptions: a function, or the name of one.
+
+    Raises:
+        TypeError: it holds what cannot be pickled.
+    """
+    return _payload(rule, f"worth_retrying={rule!r}")
 
 
 def make_call(

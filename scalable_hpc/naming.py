@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from blake3 import blake3
 
-from scalable_hpc.call import Call
-from scalable_hpc.config.resolved import ResolvedManifest, TaskDefaults
+from scalable_hpc.call import Call, pickle_rule
+from scalable_hpc.config.resolved import EVERY_TASK, ResolvedManifest, TaskDefaults
 from scalable_hpc.errors import ManifestError
 from scalable_hpc.model.resources import Needs
-from scalable_hpc.model.tasks import RetryPolicy, TaskSpec
+from scalable_hpc.model.tasks import Payload, RetryPolicy, TaskSpec
 
 _KIND_BYTES = 12
 """Of a digest that only tells kinds of calls apart; there may be a million of them."""
@@ -45,19 +45,25 @@ class Naming:
         self._lock = threading.Lock()
         self._equal: dict[bytes, int] = {}
         """How many calls of each kind there were: equal ones are told apart by their order."""
+        self._numbers = itertools.count(1)
+        self._last_rule: tuple[object, Payload] | None = None
+        """The rule that was pickled last: the calls of one ``map`` share theirs."""
 
     def cache_of(self, name: str) -> bool | None:
         """What the manifest says of caching a task: yes, no, or nothing."""
-        return self._tasks[name].cache if name in self._tasks else None
+        said = self._tasks.get(name) or self._tasks.get(EVERY_TASK)
+        return None if said is None else said.cache
 
     def is_pure(self, name: str) -> bool:
         """What the manifest says of a task: whether the same call always gives the same result."""
-        return self._tasks[name].pure if name in self._tasks else True
+        said = self._tasks.get(name) or self._tasks.get(EVERY_TASK)
+        return True if said is None else said.pure
 
     def specify(self, call: Call) -> TaskSpec:
         """Return the task of a call.
 
         Raises:
+            TypeError: the rule of its retry policy cannot be pickled.
             ManifestError: the call names a task or a worker type that the manifest does not have.
         """
         options = call.options
@@ -67,6 +73,7 @@ class Naming:
         task_id = f"{name}-{number:05d}"
         is_cached = call.cache_key is not None
         is_pure = said.pure if options.pure is None else options.pure
+        policy = _policy(call, said.policy)
         return TaskSpec(
             task_id=task_id,
             name=name,
@@ -76,7 +83,7 @@ class Naming:
             store=self._cache if is_cached else self._run_store,
             ancestors=call.ancestors,
             needs=self._needs(call, said.needs),
-            policy=_policy(call, said.policy),
+            policy=replace(policy, worth_retrying=None) if callable(policy.worth_retrying) else policy,
             timeout_s=options.timeout_s if options.timeout is not None else said.timeout_s,
             expected_runtime_s=(
                 options.expected_runtime_s if options.expected_runtime is not None else said.expected_runtime_s
@@ -86,17 +93,27 @@ class Naming:
             submitted_at=time.time(),
             label=call.label,
             refresh=call.refresh,
-            checkpoints=options.checkpoints,
             pure=is_pure,
             verify_pure=self._verified(call, said) if is_pure else 0.0,
+            checkpoints=bool(said.checkpoints) if options.checkpoints is None else options.checkpoints,
+            rule=self._rule(policy),
         )
+
+    def _rule(self, policy: RetryPolicy) -> Payload | None:
+        """The policy's own rule, pickled; None: it has none."""
+        rule = policy.worth_retrying
+        if rule is None:
+            return None
+        if self._last_rule is None or self._last_rule[0] is not rule:
+            self._last_rule = rule, pickle_rule(rule)
+        return self._last_rule[1]
 
     def _said_of(self, call: Call) -> TaskDefaults:
         """What the manifest says of the task that the call names, or of the function's name."""
         name = call.options.task or call.name
         if name in self._tasks:
             return self._tasks[name]
-        return TaskDefaults(name)
+        return replace(self._tasks[EVERY_TASK], name=name) if EVERY_TASK in self._tasks else TaskDefaults(name)
 
     def _verified(self, call: Call, said: TaskDefaults) -> float:
         share = call.options.verify_share

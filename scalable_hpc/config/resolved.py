@@ -14,6 +14,9 @@ from scalable_hpc.config.trust import Trust
 from scalable_hpc.model.resources import Needs, WorkerType
 from scalable_hpc.model.tasks import RetryPolicy
 
+EVERY_TASK = "*"
+"""The entry of ``tasks`` for every name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -145,6 +148,8 @@ class TaskDefaults:
     """False: the first result counts, and is never taken from or put into the shared cache."""
     verify_pure: float = 0.0
     """Share of the calls that are computed once more, to be compared."""
+    checkpoints: bool | None = None
+    """Its functions save their state and raise ``Checkpointed`` in time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from scalable_hpc.config.values import (
     Count,
     Duration,
     Environment,
+    Exceptions,
     Factor,
     Line,
     Lines,
@@ -27,8 +28,10 @@ from scalable_hpc.config.values import (
     Port,
     Ports,
     Positive,
+    RuleName,
     Share,
     Span,
+    VerdictName,
     Walltime,
     Words,
     nothing_is_empty,
@@ -147,15 +150,23 @@ class Component(Part):
 
 
 class Retry(Part):
-    """``RetryPolicy``, field by field."""
+    """``RetryPolicy``; what it has in seconds is a duration here, and may be written without the ``_s``."""
 
     retries: Count | None = None
+    attempts: Positive | None = None
+    base: Duration | None = None
     base_s: Duration | None = None
     factor: Factor | None = None
+    cap: Duration | None = None
     cap_s: Duration | None = None
     jitter: bool | None = None
+    max_elapsed: Duration | None = None
     max_elapsed_s: Duration | None = None
     infrastructure_limit: Positive | None = None
+    transient: Exceptions | None = None
+    permanent: Exceptions | None = None
+    limits: dict[VerdictName, Count] | None = None
+    worth_retrying: RuleName | None = None
 
 
 class Task(Part):
@@ -170,6 +181,7 @@ class Task(Part):
     retry: Retry | None = None
     timeout: Span | None = None
     expected_runtime: Span | None = None
+    checkpoints: bool | None = None
     cpus: Positive | None = None
     memory: Memory | None = None
     gpus: Count | None = None

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from scalable_hpc.config.safety import control_problem, directive_problem, option_problem, variable_problem
+from scalable_hpc.model.retry import LIMITABLE, class_names, function_name
 from scalable_hpc.model.units import parse_memory, parse_share, parse_walltime
 
 _LEAST_MEMORY = 2**20
@@ -159,6 +160,28 @@ def _ports(value: Any) -> tuple[int, int]:
     return first, last
 
 
+def _exceptions(value: Any) -> tuple[str, ...]:
+    names = [str(each) for each in value] if isinstance(value, list) else [str(value)]
+    try:
+        return class_names(names)
+    except ValueError as err:
+        raise _refused(f"names what is {err}") from err
+
+
+def _rule(value: Any) -> str:
+    try:
+        return function_name(str(value))
+    except ValueError as err:
+        raise _refused(f"is {err}") from err
+
+
+def _verdict(value: Any) -> str:
+    names = {verdict.name: verdict.value for verdict in LIMITABLE}
+    if str(value).upper() not in names:
+        raise _refused(f"is no verdict that a limit can be set for: there is {', '.join(names)}")
+    return names[str(value).upper()]
+
+
 def _empty_is_unset(value: Any) -> Any:
     return None if isinstance(value, str) and not value else value
 
@@ -212,6 +235,9 @@ Option = Annotated[str, AfterValidator(_option)]
 Module = Annotated[str, AfterValidator(_module)]
 Share = Annotated[float, BeforeValidator(_share)]
 Port = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=_LAST_PORT)]
+Exceptions = Annotated[tuple[str, ...], BeforeValidator(_exceptions)]
+RuleName = Annotated[str, BeforeValidator(_rule)]
+VerdictName = Annotated[str, BeforeValidator(_verdict)]
 Factor = Annotated[float, Field(ge=1)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 Date = Annotated[str, BeforeValidator(_date), WithJsonSchema({"type": "string", "format": "date"})]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scalable_hpc.config.check import nearest, one_of
-from scalable_hpc.config.resolved import TaskDefaults
+from scalable_hpc.config.resolved import EVERY_TASK, TaskDefaults
 from scalable_hpc.config.sheet import Sheet
 from scalable_hpc.model.resources import Needs, WorkerType
 from scalable_hpc.model.tasks import RetryPolicy
@@ -99,11 +99,24 @@ def _preload_script(part: Component, where: str, sheet: Sheet) -> str | None:
 def settle_tasks(
     manifest: Manifest, kinds: dict[str, WorkerType], walltime_s: int, sheet: Sheet
 ) -> dict[str, TaskDefaults]:
-    """Return what is said of each task name."""
-    return {name: _task(name, part, kinds, walltime_s, sheet) for name, part in manifest.tasks.items()}
+    """Return what is said of each task name; ``*`` says what holds where a name's own entry says nothing."""
+    every = manifest.tasks.get(EVERY_TASK)
+    basis = {} if every is None else _retry_words(every, f"tasks.{EVERY_TASK}", sheet)
+    settled = {}
+    for name, part in manifest.tasks.items():
+        own = basis if part is every else {**basis, **_retry_words(part, f"tasks.{name}", sheet)}
+        whole = (
+            part
+            if every is None
+            else every.model_copy(update={key: getattr(part, key) for key in part.model_fields_set})
+        )
+        settled[name] = _task(name, whole, _policy(own, f"tasks.{name}", sheet), kinds, walltime_s, sheet)
+    return settled
 
 
-def _task(name: str, part: Task, kinds: dict[str, WorkerType], walltime_s: int, sheet: Sheet) -> TaskDefaults:
+def _task(
+    name: str, part: Task, policy: RetryPolicy | None, kinds: dict[str, WorkerType], walltime_s: int, sheet: Sheet
+) -> TaskDefaults:
     where = f"tasks.{name}"
     if part.outputs is not None:
         text = "'outputs' has no effect here: what a task returns is its result, files it writes stay where they are"
@@ -123,12 +136,13 @@ def _task(name: str, part: Task, kinds: dict[str, WorkerType], walltime_s: int, 
     return TaskDefaults(
         name=name,
         needs=needs,
-        policy=_policy(part, where, sheet),
+        policy=policy,
         timeout_s=part.timeout,
         expected_runtime_s=part.expected_runtime,
         cache=part.cache,
         pure=part.pure is not False,
         verify_pure=part.verify_pure or 0.0,
+        checkpoints=part.checkpoints,
     )
 
 
@@ -140,9 +154,30 @@ def _told(needs: Needs) -> str:
     return ", ".join(parts)
 
 
-def _policy(part: Task, where: str, sheet: Sheet) -> RetryPolicy | None:
+def _retry_words(part: Task, where: str, sheet: Sheet) -> dict[str, Any]:
+    """Return what an entry says of retries, as RetryPolicy has it: one word for each thing."""
     given = {} if part.retry is None else {k: v for k, v in part.retry.model_dump().items() if v is not None}
-    if part.retries is not None and given.setdefault("retries", part.retries) != part.retries:
-        text = f"retries is {part.retries}, retry.retries {given['retries']}: write one of them"
-        sheet.error(f"{where}.retries", text, "E_BAD_VALUE")
-    return RetryPolicy(**given) if given else None
+    for short in ("base", "cap", "max_elapsed"):
+        if short in given:
+            value = given.pop(short)
+            _say(given, f"{short}_s", value, f"{where}.retry.{short}", f"{short} is {value:g}", sheet)
+    if "attempts" in given:
+        attempts = given.pop("attempts")
+        _say(given, "retries", attempts - 1, f"{where}.retry.attempts", f"attempts is {attempts}", sheet)
+    if part.retries is not None:
+        _say(given, "retries", part.retries, f"{where}.retries", f"retries is {part.retries}", sheet)
+    return given
+
+
+def _say(given: dict[str, Any], key: str, value: Any, where: str, told: str, sheet: Sheet) -> None:
+    """Take a value for a key of RetryPolicy's that another spelling may have set to something else."""
+    if given.setdefault(key, value) != value:
+        sheet.error(where, f"{told}, retry.{key} {given[key]}: write one of them", "E_BAD_VALUE")
+
+
+def _policy(given: dict[str, Any], where: str, sheet: Sheet) -> RetryPolicy | None:
+    try:
+        return RetryPolicy(**given) if given else None
+    except ValueError as err:
+        sheet.error(f"{where}.retry", f"{where}.retry cannot be: {err}", "E_BAD_VALUE")
+        return None

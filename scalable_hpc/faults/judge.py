@@ -40,6 +40,7 @@ class TaskHistory:
     """What went before the ending that is being judged; that ending itself is not counted."""
 
     charged: int = 0
+    """Charged endings, without those of a verdict that has a limit of its own."""
     uncharged: int = 0
     """Endings that were neither charged nor EXPECTED."""
     deaths: int = 0
@@ -47,6 +48,12 @@ class TaskHistory:
     first_placed_at: float | None = None
     suspicions: int = 0
     """Times that a whole worker died under it for no reason of the infrastructure's, since it was last acquitted."""
+    limited: tuple[tuple[str, int], ...] = ()
+    """Verdict to how many endings of it there were, for verdicts that have a limit of their own."""
+
+    def endings_of(self, verdict: Verdict) -> int:
+        """How many endings of a verdict with a limit of its own there were."""
+        return dict(self.limited).get(verdict.value, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +65,27 @@ class Judgement:
     because: str
 
 
+Claim = Callable[[Evidence, TaskHistory, RetryPolicy], bool]
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One line of the table."""
 
     name: str
-    applies: Callable[[Evidence, TaskHistory], bool]
+    applies: Claim
     verdict: Verdict
     charged: bool
     because: str
     """Follows the description of the ending."""
 
 
-def _is(*endings: Ending) -> Callable[[Evidence, TaskHistory], bool]:
-    return lambda evidence, _: evidence.ending in endings
+def _is(*endings: Ending) -> Claim:
+    return lambda evidence, *_: evidence.ending in endings
 
 
-def _raised(claim: Callable[[ExceptionFacts], bool]) -> Callable[[Evidence, TaskHistory], bool]:
-    return lambda evidence, _: (
+def _raised(claim: Callable[[ExceptionFacts], bool]) -> Claim:
+    return lambda evidence, *_: (
         evidence.ending is Ending.EXCEPTION and evidence.exception is not None and claim(evidence.exception)
     )
 
@@ -85,7 +95,24 @@ def _allocation_reason(evidence: Evidence) -> str | None:
     return evidence.allocation_reason if evidence.ending in (Ending.WORKER_LOST, Ending.SLOT_DIED) else None
 
 
-def _slot_was_ended(evidence: Evidence, _: TaskHistory) -> bool:
+def _users_rule(worth_retrying: bool) -> Claim:  # noqa: FBT001 - what the rule said
+    """Tell whether the user's own function gave that answer."""
+    return _raised(lambda facts: facts.worth_retrying is worth_retrying)
+
+
+def _users_list(verdict: Verdict) -> Claim:
+    """Tell whether the policy's lists give that verdict on a raised exception."""
+
+    def is_listed(evidence: Evidence, _: TaskHistory, policy: RetryPolicy) -> bool:
+        if evidence.ending is not Ending.EXCEPTION or evidence.exception is None:
+            return False
+        word = policy.word_on(evidence.exception.bases)
+        return word is not None and word[0] is verdict
+
+    return is_listed
+
+
+def _slot_was_ended(evidence: Evidence, *_: object) -> bool:
     ending_soon = evidence.time_left_s is not None and evidence.time_left_s < ENDING_SOON_S
     return evidence.ending is Ending.SLOT_DIED and (ending_soon or evidence.signal in ASKED_TO_END)
 
@@ -102,14 +129,14 @@ def _was_alone(evidence: Evidence, history: TaskHistory) -> bool:
     return evidence.together == 1 and history.deaths + history.suspicions > 0
 
 
-def _batch_silent(evidence: Evidence, _: TaskHistory) -> bool:
+def _batch_silent(evidence: Evidence, *_: object) -> bool:
     return evidence.ending is Ending.WORKER_LOST and evidence.allocation_reason in (None, ExitReason.UNKNOWN.value)
 
 
 ROWS: tuple[Row, ...] = (
     Row(
         "asked for by us",
-        lambda evidence, _: evidence.expected or evidence.ending is Ending.CANCELLED,
+        lambda evidence, *_: evidence.expected or evidence.ending is Ending.CANCELLED,
         Verdict.EXPECTED,
         charged=False,
         because="we asked for it",
@@ -137,7 +164,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "out of memory, alone",
-        lambda evidence, history: (
+        lambda evidence, history, _: (
             _allocation_reason(evidence) == ExitReason.OUT_OF_MEMORY.value and _was_alone(evidence, history)
         ),
         Verdict.RESOURCE,
@@ -146,14 +173,14 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "allocation out of memory",
-        lambda evidence, _: _allocation_reason(evidence) == ExitReason.OUT_OF_MEMORY.value,
+        lambda evidence, *_: _allocation_reason(evidence) == ExitReason.OUT_OF_MEMORY.value,
         Verdict.RESOURCE,
         charged=False,
         because="the whole allocation ran out of memory, which of its tasks did it is not known",
     ),
     Row(
         "allocation ended",
-        lambda evidence, _: _allocation_reason(evidence) in INFRASTRUCTURE_REASONS,
+        lambda evidence, *_: _allocation_reason(evidence) in INFRASTRUCTURE_REASONS,
         Verdict.INFRASTRUCTURE,
         charged=False,
         because="the allocation ended under it",
@@ -167,14 +194,14 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "worker died, alone",
-        lambda evidence, history: _worker_died(evidence) and _was_alone(evidence, history),
+        lambda evidence, history, _: _worker_died(evidence) and _was_alone(evidence, history),
         Verdict.KILLER,
         charged=True,
         because="it ran alone, and the second worker that it ran on died: convicted",
     ),
     Row(
         "worker died",
-        lambda evidence, _: _worker_died(evidence),
+        lambda evidence, *_: _worker_died(evidence),
         Verdict.KILLER,
         charged=False,
         because="suspected: running alone will tell",
@@ -195,7 +222,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "slot died before it began",
-        lambda evidence, _: evidence.ending is Ending.SLOT_DIED and evidence.ran_s is None,
+        lambda evidence, *_: evidence.ending is Ending.SLOT_DIED and evidence.ran_s is None,
         Verdict.INFRASTRUCTURE,
         charged=False,
         because="the task had not begun",
@@ -209,7 +236,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "second death",
-        lambda evidence, history: evidence.ending is Ending.SLOT_DIED and history.deaths > 0,
+        lambda evidence, history, _: evidence.ending is Ending.SLOT_DIED and history.deaths > 0,
         Verdict.KILLER,
         charged=True,
         because="the second slot that died running it: convicted",
@@ -220,6 +247,34 @@ ROWS: tuple[Row, ...] = (
         Verdict.KILLER,
         charged=False,
         because="suspected: once more elsewhere will tell",
+    ),
+    Row(
+        "your rule: worth retrying",
+        _users_rule(True),
+        Verdict.TRANSIENT,
+        charged=True,
+        because="worth_retrying says that another try may help",
+    ),
+    Row(
+        "your rule: not worth retrying",
+        _users_rule(False),
+        Verdict.PERMANENT,
+        charged=True,
+        because="worth_retrying says that another try cannot help",
+    ),
+    Row(
+        "listed as transient",
+        _users_list(Verdict.TRANSIENT),
+        Verdict.TRANSIENT,
+        charged=True,
+        because="its retry policy lists it as transient",
+    ),
+    Row(
+        "listed as permanent",
+        _users_list(Verdict.PERMANENT),
+        Verdict.PERMANENT,
+        charged=True,
+        because="its retry policy lists it as permanent",
     ),
     Row(
         "MemoryError",
@@ -254,6 +309,19 @@ ROWS: tuple[Row, ...] = (
 
 def judge(evidence: Evidence, history: TaskHistory, policy: RetryPolicy) -> Judgement:
     """Return the verdict of the first row of ``ROWS`` that applies; the last rows leave no ending without one."""
-    row = next(row for row in ROWS if row.applies(evidence, history))
-    cost = f" (failure {history.charged + 1}, {policy.retries} retries allowed)" if row.charged else ""
-    return Judgement(row.verdict, row.charged, f"{describe(evidence)}: {row.because}{cost}")
+    row = next(row for row in ROWS if row.applies(evidence, history, policy))
+    cost = _cost(row.verdict, history, policy) if row.charged else ""
+    return Judgement(row.verdict, row.charged, f"{describe(evidence)}: {row.because}{_unasked(evidence)}{cost}")
+
+
+def _cost(verdict: Verdict, history: TaskHistory, policy: RetryPolicy) -> str:
+    """Say which of its tries this one was; a verdict with a limit of its own is counted by ``decide``."""
+    if policy.limit_of(verdict) is not None:
+        return ""
+    return f" (failure {history.charged + 1}, {policy.retries} retries allowed)"
+
+
+def _unasked(evidence: Evidence) -> str:
+    """Say that the user's own rule could not be asked, so that the table's word stands for it."""
+    failed = evidence.exception.rule_failed if evidence.exception is not None else ""
+    return f" (worth_retrying {failed}, so the lists and the table decide)" if failed else ""

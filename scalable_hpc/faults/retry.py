@@ -45,24 +45,45 @@ def decide(judgement: Judgement, history: TaskHistory, policy: RetryPolicy, now:
     """
     if judgement.verdict is Verdict.EXPECTED:
         return Decision(Action.AGAIN, "again at once, at no cost to the task")
-    if judgement.verdict is Verdict.PERMANENT:
-        return Decision(Action.GIVE_UP, "trying again cannot help")
     if judgement.verdict is Verdict.KILLER and judgement.charged:
         return Decision(Action.GIVE_UP, "quarantined: it would go on killing slots")
+    if (limit := policy.limit_of(judgement.verdict)) is not None:
+        return _limited(judgement, limit, history, policy, now, rng)
+    if judgement.verdict is Verdict.PERMANENT:
+        return Decision(Action.GIVE_UP, "trying again cannot help")
     if not judgement.charged:
         return _uncharged(history, policy, now, rng)
     return _charged(history, policy, now, rng)
+
+
+def _limited(
+    judgement: Judgement, limit: int, history: TaskHistory, policy: RetryPolicy, now: float, rng: random.Random
+) -> Decision:
+    """Decide for a verdict that has a limit of its own; ``retries`` has no say, and none of them is used up."""
+    name, endings = judgement.verdict.name, history.endings_of(judgement.verdict) + 1
+    if endings > limit:
+        return Decision(Action.GIVE_UP, f"{endings} endings judged {name}, the limit is {limit}")
+    told = f"{name} {endings} of {limit}"
+    if not judgement.charged and endings <= UNCHARGED_AT_ONCE:
+        return Decision(Action.AGAIN, f"again at once, {told}")
+    return _after_a_wait(endings, told, history, policy, now, rng)
+
+
+def _after_a_wait(
+    failures: int, told: str, history: TaskHistory, policy: RetryPolicy, now: float, rng: random.Random
+) -> Decision:
+    wait_s = _jittered(backoff_bound_s(policy, failures), rng, jitter=policy.jitter)
+    since = now if history.first_placed_at is None else history.first_placed_at
+    if policy.max_elapsed_s is not None and now + wait_s - since > policy.max_elapsed_s:
+        return Decision(Action.GIVE_UP, f"another try would end later than max_elapsed {policy.max_elapsed_s:g} s")
+    return Decision(Action.WAIT, f"{told} in {wait_s:.1f} s", now + wait_s)
 
 
 def _charged(history: TaskHistory, policy: RetryPolicy, now: float, rng: random.Random) -> Decision:
     failures = history.charged + 1
     if failures > policy.retries:
         return Decision(Action.GIVE_UP, f"{failures} failures, {policy.retries} retries allowed")
-    wait_s = _jittered(backoff_bound_s(policy, failures), rng, jitter=policy.jitter)
-    since = now if history.first_placed_at is None else history.first_placed_at
-    if policy.max_elapsed_s is not None and now + wait_s - since > policy.max_elapsed_s:
-        return Decision(Action.GIVE_UP, f"another try would end later than max_elapsed {policy.max_elapsed_s:g} s")
-    return Decision(Action.WAIT, f"retry {failures} of {policy.retries} in {wait_s:.1f} s", now + wait_s)
+    return _after_a_wait(failures, f"retry {failures} of {policy.retries}", history, policy, now, rng)
 
 
 def _uncharged(history: TaskHistory, policy: RetryPolicy, now: float, rng: random.Random) -> Decision:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from scalable_hpc.errors import JournalError
 from scalable_hpc.lineage.journal import Journal
 from scalable_hpc.lineage.lease import Lease
-from scalable_hpc.lineage.parcels import Contents, Parcels
+from scalable_hpc.lineage.parcels import Contents, Parcels, Written
 from scalable_hpc.lineage.payload import PayloadPack
-from scalable_hpc.model.tasks import Payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +20,11 @@ class RunFiles:
     payloads: PayloadPack
     lease: Lease | None = None
 
-    def commit(self, wanted: Sequence[tuple[Payload, Payload]], parcels: Parcels) -> list[Contents | JournalError]:
+    def commit(self, wanted: Sequence[Written], parcels: Parcels) -> list[Contents | JournalError]:
         """Bring everything to disk, payloads before the events that name them, then read what is to be sent."""
         self.payloads.commit()
         self.journal.commit()
-        return [parcels.read(function, arguments) for function, arguments in wanted]
+        return [parcels.read(one) for one in wanted]
 
     def close(self) -> None:
         """Commit and close; the lease is given back whatever happens."""

@@ -156,6 +156,7 @@ class Intake:
             checkpoints=spec.checkpoints,
             pure=spec.pure,
             verifies=spec.verifies,
+            rule=None if spec.rule is None else self._payloads.add(spec.rule),
         )
 
     def _give_everything_up(self, error: ScalableError, turn: Turn) -> None:

@@ -29,7 +29,7 @@ from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.need import Offer
 from scalable_hpc.lineage.outcome import Outcome
 from scalable_hpc.lineage.outgoing import Outgoing
-from scalable_hpc.lineage.parcels import Contents, Parcels
+from scalable_hpc.lineage.parcels import Contents, Parcels, Written
 from scalable_hpc.lineage.ports import Ports
 from scalable_hpc.lineage.record import TaskState
 from scalable_hpc.lineage.roster import Roster
@@ -39,7 +39,7 @@ from scalable_hpc.model.allocations import JobEnding
 from scalable_hpc.model.events import Event, RunClosed
 from scalable_hpc.model.fleet import Demand
 from scalable_hpc.model.messages import AttemptEnded, Upward
-from scalable_hpc.model.tasks import Payload, TaskSpec
+from scalable_hpc.model.tasks import TaskSpec
 
 logger = logging.getLogger(__name__)
 
@@ -253,9 +253,9 @@ class Keeper:
     async def _end_turn(self, turn: Turn) -> None:
         """Bring the turn to disk, then act on it."""
         wanted = [
-            (placement.record.function, placement.record.arguments)
-            for placement in turn.placements
-            if placement.record.function is not None and placement.record.arguments is not None
+            Written(record.function, record.arguments, record.rule)
+            for record in (placement.record for placement in turn.placements)
+            if record.function is not None and record.arguments is not None
         ]
         contents: Sequence[Contents | JournalError] = ()
         if turn.is_eventful or self._files.journal.is_waiting or self._is_beat_due(turn.now):
@@ -269,7 +269,7 @@ class Keeper:
         for evidence in self._outgoing.send(turn, contents):
             self.receive(AttemptEnded(evidence))
 
-    def _to_disk(self, wanted: Sequence[tuple[Payload, Payload]], now: float) -> list[Contents | JournalError]:
+    def _to_disk(self, wanted: Sequence[Written], now: float) -> list[Contents | JournalError]:
         if self._files.lease is not None and self._is_beat_due(now):
             self._beaten_at = now
             self._files.lease.beat()

@@ -149,6 +149,7 @@ class Ledger:
             event.refresh,
             event.checkpoints,
             verifies=event.verifies,
+            rule=None if event.rule is None else self._share(event.rule),
         )
         self.tasks[record.task_id] = record
         self._counts[record.state] += 1
@@ -190,8 +191,7 @@ class Ledger:
         record = self._known(event.task_id)
         if record.state is not TaskState.SENT or event.attempt != record.attempts:
             raise ValueError(f"attempt {event.attempt} of {event.task_id!r} cannot end: {record.state.value}")
-        record.charged += event.charged
-        record.uncharged += not event.charged and event.verdict != Verdict.EXPECTED.value
+        self._count_ending(record, event)
         if casts_suspicion(event):
             record.suspicions += 1
         elif event.verdict == Verdict.KILLER.value:
@@ -231,6 +231,15 @@ class Ledger:
             self.ready.add(record)
         elif state is TaskState.BACKOFF:
             self.ready.delay(record, +1)
+
+    def _count_ending(self, record: TaskRecord, event: events.AttemptFailed) -> None:
+        if not record.policy.limits or record.policy.limit_of(Verdict(event.verdict)) is None:
+            record.charged += event.charged
+            record.uncharged += not event.charged and event.verdict != Verdict.EXPECTED.value
+            return
+        counts = dict(record.limited)
+        counts[event.verdict] = counts.get(event.verdict, 0) + 1
+        record.limited = self._share(tuple(sorted(counts.items())))
 
     def _given_up(self, event: events.TaskGivenUp) -> None:
         record = self._known(event.task_id)
@@ -304,7 +313,7 @@ class Ledger:
         self._move(record, state)
         if record.leader is not None:
             self._ties.unfollow(record.task_id, record.leader)
-        record.function = record.arguments = None
+        record.function = record.arguments = record.rule = None
         if state is TaskState.DONE:
             record.label = ""
             record.ancestors = record.avoid = ()

@@ -32,11 +32,21 @@ Wanted = tuple[TaskRecord, str]
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """What a task is called with, as it lies in the payload pack."""
+
+    function: Payload
+    arguments: Payload
+    rule: Payload | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Contents:
     """What one envelope carries."""
 
     function: bytes
     arguments: bytes
+    rule: bytes = b""
 
 
 class _Kept:
@@ -110,10 +120,11 @@ class Parcels:
         """Remember where an ancestor's result lies."""
         self._external[key] = result
 
-    def read(self, function: Payload, arguments: Payload) -> Contents | JournalError:
+    def read(self, wanted: Written) -> Contents | JournalError:
         """Read what a task is called with; blocks."""
         try:
-            return Contents(self._function(function), self._payloads.read(arguments))
+            rule = b"" if wanted.rule is None else self._function(wanted.rule)
+            return Contents(self._function(wanted.function), self._payloads.read(wanted.arguments), rule)
         except JournalError as error:
             return error
 
@@ -149,6 +160,7 @@ class Parcels:
             memory=record.needs.memory,
             gpus=record.needs.gpus,
             refresh=record.refresh,
+            rule=contents.rule,
         )
 
     def _locate(self, task_id: str, key: str) -> Locator:

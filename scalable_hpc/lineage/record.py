@@ -90,6 +90,10 @@ class TaskRecord:
     """Once FAILED: ``Type: message``."""
     verifies: str | None = None
     """The task whose result this one computes once more."""
+    rule: Payload | None = None
+    """What to ask whether an exception is worth another try; None once the task is over."""
+    limited: tuple[tuple[str, int], ...] = ()
+    """Verdict to endings, for verdicts that have a limit of their own."""
     ticket: int = field(default=0, repr=False)
     lane: Lane | None = field(default=None, repr=False)
 
@@ -111,7 +115,9 @@ class TaskRecord:
     @property
     def history(self) -> TaskHistory:
         """What the judge may know of it."""
-        return TaskHistory(self.charged, self.uncharged, self.deaths, self.first_placed_at, self.suspicions)
+        return TaskHistory(
+            self.charged, self.uncharged, self.deaths, self.first_placed_at, self.suspicions, self.limited
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,8 @@ class TaskSubmitted:
     pure: bool = True
     verifies: str | None = None
     """The task whose result this one computes once more, to be compared."""
+    rule: Payload | None = None
+    """``worth_retrying`` of its policy, pickled."""
 
 
 @dataclass(frozen=True, slots=True)

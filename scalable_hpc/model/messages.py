@@ -38,6 +38,8 @@ class Envelope:
     """Cacheable calls: pickled declared return type to check before publishing; None: unchecked."""
     refresh: bool = False
     """Compute even where the key has a result, and put the new one in its place."""
+    rule: bytes = b""
+    """Pickled: what to ask whether an exception that it raises is worth another try; empty: nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from scalable_hpc.model.resources import Needs
+from scalable_hpc.model.retry import RetryPolicy as RetryPolicy  # noqa: PLC0414 - told here too
+from scalable_hpc.model.retry import Verdict as Verdict  # noqa: PLC0414 - likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,10 @@ class ExceptionFacts:
     traceback: str = ""
     pickled: bytes | None = None
     """The exception itself (cloudpickle), opened only where its owner asks for the result."""
+    worth_retrying: bool | None = None
+    """What the user's own rule said of it; None: nothing."""
+    rule_failed: str = ""
+    """Why the user's own rule could not be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,37 +138,6 @@ class Evidence:
     """How many attempts were executing on the worker when it went, this one included; None: this one was not."""
     worker_end: str = ""
     """How the worker itself died, when somebody on its node lived to tell: ``SIGKILL``, ``exit code 1``."""
-
-
-class Verdict(Enum):
-    """What the evidence means."""
-
-    EXPECTED = "expected"
-    INFRASTRUCTURE = "infrastructure"
-    RESOURCE = "resource"
-    TRANSIENT = "transient"
-    PERMANENT = "permanent"
-    KILLER = "killer"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """How often and how soon a task is tried again.
-
-    The wait before attempt n+1 (n counted failures so far) is uniform in
-    ``[0, min(cap_s, base_s * factor ** (n - 1))]`` with full jitter, that bound itself without.
-    """
-
-    retries: int = 0
-    """Extra attempts after charged failures; uncharged endings never count."""
-    base_s: float = 1.0
-    factor: float = 2.0
-    cap_s: float = 60.0
-    jitter: bool = True
-    max_elapsed_s: float | None = None
-    infrastructure_limit: int = 20
-    """Uncharged endings after which a task is given up, to bound a livelock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,3 +187,5 @@ class TaskSpec:
     """Share of such tasks that are computed once more, to be compared."""
     verifies: str | None = None
     """The task whose result this one computes once more."""
+    rule: Payload | None = None
+    """``worth_retrying`` of its policy, pickled."""

@@ -17,7 +17,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,14 @@ from scalable_hpc.cache.declared import check_result
 from scalable_hpc.cache.serial import dumps, loads
 from scalable_hpc.cache.spec import CacheSpec
 from scalable_hpc.cache.store import Staged, Store
+from scalable_hpc.errors import Checkpointed
 from scalable_hpc.model.messages import Envelope
-from scalable_hpc.model.tasks import Ending, ResultRef
+from scalable_hpc.model.tasks import Ending, ExceptionFacts, ResultRef
 from scalable_hpc.worker import context, wire
 from scalable_hpc.worker.linux import die_with_parent
 from scalable_hpc.worker.raised import pack
 from scalable_hpc.worker.references import resolve
+from scalable_hpc.worker.rules import ask
 from scalable_hpc.worker.shared import SharedRecords
 from scalable_hpc.worker.unheeded import Unheeded
 
@@ -116,6 +118,15 @@ def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     return value
 
 
+def _facts(envelope: Envelope, error: BaseException) -> ExceptionFacts:
+    """Take down what user code raised, with what its own rule says of it."""
+    facts = pack(error, caller=__file__)
+    if isinstance(error, Checkpointed):
+        return facts
+    answer = ask(envelope.rule, error)
+    return replace(facts, worth_retrying=answer.worth_retrying, rule_failed=answer.failed)
+
+
 class _MemoryMeter:
     """The highest resident set since ``start``, of this process and of children that have ended since."""
 
@@ -192,8 +203,8 @@ class Slot:
         except BaseException as error:  # noqa: BLE001  SystemExit and KeyboardInterrupt of user code are its endings
             self._leave_if_forked(error.code if isinstance(error, SystemExit) else 1)
             # A program that the user's code had started may have heeded what we do not.
-            is_ending = self._unheeded.was_told_to_end
-            return wire.Raised(number, span(), Ending.EXCEPTION, pack(error, caller=__file__), is_ending)
+            is_ending, ended = self._unheeded.was_told_to_end, span()
+            return wire.Raised(number, ended, Ending.EXCEPTION, _facts(envelope, error), is_ending)
 
     def _leave_if_forked(self, code: object) -> None:
         """End a child that user code forked and let return: it must not answer in our place."""

@@ -140,6 +140,11 @@ def test_that_an_unknown_key_is_told_with_line_and_nearest_name(desk, wrong, rig
         ("max_workers: 4", "site: nowhere", ["no site config 'nowhere'", "slurm-generic"]),
         ("max_workers: 4", "overlay: bog", ["overlay is 'bog'", "did you mean 'big'"]),
         ("retries: 3", "retries: 3\n        retry: {retries: 2}", ["retries is 3", "retry.retries 2"]),
+        ("retries: 3", "retry: {attempts: 3, retries: 3}", ["attempts is 3", "retry.retries 3"]),
+        ("retries: 3", "retry: {transient: Flooded}", ["'Flooded'", "package.module.Flooded"]),
+        ("retries: 3", "retry: {transient: OSError, permanent: [OSError]}", ["both transient and permanent"]),
+        ("retries: 3", "retry: {limits: {KILLER: 2}}", ["KILLER", "INFRASTRUCTURE, RESOURCE"]),
+        ("retries: 3", "retry: {worth_retrying: mine.rule}", ["'mine.rule'", "package.module:function"]),
         ("retries: 3", "cpus: 99", ["fits no component", "99 cpus"]),
     ],
 )

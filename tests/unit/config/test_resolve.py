@@ -5,6 +5,7 @@ import pytest
 from scalable_hpc.config.limits import allocation_limits
 from scalable_hpc.config.resolve import usable_cpus
 from scalable_hpc.errors import ManifestError
+from scalable_hpc.model.retry import Verdict
 from tests.manifest_files import LOCAL
 
 SLURM = LOCAL.replace("local", "slurm")
@@ -213,6 +214,46 @@ def test_that_a_retry_policy_is_taken_field_by_field(desk):
     assert (tasks["a"].policy.retries, tasks["a"].policy.base_s, tasks["a"].policy.cap_s) == (2, 0.5, 60)
     assert tasks["a"].policy.jitter is False
     assert (tasks["b"].policy, tasks["b"].cache, tasks["a"].cache) == (None, False, None)
+
+
+def test_that_a_retry_policy_has_the_users_rules(desk):
+    """Short spellings, names of exceptions one or many, limits by verdict, the rule by name."""
+    text = """\
+    tasks:
+        a:
+            retry:
+                attempts: 4
+                base: 1m
+                max_elapsed: 2h
+                transient: [requests.Timeout, KeyError]
+                permanent: OSError
+                limits: {RESOURCE: 3, infrastructure: 5}
+                worth_retrying: rules.mine:is_temporary
+"""
+    policy = desk.load(LOCAL + text).tasks["a"].policy
+
+    assert (policy.retries, policy.base_s, policy.max_elapsed_s) == (3, 60, 7200)
+    assert policy.transient == ("requests.Timeout", "builtins.KeyError")
+    assert policy.permanent == ("builtins.OSError",)
+    assert (policy.limit_of(Verdict.RESOURCE), policy.limit_of(Verdict.INFRASTRUCTURE)) == (3, 5)
+    assert policy.worth_retrying == "rules.mine:is_temporary"
+
+
+def test_that_one_entry_holds_for_every_task_where_its_own_says_nothing(desk):
+    """Key by key, those of the retry policy too; a count of its own replaces the common one, however it is spelled."""
+    text = """\
+    tasks:
+        "*": {retries: 2, timeout: 5m, retry: {base: 7s}}
+        a: {retry: {attempts: 1}}
+        b: {timeout: 1m}
+"""
+    tasks = desk.load(LOCAL + text).tasks
+
+    assert {name: (task.policy.retries, task.policy.base_s, task.timeout_s) for name, task in tasks.items()} == {
+        "*": (2, 7, 300),
+        "a": (0, 7, 300),
+        "b": (2, 7, 60),
+    }
 
 
 def test_that_the_planner_gets_the_limits_of_each_worker_type(desk):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
 from blake3 import blake3
+from cloudpickle import loads
 
 from scalable_hpc import cacheable
 from scalable_hpc.call import Options, make_call, pickle_function
@@ -59,6 +61,36 @@ def test_that_the_call_has_the_last_word(naming):
 def test_that_a_call_that_checkpoints_says_so_to_the_run(naming):
     """And only that one."""
     assert [naming.specify(call(1, **options)).checkpoints for options in ({"checkpoints": True}, {})] == [True, False]
+
+
+def test_that_the_manifest_may_say_that_a_task_checkpoints(tmp_path):
+    """A call that says otherwise has the last word; ``*`` holds for functions that have no entry."""
+    text = MANIFEST.replace("tasks:\n  add:", 'tasks:\n  "*": {checkpoints: true}\n  other:')
+    (tmp_path / "scalable.yaml").write_text(text)
+    naming = Naming(load_manifest(tmp_path / "scalable.yaml"), "run", "store")
+
+    assert [naming.specify(call(1, **options)).checkpoints for options in ({"checkpoints": False}, {})] == [False, True]
+
+
+def test_that_a_rule_is_pickled_once_and_kept_out_of_the_policy(naming):
+    """The policy of the task is plain data; the calls of a map share one pickle."""
+    policy = RetryPolicy(retries=1, worth_retrying=lambda error: bool(error.args))
+
+    specs = [naming.specify(call(number, retry=policy)) for number in range(2)]
+
+    assert specs[0].policy == RetryPolicy(retries=1)
+    assert specs[0].rule is specs[1].rule
+    assert loads(specs[0].rule.inline)(ValueError("x")) is True
+    assert naming.specify(call(1)).rule is None
+
+
+def test_that_a_rule_that_cannot_travel_is_refused_at_once(naming):
+    """Where it is submitted, not where it would be asked."""
+    lock = threading.Lock()
+    policy = RetryPolicy(worth_retrying=lambda _: lock.locked())
+
+    with pytest.raises(TypeError, match="worth_retrying"):
+        naming.specify(call(1, retry=policy))
 
 
 def test_that_a_whole_policy_and_a_number_of_retries_combine(naming):

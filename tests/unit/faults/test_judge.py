@@ -8,12 +8,14 @@ import json
 import socket
 import subprocess
 import urllib.error
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from scalable_hpc.errors import Checkpointed
+from scalable_hpc.faults.evidence import facts_of
 from scalable_hpc.faults.judge import ROWS, TaskHistory, judge
 from scalable_hpc.model.allocations import ExitReason
 from scalable_hpc.model.tasks import AttemptId, Ending, Evidence, RetryPolicy, Verdict
@@ -196,3 +198,46 @@ def test_that_no_ending_is_without_a_verdict(evidence, history):
     if judgement.charged:
         assert evidence.ending in (E.EXCEPTION, E.TIMEOUT, E.SLOT_DIED)
         assert not evidence.expected
+
+
+class Flooded(ConnectionError):
+    """A user's own."""
+
+
+def ruled(error: BaseException, *, worth_retrying: bool) -> Evidence:
+    facts = replace(facts_of(error), worth_retrying=worth_retrying)
+    return ended(E.EXCEPTION, exception=facts, ran_s=1.0)
+
+
+RULES = RetryPolicy(retries=3, transient=(ValueError, MemoryError), permanent=(Flooded, Checkpointed))
+USERS_WORD = {
+    "listed as transient": (raised(ValueError()), V.TRANSIENT),
+    "a subclass of it": (raised(UnicodeDecodeError("utf-8", b"", 0, 1, "")), V.TRANSIENT),
+    "listed before the table": (raised(MemoryError()), V.TRANSIENT),
+    "listed as permanent": (raised(Flooded()), V.PERMANENT),
+    "not listed": (raised(TypeError()), V.PERMANENT),
+    "asked: yes": (ruled(Flooded(), worth_retrying=True), V.TRANSIENT),
+    "asked: no": (ruled(ValueError(), worth_retrying=False), V.PERMANENT),
+    "a refusal is not the task's": (ended(E.REFUSED, exception=raised(Flooded()).exception), V.INFRASTRUCTURE),
+}
+
+
+@pytest.mark.parametrize(("evidence", "verdict"), USERS_WORD.values(), ids=USERS_WORD)
+def test_that_the_users_rules_come_before_the_table(evidence, verdict):
+    """What its function says first, then its lists; both about exceptions only."""
+    assert verdict is judge(evidence, FRESH, RULES).verdict
+
+
+def test_that_a_checkpoint_is_none_of_the_rules_business():
+    """A task that handed itself back goes on, whatever the lists say."""
+    assert judge(raised(Checkpointed()), FRESH, RULES).verdict is V.EXPECTED
+
+
+def test_that_a_rule_that_could_not_be_asked_is_told():
+    """The table decides, and the because says why it had to."""
+    facts = replace(facts_of(ValueError()), rule_failed="raised KeyError: 'code'")
+
+    judgement = judge(ended(E.EXCEPTION, exception=facts, ran_s=1.0), FRESH, POLICY)
+
+    assert judgement.verdict is V.PERMANENT
+    assert "worth_retrying raised KeyError: 'code'" in judgement.because

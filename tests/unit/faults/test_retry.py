@@ -122,3 +122,26 @@ def test_that_jitter_spreads_over_the_whole_range():
 
     assert waits[50] < 15
     assert waits[950] > 85
+
+
+@pytest.mark.parametrize("judgement", [TRANSIENT, PERMANENT, LOST, UNKNOWN])
+@pytest.mark.parametrize("limit", [0, 2])
+def test_that_a_verdict_with_a_limit_is_tried_again_that_often(judgement, limit):
+    """Whatever ``retries`` and the bound against livelocks say of the others."""
+    policy = RetryPolicy(retries=9, infrastructure_limit=1, limits={judgement.verdict: limit})
+    name = judgement.verdict.value
+
+    decisions = [after(judgement, policy, limited=((name, endings),)) for endings in range(limit + 1)]
+
+    assert Action.GIVE_UP not in [decision.action for decision in decisions[:-1]]
+    assert decisions[-1].action is Action.GIVE_UP
+    assert f"the limit is {limit}" in decisions[-1].because
+
+
+def test_that_a_limit_leaves_the_other_verdicts_alone():
+    """A limit for one is none for another."""
+    policy = RetryPolicy(retries=1, limits={"RESOURCE": 0})
+
+    assert Action.WAIT is after(TRANSIENT, policy).action
+    assert Action.GIVE_UP is after(TRANSIENT, policy, charged=1).action
+    assert Action.AGAIN is after(LOST, policy).action

@@ -14,8 +14,10 @@ from scalable_hpc.lineage.codec import KINDS, decode_event, encode_event
 from scalable_hpc.model.events import AllocationChanged, ReceiptTaken, TaskSubmitted
 from scalable_hpc.model.resources import Needs
 from scalable_hpc.model.tasks import Payload, RetryPolicy
+from tests.policies import POLICIES
 from tests.unit.lineage.support import NOW, submitted
 
+st.register_type_strategy(RetryPolicy, POLICIES)
 any_event = st.one_of([st.from_type(cls) for cls in KINDS.values()]).filter(lambda event: "nan" not in repr(event))
 """Not-a-number is equal to nothing, so such events are left out."""
 
