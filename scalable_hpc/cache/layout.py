@@ -1,6 +1,6 @@
 """Where a store's files lie, and whose they must be.
 
-    <root>/v1/  README  CACHEDIR.TAG  packs/  blobs/  aside/  quarantine/  stat-memo/  locks/
+    <root>/v1/  README  CACHEDIR.TAG  packs/  blobs/  aside/  quarantine/  stat-memo/  locks/  notes/
 
 Rule 1: directories are 0700 and files 0600; what another user owns is refused, since records are unpickled.
 Rule 2: files are written aside and renamed, or appended to by their one writer.
@@ -26,6 +26,7 @@ aside/       files that are still being written
 quarantine/  records whose digest did not match; nothing reads them again
 stat-memo/   digests of input files, so that each is read once
 locks/       one file per host, by which its processes agree on who computes what
+notes/       what results were computed from, and how often they were found; for people
 
 It is safe to delete the whole directory while no run is using it: everything in it can be computed again.
 """
@@ -47,6 +48,8 @@ class Layout:
     """Made when the first digest is remembered."""
     locks: Path
     """Made when the first result is computed by ``@cacheable`` itself."""
+    notes: Path
+    """Made when there is something to note."""
 
 
 def open_layout(root: Path, *, create: bool) -> Layout:
@@ -56,7 +59,8 @@ def open_layout(root: Path, *, create: bool) -> Layout:
         StoreError: they cannot be made, or are another user's.
     """
     top = root / VERSION
-    layout = Layout(top / "packs", top / "blobs", top / "aside", top / "quarantine", top / "stat-memo", top / "locks")
+    names = ("packs", "blobs", "aside", "quarantine", "stat-memo", "locks", "notes")
+    layout = Layout(*(top / name for name in names))
     try:
         if create and not layout.quarantine.is_dir():
             _make(layout, top)

@@ -37,6 +37,8 @@ class NewRecord:
     """Its bytes; None where they lie in a blob."""
     revoked: tuple[Entry, ...] = ()
     """What it takes the place of."""
+    core_s: float = 0.0
+    """Core-seconds that computing it took; 0 where nobody said."""
 
 
 class PackWriter:
@@ -73,7 +75,7 @@ class PackWriter:
             if record.data is not None:
                 kind, offset = Kind.PACKED, len(data)
                 data += pack_header(record.key, record.digest, record.size) + record.data
-            entries.append(Entry(kind, record.key, record.digest, offset, record.size, now))
+            entries.append(Entry(kind, record.key, record.digest, offset, record.size, now, record.core_s))
         if data:
             if self._pack is None:
                 self._pack = _AppendedFile(self._packs / (self.stem + PACK))

@@ -11,6 +11,7 @@ Rule 3: a store that is full, read-only or unreachable raises ``StoreError``; wh
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
@@ -32,6 +33,7 @@ from scalable_hpc.cache.packs import NewRecord, take_in_news
 from scalable_hpc.cache.records import Entry
 from scalable_hpc.cache.scribe import Scribe
 from scalable_hpc.cache.serial import loads
+from scalable_hpc.cache.tallies import Tally
 from scalable_hpc.cache.verify import Damaged, RecordReader
 from scalable_hpc.errors import StoreError
 from scalable_hpc.model.tasks import Locator
@@ -82,6 +84,7 @@ class Store:
         self._blobs = Blobs(self._layout, durable=self._durable)
         self._keys = keys_here(create=create)
         self._index = Index(self._keys)
+        self._tally = Tally(self._layout.notes)
         self._closed = False
         self._looked_at = 0.0
         """When the index files were last read, in seconds since the epoch; 0 for never."""
@@ -116,8 +119,13 @@ class Store:
         """
         return self.lookup_many([key], fresh=fresh)[0]
 
-    def lookup_many(self, keys: Sequence[str], *, fresh: bool = True) -> list[Locator | None]:
+    def lookup_many(self, keys: Sequence[str], *, fresh: bool = True, tally: bool = False) -> list[Locator | None]:
         """Return where the results of several keys lie; at most one look for news serves them all.
+
+        Args:
+            keys: 64 hex digits each.
+            fresh: As for ``lookup``.
+            tally: Count what is found as hits: it will be used in place of computing.
 
         Raises:
             StoreError: the store cannot be read.
@@ -130,10 +138,14 @@ class Store:
         if fresh and None in places:
             self.refresh()
             places = list(map(self._index.first, raw_keys))
+        if tally:
+            self._tally.found.extend(place.entry.core_s for place in places if place is not None)
         return [None if place is None else self._locator(place.entry) for place in places]
 
     def fetch(self, key: str, *, fresh: bool = True) -> Any:
         """Return the result of a key as a value of its own, or ``MISSING``; a damaged copy counts as none.
+
+        What is found is counted as a hit.
 
         Raises:
             StoreError: the store cannot be read.
@@ -143,6 +155,7 @@ class Store:
         while (place := self._first(raw_key, fresh=fresh)) is not None:
             data = self._verified(place)
             if data is not None:
+                self._tally.found.append(place.entry.core_s)
                 return loads(data)
         return MISSING
 
@@ -169,21 +182,29 @@ class Store:
                 self.root,
             )
 
-    def publish(self, key: str, data: bytes, *, replace: bool = False) -> Locator:
+    def publish(self, key: str, data: bytes, *, replace: bool = False, core_s: float = 0.0) -> Locator:
         """Store a result's record under a key and return when it is durable.
 
         Args:
             key: 64 hex digits.
             data: The record, from ``serial.dumps``.
             replace: Take the place of what is there; otherwise the first publisher wins, and its result is returned.
+            core_s: Core-seconds that computing it took: what every hit will save.
 
         Raises:
             StoreError: it could not be stored.
         """
-        return self.publish_many([(key, data)], replace=replace)[0]
+        return self.publish_many([(key, data)], replace=replace, core_s=(core_s,))[0]
 
-    def publish_many(self, results: Sequence[tuple[str, bytes | Staged]], *, replace: bool = False) -> list[Locator]:
+    def publish_many(
+        self, results: Sequence[tuple[str, bytes | Staged]], *, replace: bool = False, core_s: Sequence[float] = ()
+    ) -> list[Locator]:
         """Store several results, as ``publish`` and ``publish_staged`` do, with one look, one write and one fsync.
+
+        Args:
+            results: Keys, each with the record or what was staged of it.
+            replace: As for ``publish``, for all of them.
+            core_s: Core-seconds that each one took to compute, in the same order; empty where nobody knows.
 
         Raises:
             StoreError: not all could be stored; those that were will be found.
@@ -192,8 +213,10 @@ class Store:
         self.refresh()  # whatever is there already, to stay or to be replaced, must be known
         there = [None if replace else self._sound(key) for key in raw_keys]
         new = [
-            self._new_record(key, data)
-            for key, (_, data), locator in zip(raw_keys, results, there, strict=True)
+            self._new_record(key, data, spent_s)
+            for key, (_, data), locator, spent_s in zip(
+                raw_keys, results, there, core_s or (0.0,) * len(results), strict=True
+            )
             if locator is None
         ]
         entered = self._trying("written", lambda: self._scribe.enter(new, replace=replace)) if new else {}
@@ -311,6 +334,7 @@ class Store:
 
     def close(self) -> None:
         """Close every file; what was published stays."""
+        self._tally.flush()
         with self._scribe.lock:
             self._closed = True
             self._abandon()
@@ -318,6 +342,7 @@ class Store:
     def after_fork(self) -> None:
         """Start anew in a forked child: the parent's files are its own, and its threads left things half-done."""
         self._index = Index(self._keys)
+        self._tally = Tally(self._layout.notes)
         self._looked_at = 0.0
         self._abandon()
 
@@ -326,6 +351,20 @@ class Store:
         self._begin()
         records.close()
         scribe.close()
+
+    @property
+    def notes(self) -> Path:
+        """The directory of what is noted beside results; it need not be there."""
+        return self._layout.notes
+
+    @property
+    def writer(self) -> str:
+        """The name under which this process writes here now."""
+        return self._scribe.name
+
+    def flush_tally(self) -> None:
+        """Write down what was found so far; ``close`` and the end of the process do it too."""
+        self._tally.flush()
 
     @property
     def closed(self) -> bool:
@@ -352,6 +391,7 @@ class Store:
     def _review(self) -> None:
         """Look for news if it is time; where that fails, what is known serves on."""
         if time.time() - self._looked_at > REVIEW_S:
+            self._tally.flush_now_and_then()
             with contextlib.suppress(StoreError):
                 self.refresh()
 
@@ -376,12 +416,12 @@ class Store:
                 return self._locator(place.entry, bytes(data) if place.entry.size <= SMALL else None)
         return None
 
-    def _new_record(self, key: bytes, data: bytes | Staged) -> NewRecord:
+    def _new_record(self, key: bytes, data: bytes | Staged, core_s: float) -> NewRecord:
         if isinstance(data, Staged):
-            return NewRecord(key, bytes.fromhex(data.digest), data.size, None)
+            return NewRecord(key, bytes.fromhex(data.digest), data.size, None, core_s=core_s)
         if len(data) > SMALL:
-            return self._new_record(key, self.stage(data))
-        return NewRecord(key, blake3(data).digest(), len(data), bytes(data))
+            return self._new_record(key, self.stage(data), core_s)
+        return NewRecord(key, blake3(data).digest(), len(data), bytes(data), core_s=core_s)
 
     def _verified(self, place: Place) -> bytes | memoryview | None:
         """Return a record if it is what was stored; else see to it that it is not met again."""
@@ -416,4 +456,11 @@ def _after_fork() -> None:
         store.after_fork()
 
 
+def flush_tallies() -> None:
+    """Write down what this process's stores were found to hold; for processes that end without Python's farewell."""
+    for store in list(_stores):
+        store.flush_tally()
+
+
 os.register_at_fork(after_in_child=_after_fork)
+atexit.register(flush_tallies)
