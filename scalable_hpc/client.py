@@ -9,7 +9,10 @@ from __future__ import annotations
 import concurrent.futures
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from scalable_hpc.call import Call, Options, call_name, make_call, pickle_function, show
 from scalable_hpc.future import Owner, ScalableFuture, Stored
@@ -20,6 +23,17 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _OURS = frozenset(Options.__dataclass_fields__)
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A call that was named, and whether an equal one may have been made before."""
+
+    spec: TaskSpec
+    future: ScalableFuture
+    options: Options
+    may_be_known: bool
 
 
 class Run(Owner, Protocol):
@@ -38,8 +52,11 @@ class Run(Owner, Protocol):
     def specify(self, call: Call) -> TaskSpec:
         """Name the task and fill in what the manifest says about it."""
 
-    def known(self, spec: TaskSpec, *, fresh: bool) -> Locator | None:
-        """Where the result lies, when it is known already."""
+    def known(self, specs: Sequence[TaskSpec]) -> list[Locator | None]:
+        """Where the results lie that are known already; one look for news serves all of them."""
+
+    def watched(self, calls: Iterable[_T], count: int) -> Iterable[_T]:
+        """Yield calls while somebody at a terminal is shown how many have been looked at."""
 
     def load(self, spec: TaskSpec, locator: Locator) -> Any:
         """Read a result, or have it made again when it is damaged."""
@@ -50,8 +67,8 @@ class Run(Owner, Protocol):
     def accept(self, pairs: Sequence[tuple[TaskSpec, ScalableFuture]]) -> None:
         """Take over calls that must be run."""
 
-    def count_hits(self, name: str, count: int) -> None:
-        """Note calls that were answered from the store."""
+    def count_hits(self, name: str, keys: Sequence[str]) -> None:
+        """Note calls that were answered from the store, by their keys."""
 
     def dask_client(self) -> Any:
         """A plain ``distributed.Client`` connected to the run's scheduler."""
@@ -207,37 +224,27 @@ class ScalableClient(concurrent.futures.Executor):
         keys = list(key) if isinstance(key, (list, tuple)) else None
         if keys is not None and len(keys) != len(calls):
             raise ValueError(f"map got {len(keys)} keys for {len(calls)} calls")
-        futures: list[ScalableFuture] = []
-        misses: list[tuple[TaskSpec, ScalableFuture]] = []
-        hits: dict[str, int] = {}
-        for number, (args, kwargs) in enumerate(calls):
-            options = ours if keys is None else {**ours, "key": keys[number]}
-            future, spec = self._one(fn, function, args, kwargs, options, fresh=not misses)
-            futures.append(future)
-            if spec is not None:
-                misses.append((spec, future))
-            else:
-                name = future.task_id.rpartition("-")[0]
-                hits[name] = hits.get(name, 0) + 1
-        for name, count in hits.items():
-            self._run.count_hits(name, count)
-        if misses:
-            self._run.accept(misses)
-        return futures
+        each = repeat(Options(**ours)) if keys is None else [Options(**{**ours, "key": one}) for one in keys]
+        asked = [
+            self._ask(fn, function, args, kwargs, options)
+            for (args, kwargs), options in self._run.watched(zip(calls, each, strict=False), len(calls))
+        ]
+        for one, (args, kwargs) in zip(asked, calls, strict=True):
+            key = one.options.key
+            one.future.call = (fn, args, kwargs, ours if keys is None else {**ours, "key": key})
+        self._answer(asked)
+        return [one.future for one in asked]
 
-    def _one(
+    def _ask(
         self,
         fn: Callable[..., Any],
         function: Payload,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        ours: dict[str, Any],
-        *,
-        fresh: bool,
-    ) -> tuple[ScalableFuture, TaskSpec | None]:
-        """Return the future, and the task's spec when the call must be run."""
+        options: Options,
+    ) -> _Asked:
+        """Name one call, and make its future."""
         found: list[ScalableFuture] = []
-        options = Options(**ours)
         name = options.task or call_name(fn)
         cache = self._run.cache_of(name)
         pure = self._run.is_pure(name) if options.pure is None else options.pure
@@ -245,14 +252,28 @@ class ScalableClient(concurrent.futures.Executor):
         call = make_call(fn, function, *bare, options, cache=cache, pure=pure)
         if call.warning and call.warning not in self._warned:
             self._warned.add(call.warning)
-            warnings.warn(call.warning, stacklevel=4)
+            warnings.warn(call.warning, stacklevel=5)
         call.ancestors = tuple({future.task_id: future.ref for future in found}.values())
         spec = self._run.specify(call)
         future = ScalableFuture(task_id=spec.task_id, key=spec.key, label=spec.label, owner=self._run)
-        future.call = (fn, args, kwargs, ours)
         may_be_known = not call.refresh and (call.may_be_known or self._run.has_past)
-        locator = self._run.known(spec, fresh=fresh) if may_be_known else None
-        if locator is None:
-            return future, spec
-        future.set_result(Stored(lambda: self._run.load(spec, locator)))
-        return future, None
+        return _Asked(spec, future, options, may_be_known)
+
+    def _answer(self, asked: Sequence[_Asked]) -> None:
+        """Complete what is known, all looked up at once, and have the rest run."""
+        may_be_known = [one for one in asked if one.may_be_known]
+        found = self._run.known([one.spec for one in may_be_known])
+        places = {one.spec.task_id: place for one, place in zip(may_be_known, found, strict=True) if place is not None}
+        hits: dict[str, list[str]] = {}
+        misses: list[tuple[TaskSpec, ScalableFuture]] = []
+        for one in asked:
+            place = places.get(one.spec.task_id)
+            if place is None:
+                misses.append((one.spec, one.future))
+            else:
+                one.future.set_result(Stored(partial(self._run.load, one.spec, place)))
+                hits.setdefault(one.spec.task_id.rpartition("-")[0], []).append(one.spec.key)
+        for name, keys in hits.items():
+            self._run.count_hits(name, keys)
+        if misses:
+            self._run.accept(misses)

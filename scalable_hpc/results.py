@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,16 @@ class Stores:
             return self.at(store).lookup(key, fresh=fresh)
         except StoreError:
             return None
+
+    def find_hits(self, store: str, keys: Sequence[str]) -> list[Locator | None]:
+        """Return where results lie that will be used in place of computing; they are counted as hits.
+
+        None where there is none, or the store cannot be read.
+        """
+        try:
+            return self.at(store).lookup_many(keys, tally=True)
+        except StoreError:
+            return [None] * len(keys)
 
     def load(self, locator: Locator) -> Any:
         """Read, verify and unpickle a result.

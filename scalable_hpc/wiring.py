@@ -11,11 +11,11 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import InvalidStateError
 from concurrent.futures import wait as wait_for_futures
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from blake3 import blake3
 
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from scalable_hpc.telemetry.progress import ProgressDisplay
 
 logger = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 _PUT_DIGITS = 24
 """Of a content's key: enough to be its name in a run, since two contents of one name would be one to the keeper."""
@@ -103,9 +104,21 @@ class LiveRun:
         """Name the task and fill in what the manifest says about it."""
         return self._naming.specify(call)
 
-    def known(self, spec: TaskSpec, *, fresh: bool) -> Locator | None:
-        """Where the result lies, when it is known already."""
-        return self._stores.lookup(spec.store, spec.key, fresh=fresh)
+    def known(self, specs: Sequence[TaskSpec]) -> list[Locator | None]:
+        """Where the results lie that are known already; what is found counts as hits of its store."""
+        by_store: dict[str, list[str]] = {}
+        for spec in specs:
+            by_store.setdefault(spec.store, []).append(spec.key)
+        found = {store: iter(self._stores.find_hits(store, keys)) for store, keys in by_store.items()}
+        return [next(found[spec.store]) for spec in specs]
+
+    def watched(self, calls: Iterable[_T], count: int) -> Iterable[_T]:
+        """Yield calls while a terminal shows how many have been looked at; a display that is there is left alone."""
+        if self._display is not None or not sys.stderr.isatty():
+            return calls
+        from scalable_hpc.telemetry.counting import counted
+
+        return counted(calls, count, "looking for known results")
 
     def load(self, spec: TaskSpec, locator: Locator) -> Any:
         """Read a result; one that turns out damaged is made again."""
@@ -146,9 +159,9 @@ class LiveRun:
         self._engine.keeper.submit_many([(spec, self._told(spec)) for spec, _ in pairs])
         self._engine.wake()
 
-    def count_hits(self, name: str, count: int) -> None:
-        """Note calls that were answered from the store."""
-        self._engine.keeper.count_hits(name, count)
+    def count_hits(self, name: str, keys: Sequence[str]) -> None:
+        """Note calls that were answered from the store, by their keys."""
+        self._engine.keeper.count_hits(name, keys)
 
     def cancel_task(self, task_id: str) -> None:
         """Stop a task wherever it is."""

@@ -14,7 +14,7 @@ from typing import Any
 from scalable_hpc.cache.declared import is_result
 from scalable_hpc.cache.encode import Unencodable
 from scalable_hpc.cache.flight import Flight
-from scalable_hpc.cache.keys import KeyMaker
+from scalable_hpc.cache.keys import CallKey, KeyMaker
 from scalable_hpc.cache.serial import Unreadable, Unstorable, dumps
 from scalable_hpc.cache.shared import default_store
 from scalable_hpc.cache.spec import CacheSpec
@@ -50,25 +50,27 @@ class Caller:
         if spec.void:
             return self._compute(args, kwargs)
         try:
-            key, store = self.keys.key(args, kwargs).hex, default_store()
+            named, store = self.keys.key(args, kwargs), default_store()
+            key = named.hex
             if spec.ttl_s is not None:
                 store.expire(key, time.time() - spec.ttl_s)
         except (Unencodable, StoreError) as problem:
             self._warn(problem, "computed without the cache")
             return self._compute(args, kwargs)
         if spec.refresh:
-            return self._make(store, key, args, kwargs, replace=True)
+            return self._make(store, named, args, kwargs, replace=True)
         found = self._find(store, key, fresh=not spec.store)
         if found is not MISSING and found is not _UNUSABLE:
             return found
-        return self._make_alone(store, key, args, kwargs) if spec.store else self._compute(args, kwargs)
+        return self._make_alone(store, named, args, kwargs) if spec.store else self._compute(args, kwargs)
 
-    def _make_alone(self, store: Store, key: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def _make_alone(self, store: Store, named: CallKey, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        key = named.hex
         with store.flight(key, may_recur=bool(self._spec.ignore)) as flight:
             found = self._find(store, key, fresh=True)
             if found is not MISSING and found is not _UNUSABLE:
                 return found
-            return self._make(store, key, args, kwargs, replace=found is _UNUSABLE, flight=flight)
+            return self._make(store, named, args, kwargs, replace=found is _UNUSABLE, flight=flight)
 
     def expire(self, key: str) -> None:
         """Forget what has outlived its time.
@@ -86,7 +88,7 @@ class Caller:
     def _make(
         self,
         store: Store,
-        key: str,
+        key: CallKey,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         *,
@@ -95,8 +97,10 @@ class Caller:
     ) -> Any:
         if flight is not None:
             flight.begin()
+        begun = time.perf_counter()
         value = self._compute(args, kwargs)
-        if self._spec.store and self._keep(store, key, value, replace=replace) and flight is not None:
+        run_s = time.perf_counter() - begun
+        if self._spec.store and self._keep(store, key, value, run_s, replace=replace) and flight is not None:
             flight.land()
         return value
 
@@ -117,9 +121,10 @@ class Caller:
         # what was kept under an earlier declaration may not fit today's
         return value if value is MISSING or declared is None or is_result(value, declared) else _UNUSABLE
 
-    def _keep(self, store: Store, key: str, value: Any, *, replace: bool) -> bool:
+    def _keep(self, store: Store, key: CallKey, value: Any, run_s: float, *, replace: bool) -> bool:
         try:
-            store.publish(key, dumps(value), replace=replace)
+            store.publish(key.hex, dumps(value), replace=replace, core_s=run_s)
+            store.note_call(key, run_s)
         except (Unstorable, StoreError) as problem:
             self._warn(problem, "the result was not kept")
             return False

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 
 from scalable_hpc.cache.books import Result
 from scalable_hpc.cache.records import HEADER_SIZE, Kind
+from scalable_hpc.model.events import HIT_KEY
 from scalable_hpc.model.units import format_memory, format_walltime
 
+PREFIX = HIT_KEY
+"""Bytes of a key by which what stays is named: a run's journal holds no more of each hit."""
 DEAD_SHARE = 0.25
 """Share of dead bytes from which rewriting a file is worth reading and writing the rest."""
 SMALL_FILE = 64 << 20
@@ -31,6 +34,8 @@ class Limits:
     """Bytes of one result. Together with ``older_than_s``, only what breaks both goes."""
     max_size: int | None = None
     """Bytes of all results; the oldest go first."""
+    kept: frozenset[bytes] = frozenset()
+    """What the keys of results begin with that stay whatever the other limits say; each of ``PREFIX`` bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +90,13 @@ def total_size(results: Iterable[Result]) -> int:
 def choose_evictions(results: Sequence[Result], limits: Limits, now: float) -> list[Eviction]:
     """Return what goes, the oldest first; nothing where no limit was given."""
     by_age = sorted(results, key=lambda result: (result.created, result.key))
-    chosen = [Eviction(result, because) for result in by_age if (because := _breaks(result, limits, now))]
+    free = [result for result in by_age if result.entry.key[:PREFIX] not in limits.kept]
+    chosen = [Eviction(result, because) for result in free if (because := _breaks(result, limits, now))]
     if limits.max_size is None:
         return chosen
     going = {eviction.result.key for eviction in chosen}
     staying = [result for result in by_age if result.key not in going]
-    return chosen + _down_to(staying, limits.max_size)
+    return chosen + _down_to(staying, limits.max_size, limits.kept)
 
 
 def _breaks(result: Result, limits: Limits, now: float) -> str | None:
@@ -107,7 +113,7 @@ def _breaks(result: Result, limits: Limits, now: float) -> str | None:
     return ", and ".join(reasons) or None
 
 
-def _down_to(by_age: Sequence[Result], max_size: int) -> list[Eviction]:
+def _down_to(by_age: Sequence[Result], max_size: int, kept: frozenset[bytes]) -> list[Eviction]:
     size = total_size(by_age)
     sharing = Counter(result.entry.digest for result in by_age if result.entry.kind == Kind.BLOB)
     because = f"the oldest while results take more than {format_memory(max_size)}"
@@ -115,6 +121,8 @@ def _down_to(by_age: Sequence[Result], max_size: int) -> list[Eviction]:
     for result in by_age:
         if size <= max_size:
             break
+        if result.entry.key[:PREFIX] in kept:
+            continue
         chosen.append(Eviction(result, because))
         if result.entry.kind == Kind.BLOB:
             sharing[result.entry.digest] -= 1

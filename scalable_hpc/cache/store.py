@@ -17,10 +17,10 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from blake3 import blake3
 
@@ -29,6 +29,8 @@ from scalable_hpc.cache.flight import Flight
 from scalable_hpc.cache.index import Index, Place
 from scalable_hpc.cache.keyring import keys_here
 from scalable_hpc.cache.layout import open_layout
+from scalable_hpc.cache.notebook import Notebook
+from scalable_hpc.cache.notes import NoteLines
 from scalable_hpc.cache.packs import NewRecord, take_in_news
 from scalable_hpc.cache.records import Entry
 from scalable_hpc.cache.scribe import Scribe
@@ -37,6 +39,9 @@ from scalable_hpc.cache.tallies import Tally
 from scalable_hpc.cache.verify import Damaged, RecordReader
 from scalable_hpc.errors import StoreError
 from scalable_hpc.model.tasks import Locator
+
+if TYPE_CHECKING:
+    from scalable_hpc.cache.keys import CallKey
 
 SMALL = 64 * 1024
 """Bytes up to which a result goes into a pack and rides inline: many times a usual result, and little on a wire."""
@@ -95,6 +100,7 @@ class Store:
         """Start as a writer that has written nothing yet."""
         self._records = RecordReader(self._layout, self._blobs)
         self._scribe = Scribe(self.root, self._layout, self._keys, self._blobs, self._index, durable=self._durable)
+        self._notebook = Notebook(self._layout.notes, self._scribe.name)
 
     def __enter__(self) -> Store:  # noqa: PYI034 - typing.Self needs Python 3.11
         return self
@@ -347,20 +353,19 @@ class Store:
         self._abandon()
 
     def _abandon(self) -> None:
-        scribe, records = self._scribe, self._records
+        scribe, records, notebook = self._scribe, self._records, self._notebook
         self._begin()
         records.close()
         scribe.close()
+        notebook.close()
 
-    @property
-    def notes(self) -> Path:
-        """The directory of what is noted beside results; it need not be there."""
-        return self._layout.notes
+    def note(self, notes: Iterable[NoteLines]) -> None:
+        """Write down what results were computed from, once they are published; nothing fails for want of it."""
+        self._notebook.write(notes)
 
-    @property
-    def writer(self) -> str:
-        """The name under which this process writes here now."""
-        return self._scribe.name
+    def note_call(self, key: CallKey, run_s: float) -> None:
+        """Write down what one result was computed from, and in how many seconds."""
+        self._notebook.write_call(key, run_s)
 
     def flush_tally(self) -> None:
         """Write down what was found so far; ``close`` and the end of the process do it too."""

@@ -52,7 +52,7 @@ class Tally:
         hits, self._hits = self._hits, 0
         core_s, self._core_s = self._core_s, 0.0
         if hits:
-            line = json.dumps({"at": int(time.time()), "pid": os.getpid(), "hits": hits, "core_s": round(core_s, 3)})
+            line = json.dumps({"at": int(time.time()), "pid": os.getpid(), "hits": hits, "core_s": round(core_s, 6)})
             with contextlib.suppress(OSError):
                 append_line(self._notes / f"{_PREFIX}{socket.gethostname()}{_SUFFIX}", line)
 
@@ -86,6 +86,11 @@ def read_tallies(notes: Path) -> Hits:
                     said = json.loads(raw)
                     count, core_s = count + int(said["hits"]), core_s + float(said["core_s"])
     return Hits(count, core_s)
+
+
+def is_tally(name: str) -> bool:
+    """Say whether a file of this name holds tallies."""
+    return name.startswith(_PREFIX)
 
 
 def append_line(path: Path, line: str) -> None:

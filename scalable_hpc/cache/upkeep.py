@@ -29,6 +29,7 @@ from scalable_hpc.cache.eviction import (
     total_size,
 )
 from scalable_hpc.cache.layout import FILE_MODE
+from scalable_hpc.cache.notebook import join_notes
 from scalable_hpc.cache.records import ENTRY_SIZE, HEADER_SIZE, Kind
 from scalable_hpc.cache.writers import QUIET_S, gone_for_good
 from scalable_hpc.errors import StoreError
@@ -124,6 +125,8 @@ def _collect(books: Books, plan: GcPlan, now: float) -> tuple[Compacted, int]:
     orphans = [stem for stem, touched in books.orphans.items() if gone_for_good(stem, touched, now) is not None]
     remove(books, [*compacted.removed, *orphans])
     books.blobs.sweep(now)
+    with contextlib.suppress(OSError):  # for people only: not worth a failure after the work is done
+        join_notes(books.layout.notes, {result.key for result in books.results()}, now)
     return compacted, _remove_blobs(books, plan.blobs)
 
 

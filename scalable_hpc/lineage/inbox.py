@@ -38,6 +38,8 @@ class Hits:
 
     name: str
     count: int
+    keys: bytes = b""
+    """The first bytes of each one's key, as ``TasksHit`` has them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ class Intake:
             case Cancellation():
                 turn.tell(rulings.cancel(self._ledger, command.task_id, command.because, turn.now))
             case Hits():
-                turn.tell([TasksHit(turn.now, command.name, command.count)])
+                turn.tell([TasksHit(turn.now, command.name, command.count, command.keys)])
             case Surrender():
                 self._give_everything_up(command.error, turn)
 

@@ -36,7 +36,7 @@ from scalable_hpc.lineage.roster import Roster
 from scalable_hpc.lineage.turn import Turn, tell_outcome
 from scalable_hpc.lineage.window import WindowRules
 from scalable_hpc.model.allocations import JobEnding
-from scalable_hpc.model.events import Event, RunClosed
+from scalable_hpc.model.events import HIT_KEY, Event, RunClosed
 from scalable_hpc.model.fleet import Demand
 from scalable_hpc.model.messages import AttemptEnded, Upward
 from scalable_hpc.model.tasks import TaskSpec
@@ -107,9 +107,9 @@ class Keeper:
         """Stop a task wherever it is; one that is over or unknown is no error."""
         self._inbox.put([Cancellation(task_id, because)])
 
-    def count_hits(self, name: str, count: int) -> None:
-        """Note calls that were answered from the store."""
-        self._inbox.put([Hits(name, count)])
+    def count_hits(self, name: str, keys: Sequence[str]) -> None:
+        """Note calls that were answered from the store, by their keys (64 hex digits each)."""
+        self._inbox.put([Hits(name, len(keys), bytes.fromhex("".join(key[: 2 * HIT_KEY] for key in keys)))])
 
     def fail_all(self, error: ScalableError) -> None:
         """Fail every task that is not over, and every one that comes later: nothing can be run any more."""

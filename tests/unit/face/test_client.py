@@ -26,6 +26,8 @@ class InstantRun:
         self.cancelled: list[str] = []
         self.hits: dict[str, int] = {}
         self.held: list = []
+        self.looks = 0
+        self.watched_counts: list[int] = []
         self.hold = hold
         self.closed = False
 
@@ -46,8 +48,13 @@ class InstantRun:
         self.specs[task_id] = spec
         return spec
 
-    def known(self, spec, *, fresh):
-        return Locator("store", spec.key, "", 0) if spec.key in self.known_values else None
+    def known(self, specs):
+        self.looks += 1
+        return [Locator("store", spec.key, "", 0) if spec.key in self.known_values else None for spec in specs]
+
+    def watched(self, calls, count):
+        self.watched_counts.append(count)
+        return calls
 
     def load(self, spec, locator):
         return self.known_values[spec.key]
@@ -73,8 +80,8 @@ class InstantRun:
         else:
             future.set_result(self.values[spec.key])
 
-    def count_hits(self, name, count):
-        self.hits[name] = self.hits.get(name, 0) + count
+    def count_hits(self, name, keys):
+        self.hits[name] = self.hits.get(name, 0) + len(keys)
 
     def cancel_task(self, task_id):
         self.cancelled.append(task_id)
@@ -309,3 +316,15 @@ def test_that_a_policy_can_be_given_whole():
     ScalableClient(run).submit(int, retry=RetryPolicy(retries=2))
 
     assert len(run.specs) == 1
+
+
+def test_that_a_map_looks_once_for_all_that_may_be_known():
+    """However many calls there are, the store is asked one time, and the calls are counted for whoever watches."""
+    run = InstantRun()
+    run.known_values = {f"k{number}": number for number in range(0, 1000, 2)}
+    client = ScalableClient(run)
+
+    futures = client.map(abs, range(1000), key=[f"k{number}" for number in range(1000)])
+
+    assert client.gather(futures) == list(range(1000))
+    assert (run.looks, run.watched_counts, run.hits) == (1, [1000], {"abs": 500})

@@ -38,6 +38,7 @@ from tests.unit.lineage.support import (
 )
 from tests.unit.lineage.test_journal import largest_file
 
+KEY = "ab" * 32
 QUICK = RetryPolicy(retries=2, base_s=0.001)
 
 
@@ -458,7 +459,7 @@ async def test_that_the_fleet_is_told_what_is_wanted(tmp_path):
 async def test_that_hits_are_counted(tmp_path):
     """They are progress too, and a million of them are a few lines."""
     async with stage(tmp_path) as s:
-        s.keeper.count_hits("f", 999)
+        s.keeper.count_hits("f", [KEY] * 999)
         s.keeper.receive(hello())
         s.submit(spec("t1"))
         await s.transport.until_sent(1)
@@ -470,10 +471,10 @@ async def test_that_hits_are_counted(tmp_path):
 async def test_that_hits_that_came_just_before_the_close_are_counted(tmp_path):
     """A run whose every call is known closes at once."""
     async with stage(tmp_path) as s:
-        s.keeper.count_hits("f", 12)
+        s.keeper.count_hits("f", [KEY] * 12)
 
     assert s.keeper.progress().hits == 12
-    assert s.events(TasksHit) == [TasksHit(NOW, "f", 12)]
+    assert s.events(TasksHit) == [TasksHit(NOW, "f", 12, bytes.fromhex(KEY[:16]) * 12)]
 
 
 @law

@@ -1,0 +1,94 @@
+"""What the verbs of ``scalable-hpc cache`` have in common: where the cache is, which keys are meant, how to print."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from scalable_hpc.errors import StoreError
+
+if TYPE_CHECKING:
+    from scalable_hpc.cache.books import Books
+
+Act = Callable[[argparse.Namespace], int]
+SHORTEST_PREFIX = 4
+"""Digits of a key that people must give at least."""
+
+
+def add_action(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    text: str,
+    act: Act,
+    *,
+    formats: bool = False,
+) -> argparse.ArgumentParser:
+    """Add one action of the cache verb."""
+    parser = actions.add_parser(name, help=text, description=text)
+    where = "the cache (default: $SCALABLE_HPC_CACHE_DIR, $SCALABLE_CACHE_DIR or ./.scalable/cache)"
+    parser.add_argument("--cache-dir", help=where)
+    if formats:
+        parser.add_argument("--format", choices=("text", "json"), default="text")
+
+    def guarded(arguments: argparse.Namespace) -> int:
+        try:
+            return act(arguments)
+        except BrokenPipeError:
+            raise
+        except OSError as err:
+            raise StoreError(f"cache {name}: {err}") from err
+
+    parser.set_defaults(act=guarded)
+    return parser
+
+
+def root_of(arguments: argparse.Namespace) -> str:
+    """Return the cache that is meant."""
+    from scalable_hpc.cache.decorator import default_store_root
+
+    return arguments.cache_dir or default_store_root()
+
+
+def books_of(arguments: argparse.Namespace) -> Books:
+    """Return the cache that is meant, read.
+
+    Raises:
+        StoreError: there is none, or it is another user's.
+    """
+    from scalable_hpc.cache.books import Books
+
+    return Books(root_of(arguments))
+
+
+def keys_named(known: Iterable[str], given: Iterable[str]) -> list[str]:
+    """Return the keys that people named by all or the first of their digits.
+
+    Raises:
+        StoreError: there is none, or several begin like that.
+    """
+    ordered = sorted(known)
+    return list(dict.fromkeys(_key(ordered, each.lower()) for each in given))
+
+
+def _key(known: list[str], given: str) -> str:
+    found = [key for key in known if key.startswith(given)] if len(given) >= SHORTEST_PREFIX else []
+    if len(found) > 1:
+        raise StoreError(f"{len(found)} keys begin with {given!r}", hint="give more digits")
+    if not found:
+        raise StoreError(
+            f"no key begins with {given!r} (at least {SHORTEST_PREFIX} digits)", hint="scalable-hpc cache ls"
+        )
+    return found[0]
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON."""
+    print(json.dumps(value, indent=2))
+
+
+def moment(seconds: float) -> str:
+    """Return a time as people read it here."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
