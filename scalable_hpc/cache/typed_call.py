@@ -1,11 +1,13 @@
 """A call as somebody types it, ``model:run(3, name="b")`` or ``study.py:run(3)``, made into a function and arguments.
 
-Rule 1: nothing of a script runs but what it defines: what stands below ``if __name__ == "__main__"`` is left out.
+Rule 1: nothing of a script runs but what it defines: imports, functions, classes, constants. Loops, ``with`` blocks,
+    bare calls, what is computed by its own functions, and its ``__main__`` part are left out.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import re
 import sys
@@ -75,21 +77,23 @@ def load_script(path: Path) -> types.ModuleType:
     """Return what a script defines, as a module named ``__main__`` that takes the place of this program's.
 
     Raises:
-        UnknownCall: it cannot be read, or what it runs while it is loaded fails.
+        UnknownCall: it cannot be read.
     """
     try:
         tree = ast.parse(path.read_bytes(), filename=str(path.absolute()))
     except (OSError, SyntaxError, ValueError) as err:
         raise UnknownCall(f"the script {str(path)!r} cannot be read: {err}") from err
-    tree.body = [statement for statement in tree.body if not _is_for_main(statement)]
     module = types.ModuleType("__main__")
     module.__file__ = str(path.absolute())
     sys.modules["__main__"] = module
     sys.path.insert(0, str(path.absolute().parent))
-    try:
-        exec(compile(tree, module.__file__, "exec", dont_inherit=True), vars(module))  # noqa: S102 - it is the user's
-    except (Exception, SystemExit) as err:
-        raise UnknownCall(f"the script {str(path)!r} cannot be loaded: {type(err).__name__}: {err}") from err
+    own = {each.name for each in tree.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)}
+    for statement in tree.body:
+        if _defines(statement, own):
+            code = compile(ast.Module([statement], []), module.__file__, "exec", dont_inherit=True)
+            # what cannot be had without the rest of the script is missed when the call needs it
+            with contextlib.suppress(Exception, SystemExit):
+                exec(code, vars(module))  # noqa: S102 - it is the user's
     return module
 
 
@@ -112,8 +116,26 @@ def _value(tree: ast.expr, names: dict[str, Any]) -> Any:
         raise UnknownCall(f"{ast.unparse(tree)!r}: {type(err).__name__}: {err}") from err
 
 
-def _is_for_main(statement: ast.stmt) -> bool:
-    if not isinstance(statement, ast.If) or not isinstance(statement.test, ast.Compare):
+def _defines(statement: ast.stmt, own: set[str]) -> bool:
+    """Say whether a statement of a script defines something, rather than doing the script's work."""
+    if isinstance(statement, ast.Expr | ast.With | ast.AsyncWith | ast.For | ast.AsyncFor | ast.While):
         return False
-    sides = [statement.test.left, *statement.test.comparators]
-    return any(isinstance(side, ast.Name) and side.id == "__name__" for side in sides)
+    if isinstance(statement, ast.If) and any(
+        isinstance(part, ast.Name) and part.id == "__name__" for part in ast.walk(statement.test)
+    ):
+        return False
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return True
+    return own.isdisjoint(_called(statement))
+
+
+def _called(statement: ast.stmt) -> set[str]:
+    """Return the first names of everything that a statement calls."""
+    names = set()
+    for part in ast.walk(statement):
+        if isinstance(part, ast.Call):
+            called: ast.AST = part.func
+            while isinstance(called, ast.Attribute | ast.Call):
+                called = called.value if isinstance(called, ast.Attribute) else called.func
+            names.add(getattr(called, "id", ""))
+    return names

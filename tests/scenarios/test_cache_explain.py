@@ -125,23 +125,27 @@ def test_that_a_forgotten_result_is_known_to_have_been_there(project, capsys):
     assert "it was kept once" in project.explain()
 
 
-def test_that_a_script_is_explained_without_running_its_main_part(tmp_path, capsys):
+def test_that_a_script_is_explained_without_doing_its_work(tmp_path, capsys):
     """Its functions are those of ``__main__``, as they are when it is run."""
     script = tmp_path / "study.py"
     script.write_text(
-        "import sys\nfrom scalable_hpc import cacheable\n\n@cacheable\ndef run(x):\n    return x\n\n"
+        "from scalable_hpc import cacheable\nrate = 2\n\n@cacheable\ndef run(x):\n    return x * rate\n\n"
+        "print('the work')\nresult = run(1)\nfor x in (1, 1):\n    print(run(x))\n"
         "if __name__ == '__main__':\n    print('the main part')\n    run(1)\n"
     )
     program = f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')"
-    assert run_python(program, SCALABLE_HPC_CACHE_DIR=str(tmp_path / "cache")) == "the main part"
-    ask = "import sys; from scalable_hpc.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = run_python(program, SCALABLE_HPC_CACHE_DIR=str(tmp_path / "cache"))
+    assert done.splitlines() == ["the work", "2", "2", "the main part"]
+    before = _ls_at(tmp_path / "cache")
+    ask = "import sys; sys.stderr = sys.stdout; from scalable_hpc.cli import main; sys.exit(main(sys.argv[1:]))"
 
     said = [
         run_python(ask, "cache", "explain", f"{script}:run({x})", "--cache-dir", tmp_path / "cache") for x in (1, 2)
     ]
 
     assert ["kept since" in said[0], "the argument x is another" in said[1]] == [True, True]
-    assert "the main part" not in "".join(said)
+    assert all(work not in "".join(said) for work in ("the main part", "the work"))
+    assert _ls_at(tmp_path / "cache") == before
 
 
 @pytest.mark.parametrize(
@@ -167,6 +171,10 @@ def test_that_stats_count_hits_and_what_they_saved(project):
 
     assert (before["hits"], after["hits"], after["entries"]) == (0, 3, 1)
     assert after["saved_core_hours"] > before["saved_core_hours"] == 0
+
+
+def _ls_at(cache):
+    return sorted((path, path.stat().st_size) for path in cache.glob("v1/packs/*"))
 
 
 def _ls(project, capsys):
