@@ -21,8 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scalable_hpc.backends import backend_for_orphans, make_backend
-from scalable_hpc.batch.slurm_text import never_runs
+from scalable_hpc.backends import backend_for_orphans, make_backend, never_runs_on
 from scalable_hpc.config.limits import allocation_limits
 from scalable_hpc.config.resolved import ResolvedManifest
 from scalable_hpc.errors import RunDirectoryError, ScalableError
@@ -224,7 +223,7 @@ class Engine:
                 on_allocation_ended=self._allocation_ended,
                 on_failure=self._give_up,
                 log_tail=self._run.log_tail,
-                never_runs=never_runs,
+                never_runs=never_runs_on(self._manifest.target),
                 unexplained=self.keeper.unexplained,
                 first_number=self._first_number,
             ),

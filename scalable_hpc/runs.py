@@ -85,6 +85,11 @@ class RunDirectory:
         return self.path / "batch"
 
     @property
+    def endings(self) -> Path:
+        """Where job scripts leave their exit code, for batch systems that may forget a job at its end."""
+        return self.path / "endings"
+
+    @property
     def scripts(self) -> Path:
         """Every job script as it was submitted."""
         return self.path / "scripts"

@@ -62,6 +62,18 @@ BOXED = replace(
     shared_dirs=(Path("/scratch/me/cache"), Path("/scratch/me/runs")),
 )
 
+PBS_FULL = replace(
+    FULL,
+    project="climate",
+    place="pack",
+    select_extras=("model=mil_ait",),
+    resources=("filesystems=home:eagle",),
+    extra_directives=("-m abe", "-W umask=022"),
+    signal_lead_s=None,
+)
+
+PBS_BOXED = replace(BOXED, extra_directives=(), select_extras=("ngpus=2",), signal_lead_s=None)
+
 
 def context(**changes: Any) -> ScriptContext:
     return replace(PLAIN, **changes)

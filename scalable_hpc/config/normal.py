@@ -22,13 +22,15 @@ _WITHOUT_EFFECT = {
 }
 """Keys of a target that manifests of Scalable carry, and what is done instead."""
 
+_SLURM, _PBS, _BOTH, _LOCAL = ("slurm",), ("pbs",), ("slurm", "pbs"), ("local",)
 ONLY_FOR = {
-    "partition": "slurm", "account": "slurm", "qos": "slurm", "constraint": "slurm", "gres": "slurm",
-    "reservation": "slurm", "exclusive": "slurm", "extra_directives": "slurm", "submit_timeout": "slurm",
-    "commands": "slurm", "mpi": "slurm", "capacity": "local", "max_workers": "local", "queue_wait": "local",
-    "kill_wait": "local",
+    "partition": _BOTH, "account": _BOTH, "exclusive": _BOTH, "extra_directives": _BOTH, "submit_timeout": _BOTH,
+    "commands": _BOTH, "qos": _SLURM, "constraint": _SLURM, "gres": _SLURM, "reservation": _SLURM, "mpi": _SLURM,
+    "signal_lead": ("slurm", "local"),
+    "project": _PBS, "place": _PBS, "select_extras": _PBS, "resources": _PBS,
+    "capacity": _LOCAL, "max_workers": _LOCAL, "queue_wait": _LOCAL, "kill_wait": _LOCAL,
 }  # fmt: skip
-"""Settings that one provider alone understands."""
+"""Settings that not every provider understands, and those that do."""
 
 
 def normalise(section: Section, where: tuple[str, ...], provider: str | None = None) -> list[ValidationIssue]:
@@ -52,8 +54,8 @@ def normalise(section: Section, where: tuple[str, ...], provider: str | None = N
         reason = None
         if key in _WITHOUT_EFFECT and where:
             reason = _WITHOUT_EFFECT[key]
-        elif provider is not None and ONLY_FOR.get(key, provider) != provider:
-            reason = f"only targets of provider {ONLY_FOR[key]} use it"
+        elif provider is not None and provider not in ONLY_FOR.get(key, (provider,)):
+            reason = f"only targets of provider {' or '.join(ONLY_FOR[key])} use it"
         if reason is not None:
             said.append(
                 _issue((*where, key), f"'{key}' has no effect here: {reason}", "W_NO_EFFECT", section.key_marks[key])

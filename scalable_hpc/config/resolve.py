@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from scalable_hpc.config.machine import hold_against_site
 from scalable_hpc.config.normal import ONLY_FOR
+from scalable_hpc.config.pbs_options import pbs_option_problem
 from scalable_hpc.config.resolved import ResolvedManifest, ResolvedTarget
+from scalable_hpc.config.safety import option_problem
 from scalable_hpc.config.settings import tell_settings
 from scalable_hpc.config.sheet import Sheet, from_environment
 from scalable_hpc.config.site import SiteRead, admin_directory, user_directory
@@ -35,11 +37,16 @@ _LIMITS_OF_SIGNAL_S = 65535
 _SETTINGS = (
     "account", "allocations.max", "allocations.min", "allocations.nodes", "allocations.walltime", "capacity.cpus",
     "capacity.memory", "constraint", "containers", "exclusive", "extra_directives", "gres", "idle", "interface",
-    "keep_logs", "kill_wait", "launch_prefix", "lead", "margin", "modules", "orphan_grace", "partition", "poll",
-    "python", "qos", "queue_wait", "reservation", "scheduler_port", "setup", "signal_lead", "submit_timeout",
-    "templates", "work_dir",
+    "keep_logs", "kill_wait", "launch_prefix", "lead", "margin", "modules", "orphan_grace", "partition", "place",
+    "poll", "project", "python", "qos", "queue_wait", "reservation", "resources", "scheduler_port", "select_extras",
+    "setup", "signal_lead", "submit_timeout", "templates", "work_dir",
 )  # fmt: skip
 """Settings of a target whose source is told even when nobody set them."""
+_COMMANDS = {
+    "slurm": ("sbatch", "squeue", "sacct", "scancel", "scontrol"),
+    "pbs": ("qsub", "qstat", "qselect", "qdel"),
+}
+_OPTION_PROBLEMS = {"slurm": option_problem, "pbs": pbs_option_problem}
 
 
 def resolve(manifest: Manifest, target: Target, site: SiteRead, sheet: Sheet) -> ResolvedManifest:
@@ -60,7 +67,7 @@ def resolve(manifest: Manifest, target: Target, site: SiteRead, sheet: Sheet) ->
         sources=sheet.sources,
     )
     for name in _SETTINGS:
-        if ONLY_FOR.get(name.partition(".")[0], target.provider) == target.provider:
+        if target.provider in ONLY_FOR.get(name.partition(".")[0], (target.provider,)):
             sheet.sources.setdefault(f"target.{name}", "default")
     return replace(resolved, settings=tell_settings(resolved, sheet))
 
@@ -118,7 +125,11 @@ def _settle_target(target: Target, site: SiteRead, sheet: Sheet, kinds: dict[str
         gres=target.gres,
         reservation=target.reservation,
         exclusive=bool(target.exclusive),
-        extra_directives=target.extra_directives or (),
+        project=target.project,
+        place=target.place,
+        select_extras=target.select_extras or (),
+        resources=target.resources or (),
+        extra_directives=_extra_directives(target, sheet),
         interface=target.interface,
         scheduler_port=target.scheduler_port or 0,
         env=tuple(target.env.items()),
@@ -135,7 +146,7 @@ def _settle_target(target: Target, site: SiteRead, sheet: Sheet, kinds: dict[str
         orphan_grace_s=300.0 if target.orphan_grace is None else target.orphan_grace,
         poll_s=15.0 if target.poll is None else target.poll,
         submit_timeout_s=target.submit_timeout or 60.0,
-        commands={name: words for name, words in target.commands.model_dump().items() if words},
+        commands=_commands(target, sheet),
         keep_logs=bool(target.keep_logs),
         capacity_cpus=capacity_cpus,
         capacity_memory=target.capacity.memory,
@@ -152,6 +163,25 @@ def _settle_target(target: Target, site: SiteRead, sheet: Sheet, kinds: dict[str
         mpi=target.mpi,
         trust=site.trust,
     )
+
+
+def _extra_directives(target: Target, sheet: Sheet) -> tuple[str, ...]:
+    lines = target.extra_directives or ()
+    problem_of = _OPTION_PROBLEMS.get(target.provider, lambda _: None)
+    for line in lines:
+        if problem := problem_of(line):
+            sheet.error("target.extra_directives", f"extra_directives: '{line}' {problem}", "E_BAD_VALUE")
+    return lines
+
+
+def _commands(target: Target, sheet: Sheet) -> dict[str, tuple[str, ...]]:
+    """Return what is called instead of a command, of those that the provider has."""
+    known = _COMMANDS.get(target.provider, ())
+    found = {name: words for name, words in target.commands.model_dump().items() if words}
+    for name in [name for name in found if name not in known]:
+        text = f"'{name}' is no command of {target.provider} ({', '.join(known)})"
+        sheet.error(f"target.commands.{name}", text, "E_UNKNOWN_KEY")
+    return found
 
 
 def _capacity(target: Target, kinds: dict[str, WorkerType], sheet: Sheet) -> int:

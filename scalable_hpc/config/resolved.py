@@ -50,7 +50,7 @@ class ResolvedTarget:
 
     name: str
     provider: str
-    """``local`` or ``slurm``: the batch backend and the template folder."""
+    """``local``, ``pbs`` or ``slurm``: the batch backend and the template folder."""
     site: str
     work_dir: Path
     """Where tasks start; absolute."""
@@ -101,6 +101,15 @@ class ResolvedTarget:
     commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Name of a batch command to the words that are called instead: another name or path, then more arguments."""
     keep_logs: bool = False
+
+    project: str | None = None
+    """PBS: ``-P``."""
+    place: str | None = None
+    """PBS: how nodes are chosen and shared; None: as PBS does, and ``scatter`` of several nodes."""
+    select_extras: tuple[str, ...] = ()
+    """PBS: more resources of each node, ``name=value``."""
+    resources: tuple[str, ...] = ()
+    """PBS: resources of the whole job, ``name=value``."""
 
     capacity_cpus: int = 1
     """Local only: what allocations may use of this machine together."""

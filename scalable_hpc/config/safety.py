@@ -53,8 +53,15 @@ def variable_problem(name: str) -> str | None:
     return None if _VARIABLE_NAME.fullmatch(name) else "is not a variable name"
 
 
+def option_shape_problem(line: str) -> str | None:
+    """Say why the text is not an option of any batch system, or None."""
+    if control := control_problem(line):
+        return control
+    return None if _OPTION.fullmatch(line) else "is not an option such as '--mail-type=END' or '-m abe'"
+
+
 def option_problem(line: str) -> str | None:
-    """Say why the text may not be one more option of the batch system, or None."""
+    """Say why the text may not be one more option of sbatch, or None."""
     if control := control_problem(line):
         return control
     match = _OPTION.fullmatch(line)

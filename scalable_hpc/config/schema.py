@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from scalable_hpc.config.values import (
+    Chunk,
     Count,
     Duration,
     Environment,
@@ -25,9 +26,11 @@ from scalable_hpc.config.values import (
     Option,
     OptionalDirective,
     OptionalLine,
+    OptionalPlace,
     Port,
     Ports,
     Positive,
+    Resource,
     RuleName,
     Share,
     Span,
@@ -69,6 +72,10 @@ class Commands(Part):
     sacct: Words | None = None
     scancel: Words | None = None
     scontrol: Words | None = None
+    qsub: Words | None = None
+    qstat: Words | None = None
+    qselect: Words | None = None
+    qdel: Words | None = None
 
 
 class Settings(Part):
@@ -84,6 +91,10 @@ class Settings(Part):
     gres: OptionalDirective = None
     reservation: OptionalDirective = None
     exclusive: bool | None = None
+    project: OptionalDirective = None
+    place: OptionalPlace = None
+    select_extras: tuple[Chunk, ...] | None = None
+    resources: tuple[Resource, ...] | None = None
     extra_directives: tuple[Option, ...] | None = None
 
     interface: OptionalDirective = None
@@ -127,7 +138,7 @@ class Settings(Part):
 class Target(Settings):
     """One entry of ``targets``."""
 
-    provider: Annotated[Literal["local", "slurm"], BeforeValidator(plain)]
+    provider: Annotated[Literal["local", "pbs", "slurm"], BeforeValidator(plain)]
     overlay: OptionalLine = None
     site: OptionalLine = None
     work_dir: OptionalLine = None

@@ -30,7 +30,7 @@ ADMIN_VARIABLE = "SCALABLE_HPC_SITE_DIR"
 DEFAULTS = "defaults"
 BUILTIN, ADMIN, USER, PROJECT = "builtin", "admin", "user", "project"
 """Layers of files, lowest first."""
-SITE_OF_PROVIDER = {"local": "local", "slurm": "slurm-generic"}
+SITE_OF_PROVIDER = {"local": "local", "pbs": "pbs-generic", "slurm": "slurm-generic"}
 """Which site a target means that names none."""
 
 

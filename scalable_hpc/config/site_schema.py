@@ -95,7 +95,7 @@ class Source(Part):
 class SiteFacts(Part):
     """What is true of a machine and no business of a target."""
 
-    batch: Annotated[Literal["local", "slurm"] | None, BeforeValidator(plain)] = None
+    batch: Annotated[Literal["local", "pbs", "slurm"] | None, BeforeValidator(plain)] = None
     description: OptionalLine = None
     partitions: Annotated[dict[str, Partition], BeforeValidator(nothing_is_empty)] = Field(default_factory=dict)
     qoses: Annotated[dict[str, Partition], BeforeValidator(nothing_is_empty)] = Field(default_factory=dict)

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from scalable_hpc.config.safety import control_problem, directive_problem, option_problem, variable_problem
+from scalable_hpc.config.pbs_options import chunk_problem, place_problem, resource_problem
+from scalable_hpc.config.safety import control_problem, directive_problem, option_shape_problem, variable_problem
 from scalable_hpc.model.retry import LIMITABLE, class_names, function_name
 from scalable_hpc.model.units import parse_memory, parse_share, parse_walltime
 
@@ -89,10 +90,28 @@ def _directive(value: str) -> str:
 
 
 def _option(value: str) -> str:
-    line = value.removeprefix("#SBATCH").strip()
-    if problem := option_problem(line):
+    line = value.removeprefix("#SBATCH").removeprefix("#PBS").strip()
+    if problem := option_shape_problem(line):
         raise _refused(problem)
     return line
+
+
+def _resource(value: str) -> str:
+    if problem := resource_problem(value):
+        raise _refused(problem)
+    return value
+
+
+def _chunk(value: str) -> str:
+    if problem := chunk_problem(value):
+        raise _refused(problem)
+    return value
+
+
+def _place(value: str) -> str:
+    if problem := place_problem(value):
+        raise _refused(problem)
+    return value
 
 
 def _module(value: str) -> str:
@@ -232,6 +251,10 @@ Mounts = dict[Annotated[str, AfterValidator(_host_path)], Annotated[str, AfterVa
 Directive = Annotated[str, AfterValidator(_directive)]
 OptionalDirective = Annotated[Directive | None, BeforeValidator(_empty_is_unset)]
 Option = Annotated[str, AfterValidator(_option)]
+"""Of whichever batch system: which one is known when a target is resolved."""
+Resource = Annotated[str, AfterValidator(_resource)]
+Chunk = Annotated[str, AfterValidator(_chunk)]
+OptionalPlace = Annotated[Annotated[str, AfterValidator(_place)] | None, BeforeValidator(_empty_is_unset)]
 Module = Annotated[str, AfterValidator(_module)]
 Share = Annotated[float, BeforeValidator(_share)]
 Port = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=_LAST_PORT)]

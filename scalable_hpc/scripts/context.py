@@ -70,6 +70,13 @@ class ScriptContext:
     signal_lead_s: int | None = None
     """How long before the end the job gets SIGUSR1; None: not at all."""
 
+    project: str | None = None
+    place: str | None = None
+    select_extras: tuple[str, ...] = ()
+    """More resources of each node, ``name=value``, where the batch system speaks of chunks."""
+    resources: tuple[str, ...] = ()
+    """Resources of the whole job, ``name=value``."""
+
     image: str | None = None
     runtime: str | None = None
     mounts: tuple[tuple[str, str], ...] = ()
@@ -80,17 +87,33 @@ class ScriptContext:
     def variables(self) -> dict[str, Any]:
         """Return what a template sees: every field, and the commands made of them."""
         known = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {**known, "worker": self.worker, "wants_gpus": self.wants_gpus, "activate": self.activate}
+        return {
+            **known,
+            "worker": self.worker,
+            "wants_gpus": self.wants_gpus,
+            "activate": self.activate,
+            "placement": self.placement,
+        }
 
     @property
     def wants_gpus(self) -> bool:
         """Whether gpus must be asked for beside ``gres``."""
-        return self.ask_gpus and self.gpus > 0 and "gpu" not in (self.gres or "")
+        said = (self.gres or "", *(extra.partition("=")[0] for extra in self.select_extras))
+        return self.ask_gpus and self.gpus > 0 and not any("gpu" in one for one in said)
 
     @property
     def activate(self) -> Path | None:
         """The script that activates ``venv``."""
         return None if self.venv is None else self.venv / "bin" / "activate"
+
+    @property
+    def placement(self) -> str | None:
+        """How the nodes are chosen and shared, in PBS's words; None: as PBS likes."""
+        place = self.place or ("scatter" if self.nodes > 1 else "")
+        if self.exclusive and "excl" not in place:
+            arrangement, *grouping = place.split(":group=")
+            place = ":".join(filter(None, [arrangement, "excl", *(f"group={name}" for name in grouping)]))
+        return place or None
 
     @property
     def worker(self) -> tuple[str, ...]:

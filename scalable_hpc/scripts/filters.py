@@ -12,6 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from scalable_hpc.config.pbs_options import chunk_problem, pbs_option_problem, resource_problem
 from scalable_hpc.config.safety import control_problem, directive_problem, option_problem, variable_problem
 from scalable_hpc.errors import TemplateError
 
@@ -111,11 +112,36 @@ def names(values: Iterable[object]) -> Markup:
 
 
 def option(value: object) -> Markup:
-    """One more option of the batch system, as its owner wrote it."""
+    """One more option of sbatch, as its owner wrote it."""
     text = _text(value)
     if problem := option_problem(text):
         raise _refusal(value, problem)
     return Markup(text)  # noqa: S704
+
+
+def pbs_option(value: object) -> Markup:
+    """One more option of qsub, as its owner wrote it."""
+    text = _text(value)
+    if problem := pbs_option_problem(text):
+        raise _refusal(value, problem)
+    return Markup(text)  # noqa: S704
+
+
+def resource(value: object) -> Markup:
+    """``name=value``, a resource of a whole PBS job."""
+    text = _text(value)
+    if problem := resource_problem(text):
+        raise _refusal(value, problem)
+    return Markup(text)  # noqa: S704
+
+
+def chunks(values: Iterable[object]) -> Markup:
+    """Resources of each node, each with the colon that puts it into PBS's select statement."""
+    texts = [_text(value) for value in values]
+    for text in texts:
+        if problem := chunk_problem(text):
+            raise _refusal(text, problem)
+    return Markup("".join(f":{text}" for text in texts))  # noqa: S704
 
 
 def walltime(value: object) -> Markup:
@@ -124,6 +150,19 @@ def walltime(value: object) -> Markup:
         raise _refusal(value, "is not a number of seconds")
     days, rest = divmod(-int(-value // 1), 86400)
     return Markup(f"{days}-{rest // 3600:02d}:{rest % 3600 // 60:02d}:{rest % 60:02d}")  # noqa: S704
+
+
+def hours(value: object) -> Markup:
+    """Seconds as ``HH:MM:SS``, with as many hours as there are; rounded up."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise _refusal(value, "is not a number of seconds")
+    whole = -int(-value // 1)
+    return Markup(f"{whole // 3600:02d}:{whole % 3600 // 60:02d}:{whole % 60:02d}")  # noqa: S704
+
+
+def mb(value: object) -> Markup:
+    """Bytes as PBS's ``512mb`` (mebibytes); rounded up."""
+    return Markup(mib(value).replace("M", "mb"))  # noqa: S704
 
 
 def mib(value: object) -> Markup:
@@ -138,6 +177,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     for one in (
         *(shell, command, words, code, variable, path),
         *(line, path_line, directive, directive_text, directive_path, names, option, walltime, mib),
+        *(pbs_option, resource, chunks, hours, mb),
     )
 }
 

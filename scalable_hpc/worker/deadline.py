@@ -1,6 +1,6 @@
 """When the batch system will end this allocation, and what a warning means: pure decisions and thin probes.
 
-Rule 1: decisions take every input as an argument; only ``ask_squeue`` and ``gather_sources`` look at the world.
+Rule 1: decisions take every input as an argument; only the ``ask_*`` and ``gather_sources`` look at the world.
 Rule 2: an unreadable answer is "not known", never "now".
 """
 
@@ -11,6 +11,8 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+
+from scalable_hpc.batch.pbs_text import parse_qstat
 
 MARGIN_SHARE = 0.05
 MARGIN_LEAST_S = 3.0
@@ -49,6 +51,8 @@ class DeadlineSources:
     squeue: str | None = None
     """What ``squeue -o %e`` printed, local time."""
     walltime_s: float | None = None
+    qstat: str | None = None
+    """What ``qstat -f`` printed of this job: PBS tells start and walltime, and no variable does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +80,20 @@ def parse_squeue_end(text: str | None) -> float | None:
         return None
 
 
+def parse_qstat_end(text: str | None) -> float | None:
+    """Return the epoch seconds of the end of the one job that ``qstat -f`` printed; None when it does not tell."""
+    jobs = list(parse_qstat(text or "").values())
+    return jobs[0].ends_at if len(jobs) == 1 else None
+
+
 def decide_deadline(sources: DeadlineSources) -> Deadline:
-    """Take the first of: the script's word, what squeue says now, Slurm's environment, start plus walltime."""
+    """Take the first of: the script's word, what squeue or qstat says now, Slurm's environment, start plus walltime."""
     if (at := _epoch(sources.declared)) is not None:
         return Deadline(at, "SCALABLE_HPC_JOB_END_TIME")
     if (at := parse_squeue_end(sources.squeue)) is not None:
         return Deadline(at, "squeue")
+    if (at := parse_qstat_end(sources.qstat)) is not None:
+        return Deadline(at, "qstat")
     if (at := _epoch(sources.slurm_env)) is not None:
         return Deadline(at, "SLURM_JOB_END_TIME")
     if sources.walltime_s:
@@ -109,16 +121,20 @@ def answer_warning(deadline: Deadline, *, now: float) -> WarningAnswer:
 
 def ask_squeue(job_id: str, *, timeout_s: float = SQUEUE_TIMEOUT_S) -> str | None:
     """Return what squeue prints as the end of a job; None when it cannot be asked in time."""
+    return _ask(["squeue", "-h", "-j", job_id, "-o", "%e"], timeout_s, {"SLURM_TIME_FORMAT": "standard"})
+
+
+def ask_qstat(job_id: str, *, timeout_s: float = SQUEUE_TIMEOUT_S) -> str | None:
+    """Return what qstat prints of a job; None when it cannot be asked in time (compute nodes may have no PBS)."""
+    return _ask(["qstat", "-f", job_id], timeout_s, {"LC_ALL": "C"})
+
+
+def _ask(argv: list[str], timeout_s: float, more: Mapping[str, str]) -> str | None:
     try:
         answer = subprocess.run(
-            ["squeue", "-h", "-j", job_id, "-o", "%e"],
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-            env={**os.environ, "SLURM_TIME_FORMAT": "standard"},
+            argv, capture_output=True, text=True, timeout=timeout_s, check=False, env={**os.environ, **more}
         )
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, ValueError, subprocess.SubprocessError):  # ValueError: it printed what is no text
         return None
     return answer.stdout if answer.returncode == 0 else None
 
@@ -126,14 +142,16 @@ def ask_squeue(job_id: str, *, timeout_s: float = SQUEUE_TIMEOUT_S) -> str | Non
 def gather_sources(
     environ: Mapping[str, str], *, started_at: float, walltime_s: float | None, rereads: bool
 ) -> DeadlineSources:
-    """Collect what tells the deadline; squeue is asked only where nothing cheaper tells, or when re-reading."""
+    """Collect what tells the deadline; Slurm is asked only where nothing cheaper tells, or when re-reading."""
     declared, slurm_env = environ.get("SCALABLE_HPC_JOB_END_TIME"), environ.get("SLURM_JOB_END_TIME")
     job_id = environ.get("SLURM_JOB_ID")
     asks = job_id is not None and _epoch(declared) is None and (rereads or _epoch(slurm_env) is None)
+    pbs_id = environ.get("PBS_JOBID") if job_id is None and _epoch(declared) is None else None
     return DeadlineSources(
         started_at=started_at,
         declared=declared,
         slurm_env=slurm_env,
         squeue=ask_squeue(job_id) if asks and job_id is not None else None,
         walltime_s=walltime_s,
+        qstat=ask_qstat(pbs_id) if pbs_id is not None else None,
     )

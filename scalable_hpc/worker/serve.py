@@ -158,7 +158,9 @@ def first_of(environ: Mapping[str, str], names: Sequence[str]) -> str | None:
 
 
 def worker_name(allocation: str, environ: Mapping[str, str]) -> str:
-    """Return the Dask name of a worker: its allocation's, numbered where ``srun`` started one on each node."""
+    """Return the Dask name of a worker: its allocation's, numbered where ``srun`` or a script put one on each node."""
+    if number := environ.get("SCALABLE_HPC_NODE_NUMBER"):
+        return f"{allocation}-{number}"
     is_one_of_many = environ.get("SLURM_STEP_NUM_TASKS", "1") != "1" and "SLURM_PROCID" in environ
     return f"{allocation}-{environ['SLURM_PROCID']}" if is_one_of_many else allocation
 

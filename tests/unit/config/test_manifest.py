@@ -121,8 +121,8 @@ def test_that_an_unknown_key_is_told_with_line_and_nearest_name(desk, wrong, rig
 @pytest.mark.parametrize(
     ("right", "wrong", "words"),
     [
-        ("provider: local", "provider: slrum", ["provider is 'slrum'", "local, slurm", "did you mean 'slurm'"]),
-        ("provider: local", "provider: kubernetes", ["provider is 'kubernetes'", "local, slurm"]),
+        ("provider: local", "provider: slrum", ["provider is 'slrum'", "local, pbs, slurm", "did you mean 'slurm'"]),
+        ("provider: local", "provider: kubernetes", ["provider is 'kubernetes'", "local, pbs, slurm"]),
         ("version: 1", "version: 2", ["version is '2'", "allowed is 1"]),
         ("cpus: 2", "cpus: two", ["cpus is 'two'", "whole number"]),
         ("cpus: 2", "cpus: 0", ["cpus is '0'", "at least 1"]),

@@ -35,6 +35,11 @@ def warned(found):
         ("max_workers", "4", "slurm"),
         ("capacity", "{cpus: 4}", "slurm"),
         ("queue_wait", "5", "slurm"),
+        ("qos", "high", "pbs"),
+        ("gres", "gpu:1", "pbs"),
+        ("signal_lead", "60", "pbs"),
+        ("select_extras", "[model=ice]", "slurm"),
+        ("place", "excl", "local"),
     ],
 )
 def test_that_a_key_without_effect_is_taken_with_a_word_about_it(desk, key, value, provider):
@@ -168,6 +173,55 @@ def test_that_no_signal_is_sent_unless_asked_for(desk):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
+        ("extra_directives: ['-N mine']", "which is ours: it carries the run's id"),
+        ("extra_directives: ['-l walltime=1']", "which is ours: set walltime"),
+        ("extra_directives: ['--mail-type=END']", "is not an option of qsub"),
+        ("extra_directives: ['-W block=true']", "must answer at once"),
+        ("commands: {sbatch: x}", "'sbatch' is no command of pbs (qsub, qstat, qselect, qdel)"),
+        ("place: everywhere", "is not a placement such as 'scatter'"),
+        ("select_extras: ['mem=2gb']", "which is ours: set the component's memory"),
+        ("select_extras: ['a=b+1:ncpus=2']", "would begin another resource or chunk"),
+        ("select_extras: [fast]", "is not a resource such as"),
+        ("resources: ['select=2']", "which is ours"),
+        ("resources: ['a=$(x)']", "cannot carry"),
+        ("queue: 'a b'", "partition is 'a b'"),
+    ],
+)
+def test_that_what_qsub_would_not_take_is_refused(desk, more, words):
+    """By PBS's own rules, with the key to set instead."""
+    with pytest.raises(ManifestError) as caught:
+        desk.load(LOCAL.replace("local", "pbs") + f"        {more}\n" + COMPONENTS)
+
+    assert words in str(caught.value)
+    assert "scalable.yaml:6" in str(caught.value)
+
+
+def test_that_pbs_settings_arrive_as_they_were_written(desk):
+    """Queue, account, project, placement, extras of the node and of the job."""
+    target = desk.load(
+        LOCAL.replace("local", "pbs")
+        + """        queue: prod
+        account: "0042"
+        project: climate
+        place: scatter:excl
+        select_extras: [model=ice, "ngpus=4"]
+        resources: ["filesystems=home:eagle"]
+        extra_directives: ["#PBS -m abe", "-W umask=022"]
+        commands: {qsub: /opt/pbs/bin/qsub -f}
+"""
+        + COMPONENTS
+    ).target
+
+    assert (target.partition, target.account, target.project) == ("prod", "0042", "climate")
+    assert (target.place, target.select_extras) == ("scatter:excl", ("model=ice", "ngpus=4"))
+    assert target.resources == ("filesystems=home:eagle",)
+    assert target.extra_directives == ("-m abe", "-W umask=022")
+    assert target.commands == {"qsub": ("/opt/pbs/bin/qsub", "-f")}
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
         ("allocations: {min: 3, max: 2}", "allocations.min is 3, more than allocations.max, 2"),
         ("templates: [nowhere]", "there is no directory"),
         ("extra_directives: ['--time=1:00']", "which is ours: set walltime"),
@@ -178,7 +232,8 @@ def test_that_no_signal_is_sent_unless_asked_for(desk):
         ("scheduler_port: 70000", "at most 65535"),
         ('env: {A: "x\\ny"}', "line break"),
         ("modules: [--force]", "is not a module name"),
-        ("commands: {qsub: x}", "unknown key 'qsub'"),
+        ("commands: {qsub: x}", "'qsub' is no command of slurm"),
+        ("commands: {bqsub: x}", "unknown key 'bqsub'"),
         ("exclusive: maybe", "true or false"),
         ("allocations: {max: yes}", "max is 'yes': must be a whole number"),
         ("margin: -5", "zero seconds or more"),

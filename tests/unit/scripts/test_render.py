@@ -10,10 +10,13 @@ import pytest
 from scalable_hpc.batch.local_text import parse_script
 from scalable_hpc.errors import TemplateError
 from scalable_hpc.scripts.render import render_worker
-from tests.script_contexts import BOXED, FULL, PLAIN, context
+from tests.script_contexts import BOXED, FULL, PBS_BOXED, PBS_FULL, PLAIN, context
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 CASES = {
+    "pbs-container.sh": (PBS_BOXED, "pbs"),
+    "pbs-full.sh": (PBS_FULL, "pbs"),
+    "pbs-plain.sh": (PLAIN, "pbs"),
     "slurm-plain.sh": (PLAIN, "slurm"),
     "slurm-full.sh": (FULL, "slurm"),
     "slurm-container.sh": (BOXED, "slurm"),
@@ -222,3 +225,45 @@ def test_that_a_batch_system_without_templates_is_told(tmp_path):
     """With every directory that was looked at."""
     with pytest.raises(TemplateError, match=r"no template 'lsf/worker\.sh\.j2' in '.*', '.*templates'"):
         render_worker(PLAIN, system="lsf", template_dirs=[tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("changes", "placement"),
+    [
+        ({}, None),
+        ({"exclusive": True}, "excl"),
+        ({"nodes": 2}, "scatter"),
+        ({"nodes": 2, "exclusive": True}, "scatter:excl"),
+        ({"place": "pack:group=rack", "exclusive": True}, "pack:excl:group=rack"),
+        ({"place": "scatter:exclhost", "exclusive": True}, "scatter:exclhost"),
+    ],
+)
+def test_that_a_pbs_job_is_placed_as_its_nodes_need(changes, placement):
+    """A worker on each node; exclusive where that was asked for; else as PBS likes."""
+    lines = render_worker(context(**changes), system="pbs").splitlines()
+
+    assert [line for line in lines if "place=" in line] == ([f"#PBS -l place={placement}"] if placement else [])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"place": "a b"},
+        {"select_extras": ("a=b:c=d",)},
+        {"select_extras": ("ncpus=3",)},
+        {"resources": ("walltime=1",)},
+        {"resources": ("a",)},
+        {"extra_directives": ("-N other",)},
+        {"extra_directives": ("-m a\n#PBS -l x=1",)},
+        {"partition": "a b"},
+        {"project": "-x"},
+        {"output": Path("relative")},
+        {"run_dir": Path("relative")},
+        {"memory": -1},
+        {"walltime_s": 0},
+    ],
+)
+def test_that_what_qsub_would_misread_is_refused(changes):
+    """By file and line, as for every batch system."""
+    with pytest.raises(TemplateError, match=r"templates/.*\.sh\.j2:\d+: "):
+        render_worker(context(**changes), system="pbs")

@@ -22,6 +22,7 @@ from scalable_hpc.worker.deadline import (
 )
 
 START = 1_790_000_000.0
+QSTAT = "Job Id: 1.head\n    job_state = R\n    Resource_List.walltime = 00:10:00\n    stime = 1790000100\n"
 
 
 @pytest.fixture
@@ -56,6 +57,10 @@ def squeue(tmp_path, monkeypatch):
         ({"slurm_env": "1790000200", "walltime_s": 1}, 1790000200),
         ({"squeue": "N/A\n", "slurm_env": "soon", "declared": "", "walltime_s": 60}, START + 60),
         ({"squeue": "Unknown"}, None),
+        ({"qstat": QSTAT, "walltime_s": 60}, 1790000700),
+        ({"qstat": QSTAT, "declared": "1790000100"}, 1790000100),
+        ({"qstat": QSTAT.replace("R", "Q"), "walltime_s": 60}, START + 60),
+        ({"qstat": "qstat: no such job", "walltime_s": 60}, START + 60),
         ({}, None),
     ],
 )

@@ -1,0 +1,50 @@
+#!/bin/bash
+#PBS -N scalable-20261122T084512Z-ab12cd-a0007
+#PBS -l select=1:ncpus=16:mem=65536mb:ngpus=2:model=mil_ait
+#PBS -l place=pack:excl
+#PBS -l walltime=04:00:00
+#PBS -l filesystems=home:eagle
+#PBS -j oe
+#PBS -o /dev/null
+#PBS -r n
+#PBS -q standard
+#PBS -A 0123
+#PBS -P climate
+#PBS -m abe
+#PBS -W umask=022
+
+# Allocation a0007 of run 20261122T084512Z-ab12cd, written by scalable_hpc and run as it stands.
+exec >>/scratch/me/runs/20261122T084512Z-ab12cd/logs/a0007.txt 2>&1 # PBS would deliver it at the end of the job only
+ending=/scratch/me/runs/20261122T084512Z-ab12cd/endings/$PBS_JOBID # PBS may keep no history: the script tells its exit code itself
+trap 'mkdir -p -- "${ending%/*}"; echo "exit $?" >"$ending"' EXIT
+trap : TERM # which PBS sends to every process: the worker ends by it, and then the script
+set -eo pipefail # not -u: module and environment scripts read variables that are not set
+
+export OMP_NUM_THREADS=4
+export TITLE='it'"'"'s a "big" run'
+
+if ! type module >/dev/null 2>&1; then # a batch shell is no login shell
+  for init in "${MODULESHOME:-/usr/share/modules}/init/bash" /etc/profile.d/{modules,lmod,z00_lmod}.sh; do
+    # shellcheck source=/dev/null
+    if [[ -r $init ]]; then source "$init" && break; fi
+  done
+fi
+module load gcc/12 cuda
+
+ulimit -c 0
+umask 027
+mkdir -p /tmp/ensemble
+
+# shellcheck source=/dev/null
+source /home/me/ensemble/prepare.sh
+
+cd -- /home/me/ensemble
+numactl \
+  --interleave=all /home/me/venv/bin/python -m scalable_hpc.worker \
+  --run-dir /scratch/me/runs/20261122T084512Z-ab12cd \
+  --allocation a0007 \
+  --worker-type gcam \
+  --slots 4 \
+  --cpus 16 \
+  --memory 68719476736 \
+  --walltime 14400
