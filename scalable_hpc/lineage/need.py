@@ -29,6 +29,15 @@ have it load and save its state more often than it works; more would leave too m
 
 
 @dataclass(frozen=True, slots=True)
+class Arrivals:
+    """How much time (seconds) recent workers of a type had when they came; None: too few came to tell."""
+
+    longest_s: float | None = None
+    usual_s: float | None = None
+    """Three of four had more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Offer:
     """One worker type on the target, and how long its allocations last."""
 
@@ -42,7 +51,7 @@ class Offer:
         """Return the longest run time that a new allocation has room for.
 
         Args:
-            observed_s: the most time that recent workers of this type really had when they came.
+            observed_s: what workers of this type really had when they came.
         """
         if self.walltime_s is None:
             return math.inf
@@ -62,10 +71,12 @@ class Refusal:
 class Allowance:
     """What each task must be given, for one round of placement."""
 
-    def __init__(self, offers: Sequence[Offer], learned: Learned, observed_s: Mapping[str, float | None]) -> None:
+    def __init__(self, offers: Sequence[Offer], learned: Learned, arrivals: Mapping[str, Arrivals]) -> None:
         self._offers = {offer.worker_type.name: offer for offer in offers}
         self._learned = learned
-        self._usable_s = {name: offer.usable_s(observed_s.get(name)) for name, offer in self._offers.items()}
+        came = {name: arrivals.get(name, Arrivals()) for name in self._offers}
+        self._usable_s = {name: offer.usable_s(came[name].longest_s) for name, offer in self._offers.items()}
+        self._usual_s = {name: offer.usable_s(came[name].usual_s) for name, offer in self._offers.items()}
         self._fitting: dict[Needs, tuple[Offer, ...]] = {}
 
     def worker_types(self) -> tuple[str, ...]:
@@ -93,7 +104,8 @@ class Allowance:
         likely = self._learned.need(record.name) if said_s is None else Need(said_s, said_s)
         if likely.cold_s is None and not record.bound_s:
             return likely
-        most_s = max(self._proven_s(record), self._most_usable_s(record.needs))
+        # An estimate may ask for what most fresh workers have, or it would wait for one as lucky as the best.
+        most_s = max(self._proven_s(record), self._most_of(self._usual_s, record.needs))
         return Need(self._allowed_s(record, likely.warm_s, most_s), self._allowed_s(record, likely.cold_s, most_s))
 
     def _need_of_one_leg(self, record: TaskRecord) -> Need:
@@ -135,7 +147,10 @@ class Allowance:
         return proven_s if record.timeout_s is None else min(proven_s, record.timeout_s)
 
     def _most_usable_s(self, needs: Needs) -> float:
-        return max((self._usable_s[offer.worker_type.name] for offer in self.fitting(needs)), default=math.inf)
+        return self._most_of(self._usable_s, needs)
+
+    def _most_of(self, seconds: Mapping[str, float], needs: Needs) -> float:
+        return max((seconds[offer.worker_type.name] for offer in self.fitting(needs)), default=math.inf)
 
     def _too_long(self, record: TaskRecord) -> Refusal:
         proven_s = self._proven_s(record)

@@ -53,10 +53,8 @@ class Outgoing:
 
     def allowance(self) -> Allowance:
         """Return what each task must be given, as far as is known now."""
-        observed = {
-            offer.worker_type.name: self._roster.longest_left_s(offer.worker_type.name) for offer in self._offers
-        }
-        return Allowance(self._offers, self._ledger.learned, observed)
+        names = [offer.worker_type.name for offer in self._offers]
+        return Allowance(self._offers, self._ledger.learned, {name: self._roster.arrivals(name) for name in names})
 
     async def choose(self, turn: Turn, executor: Executor) -> bool:
         """Place what is ready, note the placements in the turn, and return whether another round may place more."""

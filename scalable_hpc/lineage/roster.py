@@ -12,13 +12,15 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from scalable_hpc.lineage.need import Arrivals
 from scalable_hpc.model.messages import WorkerHello
 from scalable_hpc.model.resources import Needs
 from scalable_hpc.model.tasks import AttemptId
 
 _HELLOS_REMEMBERED = 20
 _HELLOS_WANTED = 3
-"""One worker that came up slowly says nothing about the time that allocations leave."""
+"""One worker that came up slowly says nothing about the time that allocations can leave."""
+_QUARTER = 4
 
 
 @dataclass(slots=True)
@@ -222,7 +224,10 @@ class Roster:
             found[worker.allocation] = found.get(worker.allocation, 0) + attempts
         return found
 
-    def longest_left_s(self, worker_type: str) -> float | None:
-        """Return the most time that recent workers of a type had when they came; None: too few came to tell."""
-        observed = self._observed.get(worker_type, ())
-        return max(observed) if len(observed) >= _HELLOS_WANTED else None
+    def arrivals(self, worker_type: str) -> Arrivals:
+        """Return how much time recent workers of a type had when they came."""
+        observed = sorted(self._observed.get(worker_type, ()))
+        if not observed:
+            return Arrivals()
+        longest_s = observed[-1] if len(observed) >= _HELLOS_WANTED else None
+        return Arrivals(longest_s, observed[len(observed) // _QUARTER])

@@ -93,8 +93,8 @@ class Life:
     def tick(self) -> int:
         """One round of the keeper: place what is ready, look in the store first where that is due, send."""
         self.ledger.release_due(self.now)
-        observed = {name: self.roster.longest_left_s(name) for name in ("cpu", "big")}
-        allowance = Allowance(OFFERS, self.ledger.learned, observed)
+        arrivals = {name: self.roster.arrivals(name) for name in ("cpu", "big")}
+        allowance = Allowance(OFFERS, self.ledger.learned, arrivals)
         plan = place(self.ledger.ready, self.roster, self.ledger.learned, allowance, self.now, RULES)
         for refusal in plan.refusals:
             error_type, error = refusal.error_type, refusal.error

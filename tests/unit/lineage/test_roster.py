@@ -90,10 +90,21 @@ def test_that_one_slow_start_is_not_taken_for_the_rule():
     """What allocations really leave is known from three workers on; the best of them counts."""
     roster = Roster()
     for number, left_s in enumerate([30, 55, 50], start=1):
-        assert roster.longest_left_s("cpu") is None
+        assert roster.arrivals("cpu").longest_s is None
         roster.hello(hello(number, deadline=NOW + left_s), NOW)
 
-    assert roster.longest_left_s("cpu") == 55
+    assert roster.arrivals("cpu").longest_s == 55
+
+
+def test_that_what_workers_usually_have_is_not_what_the_luckiest_had():
+    """Three of four have more; a single one is believed at once."""
+    roster = Roster()
+    usual = [roster.arrivals("cpu").usual_s]
+    for number, left_s in enumerate([55, 30, 50, 45], start=1):
+        roster.hello(hello(number, deadline=NOW + left_s), NOW)
+        usual.append(roster.arrivals("cpu").usual_s)
+
+    assert usual == [None, 55, 30, 30, 45]
 
 
 def test_that_draining_a_stranger_is_no_error():

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalable_hpc.lineage.ledger import Ledger
-from scalable_hpc.lineage.need import Allowance, Offer
+from scalable_hpc.lineage.need import Allowance, Arrivals, Offer
 from scalable_hpc.lineage.roster import Roster
 from scalable_hpc.lineage.window import WindowRules, place
 from scalable_hpc.model.events import AttemptFailed, ReceiptTaken
@@ -590,3 +590,18 @@ def test_that_receipts_teach_the_window():
     scene.worker(left_s=150)
 
     assert scene.placed() == {}
+
+
+def test_that_an_estimate_does_not_wait_for_a_worker_as_lucky_as_the_best():
+    """The first allocation began in a second, later ones take ten: a task that seems too long for all goes to those."""
+    walltime_s = 100.0
+    arrivals = {"cpu": Arrivals(longest_s=99.0, usual_s=90.0)}
+    scene = Scene(offers=(Offer(CPU.worker_type, walltime_s),))
+    scene.learn("f", *[500.0] * 5)
+    scene.submit("t0001")
+    late = scene.worker(91.0)
+    allowance = Allowance(scene.offers, scene.ledger.learned, arrivals)
+
+    plan = place(scene.ledger.ready, scene.roster, scene.ledger.learned, allowance, NOW, RULES)
+
+    assert [placement.worker for placement in plan.placements] == [late]
