@@ -64,6 +64,9 @@ def _check_account(target: ResolvedTarget, facts: SiteFacts, sheet: Sheet) -> No
         if rule.required:
             text = f"site '{target.site}' wants an account, and none is set"
             sheet.error("target.account", text, "E_ACCOUNT", rule.ask or "set account: in the target")
+        elif rule.ask is not None:
+            text = f"no account is set; site '{target.site}' charges one: {rule.ask}"
+            sheet.warn("target.account", text, "W_ACCOUNT")
     elif rule.pattern is not None and not re.fullmatch(rule.pattern, target.account):
         text = f"account is '{target.account}': site '{target.site}' has only such that match '{rule.pattern}'"
         sheet.error("target.account", text, "E_ACCOUNT", rule.ask)
