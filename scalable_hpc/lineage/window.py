@@ -1,7 +1,7 @@
 """Placement: which ready task goes to which worker now.
 
 Rule 1: pure. Placed and refused tasks are taken from the ready queue; nothing else changes.
-Rule 2: a worker has at most ``slots`` bundles in hand, and a few more only of tasks that are over within a second.
+Rule 2: a worker has at most ``slots`` bundles in hand, and as many again only of tasks that are over within a second.
 Rule 3: a task goes only where its need, and the margin, fit into the time left; a task of which nothing is known goes
 where there is most of it.
 Rule 4: large and long tasks choose first, each the tightest place that has room for it, so that short ones are left
@@ -30,8 +30,8 @@ class WindowRules:
 
     prefetch_below_s: float = 1.0
     """Only tasks shorter than this (mean) are sent ahead: a round trip (15-40 ms) would cost them more than 2 %."""
-    prefetch_share: float = 0.5
-    """Bundles sent ahead, per slot, to workers whose slots are all taken."""
+    prefetch_share: float = 1.0
+    """Bundles sent ahead, per slot, to workers whose slots are all taken: tasks of one length end together."""
     bundle_below_s: float = 0.1
     """Only tasks shorter than this (mean) travel in bundles."""
     bundle_target_s: float = 0.3

@@ -96,7 +96,7 @@ def test_that_short_tasks_are_sent_ahead():
     scene.worker(slots=4)
     scene.submit(*names(20))
 
-    assert len(scene.placed()) == RULES.bound(4) == 6
+    assert len(scene.placed()) == RULES.bound(4) == 8
     assert scene.placed() == {}
 
 
