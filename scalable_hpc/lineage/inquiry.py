@@ -93,7 +93,10 @@ async def inquire(departure: Departure, flight: Flight, word: AllocationWord) ->
     while record is not None and not record.worker_end and not asking.done():
         await asyncio.wait({asking}, timeout=READ_AGAIN_S)
         record = await _read(departure.worker.recorder, flight) or record
-    if record is not None and record.worker_end and not departure.worker.is_reserved:
+    if record is not None and record.worker_end:
+        # For one that may be convicted of it the batch system has another moment to tell a different story.
+        await asyncio.wait({asking}, timeout=PATIENCE_S if departure.worker.is_reserved else 0)
+    if record is not None and record.worker_end and not asking.done():
         asking.cancel()  # it is known what happened; a word that tells another story still comes to be heard
         await asyncio.wait({asking})
         return evidence_of(departure, record, None, "")

@@ -1,0 +1,85 @@
+"""Calls that bring down more than their own process, among innocent ones: found, convicted, nobody else charged."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from scalable_hpc import ScalableSession
+from scalable_hpc.errors import TaskKilled
+from scalable_hpc.lineage.journal import read_events
+from tests.ensembles import AllocationChanged, AttemptFailed, AttemptPlaced, of_kind
+
+MANIFEST = """\
+version: 1
+project: {name: suspects}
+targets:
+  here:
+    provider: local
+    capacity: {cpus: 4}
+    allocations: {max: 2, walltime: "00:20:00"}
+components:
+  model: {cpus: 2}
+"""
+
+
+def ancestors():
+    """This slot's parent, grandparent, ... as pids: the nursery, the courier, the launcher."""
+    line, pid = [], os.getpid()
+    for _ in range(3):
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        line.append(pid)
+    return line
+
+
+def kill_above(generation, together):
+    """Kill an ancestor once the others are at work too."""
+    deadline = time.monotonic() + 3
+    while len(list(Path(together).iterdir())) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(ancestors()[generation], signal.SIGKILL)
+    time.sleep(60)
+
+
+def work(number, together):
+    (Path(together) / f"{number}").touch()
+    time.sleep(1.5)
+    return number
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("generation", "jobs"),
+    [(0, 0), (1, 0), (2, 2)],
+    ids=["its parent", "the courier", "the launcher"],
+)
+def test_that_what_kills_a_worker_is_convicted_alone(tmp_path, generation, jobs):
+    """Of all that ran there it alone fails, with what it did in words; whoever was beside it is right and uncharged."""
+    (tmp_path / "scalable.yaml").write_text(MANIFEST)
+    together = tmp_path / "together"
+    together.mkdir()
+    session = ScalableSession.from_yaml(tmp_path / "scalable.yaml")
+    with session as client:
+        innocents = [client.submit(work, number, str(together)) for number in range(2)]
+        killer = client.submit(kill_above, generation, str(together))
+        innocents += [client.submit(work, number, str(together)) for number in range(2, 6)]
+        with pytest.raises(TaskKilled) as raised:
+            killer.result(timeout=60)
+        assert [future.result(timeout=60) for future in innocents] == list(range(6))
+        events = list(read_events(session.run_directory.journal))
+
+    failed = of_kind(events, AttemptFailed)
+    assert {event.task_id for event in failed if event.charged} == {killer.task_id}
+    own = [event for event in failed if event.task_id == killer.task_id]
+    assert [(event.ending, event.verdict, event.charged) for event in own] == [
+        ("worker_lost", "killer", False),
+        ("worker_lost", "killer", True),
+    ]
+    assert own[-1].together == 1
+    assert "under it alone" in str(raised.value)
+    assert [event.alone for event in of_kind(events, AttemptPlaced) if event.task_id == killer.task_id] == [False, True]
+    assert len({event.name for event in of_kind(events, AllocationChanged) if event.reason == "failed"}) == jobs
