@@ -29,6 +29,7 @@ from scalable_hpc.fleet.ports import Run
 from scalable_hpc.fleet.supervisor import Supervisor
 from scalable_hpc.lineage.census import Progress
 from scalable_hpc.lineage.files import RunFiles
+from scalable_hpc.lineage.hosts import HostRules
 from scalable_hpc.lineage.journal import Journal
 from scalable_hpc.lineage.keeper import Keeper
 from scalable_hpc.lineage.lease import Lease
@@ -197,6 +198,7 @@ class Engine:
             offers=[Offer(kind, target.walltime_s, target.margin_s) for kind in self._manifest.worker_types.values()],
             stores=(str(run.results), str(self._manifest.cache_root)),
             ledger=ledger,
+            host_rules=HostRules(exclude_for_s=target.exclude_hosts_for_s),
         )
 
     def _remember(self, ledger: Ledger, event: Event) -> None:
@@ -225,6 +227,7 @@ class Engine:
                 log_tail=self._run.log_tail,
                 never_runs=never_runs_on(self._manifest.target),
                 unexplained=self.keeper.unexplained,
+                excluded_nodes=self.keeper.excluded_hosts,
                 first_number=self._first_number,
             ),
             self._allocations,

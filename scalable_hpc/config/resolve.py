@@ -36,9 +36,9 @@ _LIMITS_OF_SIGNAL_S = 65535
 """sbatch refuses longer leads."""
 _SETTINGS = (
     "account", "allocations.max", "allocations.min", "allocations.nodes", "allocations.walltime", "capacity.cpus",
-    "capacity.memory", "constraint", "containers", "exclusive", "extra_directives", "gres", "idle", "interface",
-    "keep_logs", "kill_wait", "launch_prefix", "lead", "margin", "modules", "orphan_grace", "partition", "place",
-    "poll", "project", "python", "qos", "queue_wait", "reservation", "resources", "scheduler_port", "select_extras",
+    "capacity.memory", "constraint", "containers", "exclude_hosts_for", "exclusive", "extra_directives", "gres",
+    "idle", "interface", "keep_logs", "kill_wait", "launch_prefix", "lead", "margin", "modules", "orphan_grace",
+    "partition", "place", "poll", "project", "python", "qos", "queue_wait", "reservation", "resources", "scheduler_port", "select_extras",
     "setup", "signal_lead", "submit_timeout", "templates", "work_dir",
 )  # fmt: skip
 """Settings of a target whose source is told even when nobody set them."""
@@ -144,6 +144,7 @@ def _settle_target(target: Target, site: SiteRead, sheet: Sheet, kinds: dict[str
         idle_s=15.0 if target.idle is None else target.idle,
         signal_lead_s=_signal_lead(target, walltime_s, sheet),
         orphan_grace_s=300.0 if target.orphan_grace is None else target.orphan_grace,
+        exclude_hosts_for_s=3600.0 if target.exclude_hosts_for is None else target.exclude_hosts_for,
         poll_s=15.0 if target.poll is None else target.poll,
         submit_timeout_s=target.submit_timeout or 60.0,
         commands=_commands(target, sheet),

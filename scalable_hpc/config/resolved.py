@@ -96,6 +96,8 @@ class ResolvedTarget:
     signal_lead_s: int | None = None
     """How long before its end an allocation is sent a warning signal; None: no signal, workers know their deadline."""
     orphan_grace_s: float = 60.0
+    exclude_hosts_for_s: float = 3600.0
+    """How long new allocations keep away from a host that does harm; 0: they never do."""
     poll_s: float = 15.0
     submit_timeout_s: float = 60.0
     commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -125,6 +125,7 @@ class Settings(Part):
     idle: Duration | None = None
     signal_lead: Duration | None = None
     orphan_grace: Duration | None = None
+    exclude_hosts_for: Duration | None = None
     poll: Span | None = None
     submit_timeout: Span | None = None
     commands: Annotated[Commands, BeforeValidator(nothing_is_empty)] = Commands()

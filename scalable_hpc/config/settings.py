@@ -42,7 +42,8 @@ def _command(value: tuple[str, ...]) -> str:
 
 _OF_TARGET: dict[str, tuple[str, Callable[[Any], str]]] = {
     **{name: (f"{name}_s", _seconds) for name in (
-        "margin", "lead", "idle", "signal_lead", "orphan_grace", "poll", "submit_timeout", "queue_wait", "kill_wait",
+        "margin", "lead", "idle", "signal_lead", "orphan_grace", "exclude_hosts_for", "poll", "submit_timeout",
+        "queue_wait", "kill_wait",
     )},
     **{name: (name, _plain) for name in (
         "account", "ask_gpus", "ask_memory", "conda", "conda_init", "constraint", "exclusive", "extra_directives",

@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from scalable_hpc.errors import BatchSilent
+from scalable_hpc.errors import BatchSilent, SubmissionDeferred, SubmissionError
 from scalable_hpc.fleet import view
 from scalable_hpc.fleet.actions import Actions
 from scalable_hpc.fleet.plan import plan
@@ -23,7 +23,7 @@ from scalable_hpc.fleet.trouble import Trouble
 from scalable_hpc.fleet.view import Known, Word
 from scalable_hpc.fleet.watch import Answer
 from scalable_hpc.model.allocations import AllocationState, ExitReason, JobEnding, JobObservation
-from scalable_hpc.model.events import AllocationChanged, FleetNote
+from scalable_hpc.model.events import AllocationChanged, FleetNote, HostsTrusted
 from scalable_hpc.model.fleet import Action, Demand, Drain, Limits, Pause, Submit
 from scalable_hpc.model.messages import WorkerDraining, WorkerGone, WorkerHello
 
@@ -56,6 +56,8 @@ class Helm:
         self._closing_because: str | None = None
         self._is_patient = True
         self._is_winding_down = False
+        self._kept_away: dict[str, tuple[str, ...]] = {}
+        """Hosts that an allocation's job was told to keep away from."""
         self.roster = Roster(run.run_id, run.first_number)
         self.actions = Actions(allocator, batch, clock, self)
         self._trouble = Trouble(run, self.roster, clock, rng)
@@ -104,6 +106,10 @@ class Helm:
             self.note("silent", f"no answer to the submission of {name}, looks for its job: {error.message}")
             self._tell(name, partial(view.answer_lost, now=now))
             return
+        if isinstance(error, SubmissionError) and (hosts := self._kept_away.get(name)):
+            # Perhaps there is no other node to be had: once more with all of them, before it is taken for a refusal.
+            self._run.record(HostsTrusted(now, hosts, f"{name} was refused while they were excluded: {error.message}"))
+            error = SubmissionDeferred(f"refused without {', '.join(hosts)}: {error.message}")
         ending = JobEnding(ExitReason.LAUNCH_FAILED, f"not submitted: {error}", ended_at=now)
         self._tell(name, partial(view.not_submitted, ending=ending, now=now))
         if self._closing_because is None:
@@ -147,6 +153,7 @@ class Helm:
         if isinstance(action, Submit):
             request = self.roster.enrol(action, self._limits[worker_type], now, self._run.excluded_nodes())
             self._changed(Change(None, self.roster[request.name]))
+            self._kept_away[request.name] = request.excluded_nodes
             self.actions.open(request)
         elif isinstance(action, Drain):
             self._tell(action.name, partial(view.drain_decided, because=action.because, now=now))

@@ -88,6 +88,7 @@ class Run:
     never_runs: Callable[[str], str | None] = lambda _: None
     """Whether a pending reason means that the job will never run, and if so why, in words."""
     excluded_nodes: Callable[[], tuple[str, ...]] = tuple
+    """Nodes that new allocations are to keep away from."""
     unexplained: Callable[[], Collection[str]] = tuple
     """Names of allocations that took attempts along, and whose own end would say why."""
     first_number: int = 1

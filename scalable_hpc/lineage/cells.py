@@ -81,7 +81,7 @@ class Cells:
     def _is_nowhere_else(self, record: TaskRecord) -> bool:
         """Whether every worker that could run the task is on a node that it had better avoid."""
         return all(
-            worker.address in record.avoid or worker.node in record.avoid
+            worker.is_shunned or worker.address in record.avoid or worker.node in record.avoid
             for worker in self._workers
             if record.needs.worker_type in (None, worker.worker_type)
         )

@@ -5,6 +5,7 @@ Rule 1: pure, and as quick with a million waiting tasks as with ten: it counts l
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from scalable_hpc.lineage.lanes import Lane
@@ -28,10 +29,12 @@ class Progress:
     cancelled: int = 0
     hits: int = 0
     """Calls answered from the store; none of the others."""
+    excluded: tuple[str, ...] = ()
+    """Hosts that new allocations keep away from."""
 
 
-def progress_of(ledger: Ledger) -> Progress:
-    """Return how far a run is."""
+def progress_of(ledger: Ledger, now: float = -math.inf) -> Progress:
+    """Return how far a run is; ``now`` (seconds since the epoch) is for hosts whose time is over."""
     state = TaskState
     return Progress(
         done=ledger.count(state.DONE),
@@ -40,6 +43,7 @@ def progress_of(ledger: Ledger) -> Progress:
         failed=ledger.count(state.FAILED),
         cancelled=ledger.count(state.CANCELLED),
         hits=ledger.hits,
+        excluded=ledger.hosts.excluded(now),
     )
 
 

@@ -20,6 +20,7 @@ from scalable_hpc.errors import JournalError, RunDirectoryError, ScalableError
 from scalable_hpc.lineage.causes import Causes
 from scalable_hpc.lineage.census import Progress, demand_of, progress_of
 from scalable_hpc.lineage.files import RunFiles
+from scalable_hpc.lineage.hosts import HostRules
 from scalable_hpc.lineage.inbox import Cancellation, Command, Hits, Inbox, OnDone, Submission, Surrender
 from scalable_hpc.lineage.inquiry import Inquiries
 from scalable_hpc.lineage.intake import AllocationOver, Intake, Message
@@ -62,6 +63,7 @@ class Keeper:
         stores: Iterable[str] = (),
         ledger: Ledger | None = None,
         rules: WindowRules | None = None,
+        host_rules: HostRules | None = None,
     ) -> None:
         """Put a keeper together; ``run`` starts it.
 
@@ -72,6 +74,7 @@ class Keeper:
             stores: roots to look in for results of calls that were answered before they came here.
             ledger: what an earlier driver's journal told; its open tasks are taken up.
             rules: how full workers are kept.
+            host_rules: when a host is kept away from.
         """
         self._files = files
         self._ports = ports
@@ -84,6 +87,7 @@ class Keeper:
             self._ledger, self._roster, self._parcels, ports.transport, tuple(offers), rules or WindowRules()
         )
         self._causes = Causes(self._ledger)
+        self._host_rules = host_rules or HostRules()
         self._inbox = Inbox()
         self._messages: deque[Message] = deque()
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="keeper")
@@ -117,7 +121,7 @@ class Keeper:
 
     def progress(self) -> Progress:
         """Return how far the run is."""
-        return progress_of(self._ledger)
+        return progress_of(self._ledger, self._ports.clock())
 
     def is_running(self, task_id: str) -> bool:
         """Whether an attempt of a task is on a worker now."""
@@ -159,6 +163,10 @@ class Keeper:
     def unexplained(self) -> Collection[str]:
         """Return the allocations that took attempts along, and of whose end nobody has heard yet."""
         return self._intake.unexplained()
+
+    def excluded_hosts(self) -> tuple[str, ...]:
+        """Return the hosts that new allocations are to keep away from, now."""
+        return self._ledger.hosts.excluded(self._ports.clock())
 
     def unplaced(self) -> Mapping[LaneKey, str]:
         """Return why the first task of each kind still waits."""
@@ -233,10 +241,18 @@ class Keeper:
         turn = self._begin_turn()
         self._take_in(turn, self._inbox.take(COMMANDS_PER_TURN), MESSAGES_PER_TURN)
         self._ledger.release_due(turn.now)
+        self._look_at_hosts(turn)
         may_place_more = await self._outgoing.choose(turn, self._threads)
         if may_place_more or self._messages:
             self._inbox.ring()
         await self._end_turn(turn)
+
+    def _look_at_hosts(self, turn: Turn) -> None:
+        suspects = self._ledger.hosts.suspects(turn.now, self._host_rules)
+        for suspect in suspects:
+            logger.warning("%s", suspect.because)
+        turn.tell(suspects)
+        self._roster.shun(self._ledger.hosts.excluded(turn.now))
 
     async def _take_last_turn(self, left: Iterable[Command]) -> None:
         """Take in everything that came before the end, and place nothing."""

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from scalable_hpc.lineage.hosts import HostBook
 from scalable_hpc.lineage.lanes import ReadyQueue
 from scalable_hpc.lineage.learned import Learned
 from scalable_hpc.lineage.lessons import (
@@ -41,6 +42,7 @@ class Ledger:
         self.tasks: dict[str, TaskRecord] = {}
         self.ready = ReadyQueue()
         self.learned = Learned()
+        self.hosts = HostBook()
         self.hits = 0
         """Calls answered from the store."""
         self.opened: events.RunOpened | None = None
@@ -59,6 +61,9 @@ class Ledger:
             events.ReceiptTaken: self._receipt,
             events.AttemptFailed: self._attempt_failed,
             events.AttemptExplained: self._explained,
+            events.AllocationChanged: self.hosts.allocation_changed,
+            events.HostSuspected: self.hosts.suspected,
+            events.HostsTrusted: self.hosts.trusted,
             events.TaskGivenUp: self._given_up,
             events.TaskCancelled: self._cancelled,
         }
@@ -174,6 +179,7 @@ class Ledger:
         record.allocation = self._share(event.allocation)
 
     def _receipt(self, event: events.ReceiptTaken) -> None:
+        self.hosts.delivered(event)
         record = self._known(event.task_id)
         if record.is_over or event.late:
             return
@@ -192,6 +198,7 @@ class Ledger:
         if record.state is not TaskState.SENT or event.attempt != record.attempts:
             raise ValueError(f"attempt {event.attempt} of {event.task_id!r} cannot end: {record.state.value}")
         self._count_ending(record, event)
+        self.hosts.attempt_failed(event)
         if casts_suspicion(event):
             record.suspicions += 1
         elif event.verdict == Verdict.KILLER.value:
@@ -218,6 +225,7 @@ class Ledger:
 
     def _explained(self, event: events.AttemptExplained) -> None:
         """Make a suspect of a task, or stop suspecting it, wherever it waits; one that runs is not called back."""
+        self.hosts.explained(event)
         record = self._known(event.task_id)
         if event.suspect is None or record.is_over:
             return

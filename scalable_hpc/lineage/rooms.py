@@ -52,7 +52,8 @@ class Room:
 
     def is_avoided(self, record: TaskRecord) -> bool:
         """Whether the task had better go elsewhere."""
-        return self.worker.address in record.avoid or self.worker.node in record.avoid
+        worker = self.worker
+        return worker.is_shunned or worker.address in record.avoid or worker.node in record.avoid
 
 
 def room_of(worker: Worker, now: float, margin_s: float, bundles: int) -> Room:
@@ -138,7 +139,7 @@ class Rooms:
         for index in order:
             room = rooms[index]
             if room.takes(record.needs) and room.has_time_for(record.name, need):
-                if not record.avoid or not room.is_avoided(record):
+                if not room.is_avoided(record):
                     yield room
                     return
                 second_choice = second_choice or room
@@ -149,6 +150,7 @@ class Rooms:
         """Whether every worker that could run the task is one that it had better avoid."""
         return not any(
             record.needs.worker_type in (None, worker.worker_type)
+            and not worker.is_shunned
             and worker.address not in record.avoid
             and worker.node not in record.avoid
             for worker in self._workers

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from scalable_hpc.lineage.need import Arrivals
@@ -57,6 +57,8 @@ class Worker:
     gpus_used: int = 0
     receipts: dict[str, int] = field(default_factory=dict)
     """Results it delivered, by task name."""
+    is_shunned: bool = False
+    """Its host does harm: only where there is no other choice."""
 
     @property
     def cpus_offered(self) -> int:
@@ -134,6 +136,7 @@ class Roster:
         """Attempt to worker's address and bundle's key."""
         self._drained: dict[str, str] = {}
         """Allocations that get nothing new, and why; also for workers of theirs that come later."""
+        self._shunned: frozenset[str] = frozenset()
         self._observed: dict[str, deque[float]] = {}
 
     def __iter__(self) -> Iterator[Worker]:
@@ -147,6 +150,14 @@ class Roster:
         """Return the workers of an allocation."""
         return [worker for worker in self if worker.allocation == allocation]
 
+    def shun(self, hosts: Collection[str]) -> None:
+        """Keep work away from the workers on these hosts, and from no other's, now and later."""
+        if self._shunned == frozenset(hosts):
+            return
+        self._shunned = frozenset(hosts)
+        for worker in self:
+            worker.is_shunned = worker.node in self._shunned
+
     def hello(self, hello: WorkerHello, now: float) -> None:
         """Enter a worker; one that says hello again may have a new deadline and keeps what it has in hand."""
         known = self._workers.get(hello.address)
@@ -154,6 +165,7 @@ class Roster:
             known.deadline = hello.deadline
             return
         worker = worker_of(hello)
+        worker.is_shunned = worker.node in self._shunned
         worker.draining = self._drained.get(hello.allocation, "")
         self._workers[hello.address] = worker
         observed = self._observed.setdefault(hello.worker_type, deque(maxlen=_HELLOS_REMEMBERED))

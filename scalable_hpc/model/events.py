@@ -226,6 +226,25 @@ class FleetNote:
     because: str
 
 
+@dataclass(frozen=True, slots=True)
+class HostSuspected:
+    """A host does harm: new allocations keep away from it for a time."""
+
+    at: float
+    host: str
+    until: float
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostsTrusted:
+    """Hosts are no longer kept away from, before their time is over."""
+
+    at: float
+    hosts: tuple[str, ...]
+    because: str
+
+
 Event = (
     RunOpened
     | RunClosed
@@ -240,4 +259,6 @@ Event = (
     | TaskCancelled
     | AllocationChanged
     | FleetNote
+    | HostSuspected
+    | HostsTrusted
 )

@@ -42,6 +42,8 @@ class Counts(Protocol):
     def cancelled(self) -> int: ...  # noqa: D102
     @property
     def hits(self) -> int: ...  # noqa: D102
+    @property
+    def excluded(self) -> tuple[str, ...]: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,8 @@ def say_counts(counts: Counts) -> str:
     """Return ``12 done, 4 running, 44 waiting, 0 failed, 0 cache hits``."""
     said = f"{counts.done:,} done, {counts.running:,} running, {counts.waiting:,} waiting, {counts.failed:,} failed"
     cancelled = f", {counts.cancelled:,} cancelled" if counts.cancelled else ""
-    return f"{said}{cancelled}, {counts.hits:,} cache hit{'' if counts.hits == 1 else 's'}"
+    hosts = f", {len(counts.excluded)} bad hosts excluded: {', '.join(counts.excluded[:3])}" if counts.excluded else ""
+    return f"{said}{cancelled}, {counts.hits:,} cache hit{'' if counts.hits == 1 else 's'}{hosts}"
 
 
 def say_fleet(allocations: Sequence[AllocationView], now: float) -> str:

@@ -16,6 +16,8 @@ from scalable_hpc.model.events import (
     AttemptPlaced,
     Event,
     FleetNote,
+    HostsTrusted,
+    HostSuspected,
     ReceiptTaken,
     ResultsDiffer,
     RunClosed,
@@ -94,6 +96,9 @@ class Tally:
         self.last_at = max(self.last_at, event.at)
         if isinstance(event, FleetNote):
             self.notes.append(event)
+        elif isinstance(event, HostSuspected | HostsTrusted):
+            kind = "host excluded" if isinstance(event, HostSuspected) else "hosts trusted again"
+            self.notes.append(FleetNote(event.at, kind, event.because))
         elif isinstance(event, TasksHit):
             self.hits[event.name] += event.count
         elif isinstance(event, RunOpened | RunClosed):

@@ -25,6 +25,7 @@ class Counts:
     failed: int = 0
     cancelled: int = 0
     hits: int = 0
+    excluded: tuple[str, ...] = ()
 
 
 def allocation(name, state=S.LIVE, **more):
