@@ -38,7 +38,8 @@ _SETTINGS = (
     "account", "allocations.max", "allocations.min", "allocations.nodes", "allocations.walltime", "capacity.cpus",
     "capacity.memory", "constraint", "containers", "exclude_hosts_for", "exclusive", "extra_directives", "gres",
     "idle", "interface", "keep_logs", "kill_wait", "launch_prefix", "lead", "margin", "modules", "orphan_grace",
-    "partition", "place", "poll", "project", "python", "qos", "queue_wait", "reservation", "resources", "scheduler_port", "select_extras",
+    "partition", "place", "poll",
+    "project", "python", "qos", "queue_wait", "reservation", "resources", "scheduler_port", "select_extras",
     "setup", "signal_lead", "submit_timeout", "templates", "work_dir",
 )  # fmt: skip
 """Settings of a target whose source is told even when nobody set them."""
