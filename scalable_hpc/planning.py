@@ -213,6 +213,8 @@ def _environment(manifest: ResolvedManifest, run: RunDirectory, kind: WorkerType
     """Return the variables that every process of an allocation gets; the user's own come last and win."""
     ours = {
         "SCALABLE_HPC_CACHE_DIR": str(manifest.cache_root),
+        "SCALABLE_HPC_CACHE_DURABILITY": manifest.cache_durability,
+        "SCALABLE_HPC_CACHE_VERIFY": manifest.cache_verify,
         # nodes may not see the home directory, where the user's own lies
         "SCALABLE_HPC_STORE_KEY": str(run.store_key),
         "SCALABLE_HPC_PYTHONPATH": os.pathsep.join(user_paths()),

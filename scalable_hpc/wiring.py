@@ -23,6 +23,7 @@ from scalable_hpc.backends import make_backend
 from scalable_hpc.cache.decorator import set_default_store_root
 from scalable_hpc.cache.keyring import share_keys
 from scalable_hpc.cache.serial import Unstorable, dumps
+from scalable_hpc.cache.settings import care_of, set_settings
 from scalable_hpc.cache.verify import Damaged
 from scalable_hpc.call import Call
 from scalable_hpc.config.resolved import ResolvedManifest
@@ -68,6 +69,7 @@ class LiveRun:
         """
         make_backend(manifest.target, RunDirectory(manifest.runs_root)).check()
         set_default_store_root(manifest.cache_root)
+        set_settings(care_of(manifest.cache_durability, manifest.cache_verify))
         if directory is None:
             directory = create_run(manifest.runs_root)
             directory.describe(manifest.path.read_text(), json.dumps(plan.to_dict(), indent=1))

@@ -17,6 +17,8 @@ from scalable_hpc.errors import StoreError
 
 ABANDONED_S = 86_400.0
 """Seconds after which a file that is still aside was left there by a process that died."""
+FileState = tuple[int, int, int, int, int]
+"""Device, inode, size, mtime and ctime: another file, or a changed one, has another."""
 _count = itertools.count()
 
 
@@ -58,8 +60,8 @@ class Blobs:
             sync_directory(target.parent)
             sync_directory(self._layout.blobs)
 
-    def read(self, digest: bytes, size: int) -> memoryview:
-        """Return a blob's bytes, mapped privately; shorter than ``size`` where the file is.
+    def read(self, digest: bytes, size: int) -> tuple[memoryview, FileState]:
+        """Return a blob's bytes, mapped privately (shorter than ``size`` where the file is), and its file's state.
 
         Raises:
             OSError: it is not there, is another user's, or cannot be read.
@@ -69,9 +71,10 @@ class Blobs:
             status = os.fstat(descriptor)
             if not is_ours(status):
                 raise PermissionError(f"the blob {digest.hex()!r} belongs to another user")
+            state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
             if status.st_size != size:
-                return memoryview(b"")
-            return memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_COPY))
+                return memoryview(b""), state
+            return memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_COPY)), state
         finally:
             os.close(descriptor)
 

@@ -164,7 +164,7 @@ def _fault_of_record(packs: PackReader, place: Place) -> tuple[str, bool] | None
 
 def _fault_of_blob(books: Books, digest: bytes, size: int) -> tuple[str, bool] | None:
     try:
-        data = books.blobs.read(digest, size)
+        data, _ = books.blobs.read(digest, size)
     except (FileNotFoundError, PermissionError) as err:
         return f"it cannot be opened: {err}", False
     if len(data) != size:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from scalable_hpc.cache.records import ENTRY_SIZE, Entry, Kind, entry_at, file_id, is_sealed, sound_entries
+from scalable_hpc.cache.records import ENTRY_SIZE, Entry, Kind, content_at, entry_at, file_id, is_sealed, sound_entries
 from scalable_hpc.cache.seal import Keys, Seal
 
 _ORDINAL_BITS = 40
@@ -102,6 +102,18 @@ class Index:
             if place is not None:
                 return place
         return None
+
+    def locate(self, key: bytes) -> tuple[bytes, int, float] | None:
+        """Return digest, size and core-seconds of the result of a key that counts: ``first`` for who asks for a million."""
+        handle = self._first.get(key)
+        if handle is None:
+            return None
+        file = self._files[handle >> _ORDINAL_BITS]
+        ordinal = handle & _ORDINAL_MASK
+        if is_sealed(file.raw, ordinal, file.seals):
+            return content_at(file.raw, ordinal)
+        place = self.first(key)
+        return None if place is None else (place.entry.digest, place.entry.size, place.entry.core_s)
 
     def drop(self, place: Place) -> None:
         """Forget an entry, for this process."""

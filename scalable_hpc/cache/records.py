@@ -26,6 +26,7 @@ from scalable_hpc.cache.seal import MARK_SIZE, SEAL_SIZE, Seal
 
 _BODY = struct.Struct(f"<32s32sQQIBf{MARK_SIZE}s")
 _SEALED = _BODY.size + SEAL_SIZE
+_CONTENT = struct.Struct("<32x32s8xQ5xf")
 _BODY_AND_SEAL = struct.Struct(f"<{_BODY.size}s{SEAL_SIZE}s")
 _WORDS = struct.Struct(f"<{_SEALED // 4}I")
 _CHECKSUM = struct.Struct("<I")
@@ -109,6 +110,11 @@ def entry_at(raw: bytes | bytearray, ordinal: int) -> Entry:
     """Return one entry of an index whose checksums were looked at before."""
     key, digest, offset, size, created, kind, core_s, _ = _BODY.unpack_from(raw, ordinal * ENTRY_SIZE)
     return Entry(kind, key, digest, offset, size, created, core_s)
+
+
+def content_at(raw: bytes | bytearray, ordinal: int) -> tuple[bytes, int, float]:
+    """Return digest, size and core-seconds of the result that an entry names."""
+    return _CONTENT.unpack_from(raw, ordinal * ENTRY_SIZE)
 
 
 def is_sealed(raw: bytes | bytearray, ordinal: int, seals: Mapping[bytes, Seal]) -> bool:

@@ -37,7 +37,8 @@ class Seal:
 
     def fits(self, body: bytes, seal: bytes) -> bool:
         """Say whether a seal is that of a body."""
-        return hmac.compare_digest(self.of(body), seal)
+        # as ``of``, which a million entries should not have to call
+        return hmac.compare_digest(blake3(body, key=self.key).digest(SEAL_SIZE), seal)
 
 
 class Keys:

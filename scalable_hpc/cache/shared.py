@@ -6,13 +6,14 @@ import os
 import threading
 
 from scalable_hpc.cache.decorator import default_store_root
-from scalable_hpc.cache.store import Durability, Store
+from scalable_hpc.cache.settings import Durability
+from scalable_hpc.cache.store import Store
 
-_stores: dict[tuple[str, str], Store] = {}
+_stores: dict[tuple[str, Durability | None], Store] = {}
 _opening = threading.Lock()
 
 
-def open_store(root: str | os.PathLike[str], *, durability: Durability = "fsync") -> Store:
+def open_store(root: str | os.PathLike[str], *, durability: Durability | None = None) -> Store:
     """Return this process's one store at a root, made if need be: its users share files, index and fsyncs.
 
     Raises:

@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from blake3 import blake3
 
@@ -35,6 +35,7 @@ from scalable_hpc.cache.packs import NewRecord, take_in_news
 from scalable_hpc.cache.records import Entry
 from scalable_hpc.cache.scribe import Scribe
 from scalable_hpc.cache.serial import loads
+from scalable_hpc.cache.settings import CacheSettings, Durability, Verify, settings_here
 from scalable_hpc.cache.tallies import Tally
 from scalable_hpc.cache.verify import Damaged, RecordReader
 from scalable_hpc.errors import StoreError
@@ -51,7 +52,6 @@ MISSING: Any = object()
 REVIEW_S = 1.0
 """Seconds after which even a known result is looked for anew: somebody may have taken it back or replaced it."""
 
-Durability = Literal["fsync", "close"]
 _T = TypeVar("_T")
 logger = logging.getLogger(__name__)
 _told: set[str] = set()
@@ -70,21 +70,31 @@ class Staged:
 class Store:
     """A result store; safe to use from many threads, and after a fork."""
 
-    def __init__(self, root: str | os.PathLike[str], *, durability: Durability = "fsync", create: bool = True) -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        durability: Durability | None = None,
+        verify: Verify | None = None,
+        create: bool = True,
+    ) -> None:
         """Open a store.
 
         Args:
             root: Its directory; ``v1`` below it holds everything.
             durability: What ``publish`` waits for: the disk (``fsync``), or only the file server (``close``).
+            verify: How often a large result is verified: ``always``, ``once`` in this process (its file must not have
+                changed since), or ``never``. Small ones always are. What is not said is as this process's settings.
             create: Make it when it is not there.
 
         Raises:
             StoreError: it cannot be opened or made, or belongs to another user.
         """
-        if durability not in {"fsync", "close"}:
-            raise StoreError(f"durability must be 'fsync' or 'close', not {durability!r}")
+        usual = settings_here()
+        care = CacheSettings(durability or usual.durability, verify or usual.verify)
         self.root = str(Path(root).absolute())
-        self._durable = durability == "fsync"
+        self._durable = care.durability == "fsync"
+        self._verify = care.verify
         self._layout = open_layout(Path(self.root), create=create)
         self._blobs = Blobs(self._layout, durable=self._durable)
         self._keys = keys_here(create=create)
@@ -98,7 +108,7 @@ class Store:
 
     def _begin(self) -> None:
         """Start as a writer that has written nothing yet."""
-        self._records = RecordReader(self._layout, self._blobs)
+        self._records = RecordReader(self._layout, self._blobs, self._verify)
         self._scribe = Scribe(self.root, self._layout, self._keys, self._blobs, self._index, durable=self._durable)
         self._notebook = Notebook(self._layout.notes, self._scribe.name)
 
@@ -140,13 +150,17 @@ class Store:
         if fresh:
             self._review()
         raw_keys = list(map(_raw, keys))
-        places = list(map(self._index.first, raw_keys))
-        if fresh and None in places:
+        found = list(map(self._index.locate, raw_keys))
+        if fresh and None in found:
             self.refresh()
-            places = list(map(self._index.first, raw_keys))
+            found = [there or self._index.locate(key) for key, there in zip(raw_keys, found, strict=True)]
         if tally:
-            self._tally.found.extend(place.entry.core_s for place in places if place is not None)
-        return [None if place is None else self._locator(place.entry) for place in places]
+            self._tally.found.extend([there[2] for there in found if there is not None])
+        root = self.root
+        return [
+            None if there is None else Locator(root, key, there[0].hex(), there[1])
+            for key, there in zip(map(str.lower, keys), found, strict=True)
+        ]
 
     def fetch(self, key: str, *, fresh: bool = True) -> Any:
         """Return the result of a key as a value of its own, or ``MISSING``; a damaged copy counts as none.

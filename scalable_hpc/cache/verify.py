@@ -1,6 +1,8 @@
 """Reading records so that nothing is returned that is not what was stored.
 
 Rule 1: a record's header must name the key and digest that the index names, and its bytes must have that digest.
+    That of a large one is looked at once in a process, as long as its file does not change, unless it is to be
+    always, or never.
 Rule 2: what is not there, or not all there, may still be on its way from another node: it counts as missing.
     What is there and wrong is damaged: its bytes go to quarantine.
 """
@@ -13,12 +15,20 @@ import secrets
 
 from blake3 import blake3
 
-from scalable_hpc.cache.blobs import Blobs
+from scalable_hpc.cache.blobs import Blobs, FileState
 from scalable_hpc.cache.index import Place
 from scalable_hpc.cache.layout import FILE_MODE, Layout, write_all
 from scalable_hpc.cache.packs import PackReader
 from scalable_hpc.cache.records import Entry, Kind, pack_header
+from scalable_hpc.cache.settings import Verify
 from scalable_hpc.errors import StoreError
+
+_LARGE = 1 << 20
+"""Bytes below which a blob is verified at every read, whatever was said: it takes less than opening it does."""
+_REMEMBERED = 10_000
+"""Blobs whose state is kept, some 400 bytes each."""
+_sound: dict[bytes, FileState] = {}
+"""The files of blobs that this process has verified, as they were then."""
 
 
 class Damaged(StoreError):
@@ -28,9 +38,10 @@ class Damaged(StoreError):
 class RecordReader:
     """Reads and verifies the records of one store."""
 
-    def __init__(self, layout: Layout, blobs: Blobs) -> None:
+    def __init__(self, layout: Layout, blobs: Blobs, verify: Verify = "always") -> None:
         self._layout = layout
         self._blobs = blobs
+        self._verify = verify
         self._packs = PackReader(layout.packs)
 
     def read(self, place: Place) -> bytes | memoryview | None:
@@ -56,12 +67,17 @@ class RecordReader:
             OSError: they cannot be read.
         """
         try:
-            data = self._blobs.read(digest, size)
+            data, state = self._blobs.read(digest, size)
         except (FileNotFoundError, PermissionError):
             return None
         if len(data) != size:
             return None
+        if size >= _LARGE and (self._verify == "never" or (self._verify == "once" and _sound.get(digest) == state)):
+            return data
         if blake3(data, max_threads=blake3.AUTO).digest() == digest:
+            if len(_sound) >= _REMEMBERED:
+                _sound.clear()
+            _sound[digest] = state
             return data
         # a store that cannot be written to stays as it is; every reader finds out for itself
         with contextlib.suppress(OSError):

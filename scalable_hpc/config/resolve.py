@@ -66,6 +66,8 @@ def resolve(manifest: Manifest, target: Target, site: SiteRead, sheet: Sheet) ->
         cache_root=_root("cache_root", "CACHE_DIR", manifest.project.local_cache, ".scalable/cache", sheet),
         runs_root=_runs_root(target, sheet),
         sources=sheet.sources,
+        cache_durability=_care("cache_durability", manifest.project.cache_durability, ("fsync", "close"), sheet),
+        cache_verify=_care("cache_verify", manifest.project.cache_verify, ("once", "always", "never"), sheet),
     )
     for name in _SETTINGS:
         if target.provider in ONLY_FOR.get(name.partition(".")[0], (target.provider,)):
@@ -97,6 +99,18 @@ def _runs_root(target: Target, sheet: Sheet) -> Path:
     sheet.sources["runs_root"] = str(sheet.mark("target.scratch"))
     place = hashlib.sha256(str(sheet.base_dir.resolve()).encode()).hexdigest()[:_PLACE_DIGITS]
     return sheet.path_of(target.scratch, "target.scratch") / ".scalable" / f"{sheet.base_dir.name}-{place}" / "runs"
+
+
+def _care(setting: str, written: str | None, allowed: tuple[str, ...], sheet: Sheet) -> str:
+    """Return one of some words: the environment's, else the manifest's, else the first."""
+    if said := from_environment(sheet.environ, setting.upper()):
+        sheet.sources[setting] = f"${said[1]}"
+        if said[0] not in allowed:
+            text = f"${said[1]} must be one of {', '.join(allowed)}, not '{said[0]}'"
+            sheet.error(f"project.{setting}", text, "E_BAD_VALUE")
+        return said[0]
+    sheet.sources[setting] = "default" if written is None else str(sheet.mark(f"project.{setting}"))
+    return written or allowed[0]
 
 
 def _note_project(project: Project, sheet: Sheet) -> None:

@@ -179,5 +179,9 @@ class ResolvedManifest:
     sources: Mapping[str, str]
     """Dotted setting to who set it: ``target.walltime`` to ``scalable.yaml:12`` or ``default``."""
     warnings: tuple[ValidationIssue, ...] = ()
+    cache_durability: str = "fsync"
+    """What a result waits for: ``fsync`` or ``close``."""
+    cache_verify: str = "once"
+    """How often a large result is verified: ``always``, ``once`` a process, or ``never``."""
     settings: Mapping[str, Setting] = field(default_factory=dict)
     """Dotted setting to its value in force, its source and its layer."""

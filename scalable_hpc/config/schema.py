@@ -205,6 +205,8 @@ class Project(Part):
     name: OptionalLine = None
     default_storage: OptionalLine = None
     local_cache: OptionalLine = None
+    cache_durability: Annotated[Literal["fsync", "close"] | None, BeforeValidator(plain)] = None
+    cache_verify: Annotated[Literal["always", "once", "never"] | None, BeforeValidator(plain)] = None
 
 
 class Manifest(Part):
