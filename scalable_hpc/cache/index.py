@@ -26,6 +26,8 @@ class Place:
     """The writer's file, without its suffix."""
     ordinal: int
     entry: Entry
+    handle: int = -1
+    """What the index calls it; -1 for an entry that is in none."""
 
 
 @dataclass(slots=True)
@@ -95,6 +97,10 @@ class Index:
                 if other is not None:
                     yield other
 
+    def handle(self, key: bytes) -> int | None:
+        """Return what the entry of a key that counts is called here, as long as it does."""
+        return self._first.get(key)
+
     def first(self, key: bytes) -> Place | None:
         """Return the entry of a key that counts."""
         while (handle := self._first.get(key)) is not None:
@@ -104,7 +110,7 @@ class Index:
         return None
 
     def locate(self, key: bytes) -> tuple[bytes, int, float] | None:
-        """Return digest, size and core-seconds of the result of a key that counts: ``first`` for who asks for a million."""
+        """Return digest, size and core-seconds of the result of a key that counts: for who asks for a million."""
         handle = self._first.get(key)
         if handle is None:
             return None
@@ -131,7 +137,7 @@ class Index:
         ordinal = handle & _ORDINAL_MASK
         entry = entry_at(file.raw, ordinal)
         if is_sealed(file.raw, ordinal, file.seals):
-            return Place(file.stem, ordinal, entry)
+            return Place(file.stem, ordinal, entry, handle)
         self.forged += 1
         self._remove(entry.key, handle)
         return None

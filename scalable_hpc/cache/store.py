@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from blake3 import blake3
 
 from scalable_hpc.cache.blobs import Blobs
+from scalable_hpc.cache.bulk import without_collections
 from scalable_hpc.cache.flight import Flight
 from scalable_hpc.cache.index import Index, Place
 from scalable_hpc.cache.keyring import keys_here
@@ -32,6 +33,7 @@ from scalable_hpc.cache.layout import open_layout
 from scalable_hpc.cache.notebook import Notebook
 from scalable_hpc.cache.notes import NoteLines
 from scalable_hpc.cache.packs import NewRecord, take_in_news
+from scalable_hpc.cache.recent import Recent
 from scalable_hpc.cache.records import Entry
 from scalable_hpc.cache.scribe import Scribe
 from scalable_hpc.cache.serial import loads
@@ -108,6 +110,7 @@ class Store:
 
     def _begin(self) -> None:
         """Start as a writer that has written nothing yet."""
+        self._recent = Recent()
         self._records = RecordReader(self._layout, self._blobs, self._verify)
         self._scribe = Scribe(self.root, self._layout, self._keys, self._blobs, self._index, durable=self._durable)
         self._notebook = Notebook(self._layout.notes, self._scribe.name)
@@ -149,18 +152,19 @@ class Store:
         self._look_once()
         if fresh:
             self._review()
-        raw_keys = list(map(_raw, keys))
-        found = list(map(self._index.locate, raw_keys))
-        if fresh and None in found:
-            self.refresh()
-            found = [there or self._index.locate(key) for key, there in zip(raw_keys, found, strict=True)]
-        if tally:
-            self._tally.found.extend([there[2] for there in found if there is not None])
-        root = self.root
-        return [
-            None if there is None else Locator(root, key, there[0].hex(), there[1])
-            for key, there in zip(map(str.lower, keys), found, strict=True)
-        ]
+        with without_collections(len(keys)):
+            raw_keys = list(map(_raw, keys))
+            found = list(map(self._index.locate, raw_keys))
+            if fresh and None in found:
+                self.refresh()
+                found = [there or self._index.locate(key) for key, there in zip(raw_keys, found, strict=True)]
+            if tally:
+                self._tally.found.extend([there[2] for there in found if there is not None])
+            root = self.root
+            return [
+                None if there is None else Locator(root, key, there[0].hex(), there[1])
+                for key, there in zip(map(str.lower, keys), found, strict=True)
+            ]
 
     def fetch(self, key: str, *, fresh: bool = True) -> Any:
         """Return the result of a key as a value of its own, or ``MISSING``; a damaged copy counts as none.
@@ -172,10 +176,19 @@ class Store:
             Unreadable: the result cannot be unpickled here.
         """
         raw_key = _raw(key)
+        if self._looked_at and fresh:
+            self._review()
+        handle = self._index.handle(raw_key)
+        known = None if handle is None else self._recent.get(handle)
+        if known is not None:
+            self._tally.found.append(known[1])
+            return loads(known[0])
         while (place := self._first(raw_key, fresh=fresh)) is not None:
             data = self._verified(place)
             if data is not None:
                 self._tally.found.append(place.entry.core_s)
+                if isinstance(data, bytes):
+                    self._recent.keep(place.handle, data, place.entry.core_s)
                 return loads(data)
         return MISSING
 

@@ -296,6 +296,21 @@ def test_that_directories_come_from_the_environment_first(desk, monkeypatch):
     assert found.sources["runs_root"] == "$SCALABLE_HPC_RUNS_DIR"
 
 
+def test_that_the_stores_care_is_said_by_environment_or_manifest(desk):
+    """How durable and how often verified: the environment, then the manifest, then the careful default."""
+    text = LOCAL.replace("{name: ensemble}", "{name: ensemble, cache_durability: close, cache_verify: never}")
+    found = [desk.load(LOCAL), desk.load(text)]
+    desk.environ |= {"SCALABLE_HPC_CACHE_DURABILITY": "fsync", "SCALABLE_CACHE_VERIFY": "always"}
+    found.append(desk.load(text))
+    desk.environ["SCALABLE_HPC_CACHE_VERIFY"] = "sometimes"
+
+    cared = [(one.cache_durability, one.cache_verify) for one in found]
+    assert cared == [("fsync", "once"), ("close", "never"), ("fsync", "always")]
+    assert found[2].sources["cache_verify"] == "$SCALABLE_CACHE_VERIFY"
+    with pytest.raises(ManifestError, match="must be one of once, always, never, not 'sometimes'"):
+        desk.load(text)
+
+
 def test_that_the_manifest_is_found_by_variable_or_in_the_current_directory(desk, monkeypatch):
     """An argument wins over both."""
     here = desk.write(LOCAL)
