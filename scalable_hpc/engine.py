@@ -37,6 +37,7 @@ from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.need import Offer
 from scalable_hpc.lineage.payload import PayloadPack
 from scalable_hpc.lineage.ports import Ports
+from scalable_hpc.lineage.quick import QuickFold
 from scalable_hpc.links import Allocations, LateTransport
 from scalable_hpc.model.allocations import AllocationRequest, ExitReason, JobEnding
 from scalable_hpc.model.events import AllocationChanged, Event, FleetNote, RunOpened
@@ -189,7 +190,7 @@ class Engine:
         run, target = self._run, self._manifest.target
         lease = Lease.take(run.path)
         ledger = Ledger()
-        journal = Journal(run.journal, run.run_id, each=lambda event: self._remember(ledger, event))
+        journal = Journal(run.journal, run.run_id, into=QuickFold(ledger, self._remember))
         self.last_number = max(map(_number_of, ledger.tasks), default=0)
         files = RunFiles(journal, PayloadPack(run.payloads), lease)
         return Keeper(
@@ -201,9 +202,8 @@ class Engine:
             host_rules=HostRules(exclude_for_s=target.exclude_hosts_for_s),
         )
 
-    def _remember(self, ledger: Ledger, event: Event) -> None:
-        """Take in what an earlier driver of this run had journalled."""
-        ledger.apply(event)
+    def _remember(self, event: Event) -> None:
+        """Take in what an earlier driver of this run had journalled of its allocations."""
         if isinstance(event, AllocationChanged):
             self._first_number = max(self._first_number, int(event.name[1:]) + 1)
 

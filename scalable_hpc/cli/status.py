@@ -19,16 +19,19 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def act(arguments: argparse.Namespace) -> int:
     """Print what the journal and the driver's heartbeat say."""
     from scalable_hpc.lineage.census import progress_of
-    from scalable_hpc.lineage.journal import read_events
+    from scalable_hpc.lineage.journal import fold_journal
     from scalable_hpc.lineage.ledger import Ledger
-    from scalable_hpc.model.events import AllocationChanged
+    from scalable_hpc.model.events import AllocationChanged, Event
 
     run = chosen_run(arguments)
-    ledger, allocations = Ledger(), {}
-    for event in read_events(run.journal):
-        ledger.apply(event)
+    ledger = Ledger()
+    allocations: dict[str, AllocationChanged] = {}
+
+    def note(event: Event) -> None:
         if isinstance(event, AllocationChanged):
             allocations[event.name] = event
+
+    fold_journal(run.journal, ledger, note)
     now = time.time()
     holder = read_holder(run.path)
     if holder is not None and not lives(holder, now):

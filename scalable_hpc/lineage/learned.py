@@ -105,13 +105,13 @@ class Learned:
 
     def completed(self, name: str, seconds: float, *, cold: bool = False) -> None:
         """Learn from a receipt; ``cold``: the slot ran that function for the first time, imports included."""
-        times = self._names.setdefault(name, NameTimes())
+        times = self._times(name)
         (times.cold if cold else times.warm).add(seconds)
         self._needs.pop(name, None)
 
     def cut_off(self, name: str, seconds: float) -> None:
         """Learn from an attempt that was ended by something else than itself."""
-        times = self._names.setdefault(name, NameTimes())
+        times = self._times(name)
         times.longest_cut_s = max(times.longest_cut_s, seconds)
         self._needs.pop(name, None)
 
@@ -131,6 +131,12 @@ class Learned:
         """How many completed tasks of that name the mean is made of."""
         times = self._names.get(name)
         return times.believed.count if times else 0
+
+    def _times(self, name: str) -> NameTimes:
+        times = self._names.get(name)
+        if times is None:
+            times = self._names[name] = NameTimes()
+        return times
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Learned) and self._names == other._names

@@ -78,6 +78,35 @@ class Ledger:
         if fold is not None:
             fold(event)
 
+    def submit(self, event: events.TaskSubmitted, order: int) -> None:
+        """Fold a submission in that came as the ``order``-th of all, though it is told later.
+
+        Raises:
+            ValueError: a task of that name was submitted before.
+        """
+        self._submitted(event, order)
+
+    def enter_done(self, record: TaskRecord, ran_s: float | None, *, cold: bool) -> None:
+        """Enter a task of which only its end is told: submitted, placed, done; nothing was waiting for it.
+
+        Args:
+            record: as these events leave it.
+            ran_s: seconds that it ran; None: its result was found.
+            cold: its slot ran the function for the first time.
+        """
+        record.name, record.store = self._share(record.name), self._share(record.store)
+        self.tasks[record.task_id] = record
+        self._counts[record.state] += 1
+        self._ties.lead(record.store, record.key, record.task_id)
+        if ran_s is not None:
+            self.learned.completed(record.name, ran_s, cold=cold)
+
+    def restore_order(self) -> None:
+        """Put the tasks in the order in which they were submitted."""
+        orders = [record.order for record in self.tasks.values()]
+        if orders != sorted(orders):
+            self.tasks = {record.task_id: record for record in sorted(self.tasks.values(), key=lambda one: one.order)}
+
     def count(self, *states: TaskState) -> int:
         """How many tasks are in any of these states."""
         return sum(self._counts[state] for state in states)
@@ -133,7 +162,7 @@ class Ledger:
     def _hit(self, event: events.TasksHit) -> None:
         self.hits += event.count
 
-    def _submitted(self, event: events.TaskSubmitted) -> None:
+    def _submitted(self, event: events.TaskSubmitted, order: int | None = None) -> None:
         if event.task_id in self.tasks:
             raise ValueError(f"task {event.task_id!r} was submitted before")
         record = TaskRecord(
@@ -141,7 +170,7 @@ class Ledger:
             self._share(event.name),
             event.key,
             self._share(event.store),
-            len(self.tasks),
+            len(self.tasks) if order is None else order,
             self._share(event.needs),
             self._share(event.policy),
             self._share(event.function),

@@ -14,6 +14,7 @@ import os
 import struct
 import threading
 from pathlib import Path
+from typing import IO
 
 from blake3 import blake3
 
@@ -23,6 +24,7 @@ from scalable_hpc.model.tasks import Payload
 
 HEADER = b"scalable-hpc payloads 1\n"
 _MAGIC = b"SHPP"
+_READ_ALONG, _BUFFER = 1 << 12, 1 << 20
 _FRAME = struct.Struct("<4sQ32s")
 
 
@@ -40,9 +42,12 @@ class PayloadPack:
         self.torn_bytes = 0
         """How much was cut from the end, for the caller to report."""
         self._offsets: dict[bytes, int] = {}
-        self._unproved: set[int] = set()
-        """Offsets that an earlier driver wrote: a crash of the machine may have left them without their bytes."""
+        self._found_there: set[int] = set()
+        """Offsets of what an earlier driver wrote whose bytes were read and found to be there: a crash of the machine
+        may have left others without."""
         end = self._recover() if path.exists() else 0
+        self._own_from = end
+        """What lies beyond we have written ourselves."""
         self._file = AppendOnlyFile(path, end, fsync=fsync)
         if end == 0:
             self._file.write(HEADER)
@@ -121,43 +126,47 @@ class PayloadPack:
             self._file.close()
 
     def _proved(self, offset: int, data: bytes) -> bool:
-        if offset in self._unproved:
+        if offset < self._own_from and offset not in self._found_there:
             if self._file.read(offset, len(data)) != data:
                 return False
-            self._unproved.discard(offset)
+            self._found_there.add(offset)
         return True
 
     def _recover(self) -> int:
         """Index the frames that are wholly there and return where they end."""
         try:
             size = self.path.stat().st_size
-            with self.path.open("rb") as file:
+            with self.path.open("rb", _BUFFER) as file:
                 header = file.read(len(HEADER))
                 if len(header) < len(HEADER) and HEADER.startswith(header):
                     self.torn_bytes = size
                     return 0
                 if header != HEADER:
                     raise JournalError(f"not a payload pack of this version: {str(self.path)!r}")
-                end = self._index(file.fileno(), size)
+                end = self._index(file, size)
         except OSError as err:
             raise RunDirectoryError(f"the run directory cannot be read: {str(self.path)!r}: {err}") from err
         self.torn_bytes = size - end
         return end
 
-    def _index(self, fd: int, size: int) -> int:
+    def _index(self, file: IO[bytes], size: int) -> int:
+        """Go from frame to frame; small ones are read along, which is quicker than to seek over each."""
         end = len(HEADER)
         while end + _FRAME.size <= size:
-            magic, length, digest = _FRAME.unpack(os.pread(fd, _FRAME.size, end))
+            magic, length, digest = _FRAME.unpack(file.read(_FRAME.size))
             if magic != _MAGIC:
-                if _is_blank(fd, end):
+                if _is_blank(file.fileno(), end):
                     break
                 raise JournalError(f"the payload pack {str(self.path)!r} is damaged at byte {end}")
             begin = end + _FRAME.size
             if begin + length > size:
                 break
             self._offsets[digest] = begin
-            self._unproved.add(begin)
             end = begin + length
+            if length <= _READ_ALONG:
+                file.read(length)
+            else:
+                file.seek(end)
         return end
 
 
