@@ -45,7 +45,6 @@ class Naming:
         self._lock = threading.Lock()
         self._equal: dict[bytes, int] = {}
         """How many calls of each kind there were: equal ones are told apart by their order."""
-        self._numbers = itertools.count(1)
         self._last_rule: tuple[object, Payload] | None = None
         """The rule that was pickled last: the calls of one ``map`` share theirs."""
 

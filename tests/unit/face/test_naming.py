@@ -133,6 +133,13 @@ def test_that_equal_calls_are_tasks_of_their_own_that_a_second_driver_meets_agai
     assert not set(first) & {drawn(other_run, 1, pure=False).key}
 
 
+def test_that_a_second_driver_uses_no_name_of_the_first_ones(tmp_path, naming):
+    """The journal of a run knows each task by its name."""
+    again = Naming(load_manifest(tmp_path / "scalable.yaml"), "run", "store", first_number=100)
+
+    assert [naming.specify(call(1)).task_id, again.specify(call(1)).task_id] == ["add-00001", "add-00100"]
+
+
 def test_that_a_dependent_has_the_same_key_whatever_number_its_ancestor_has(naming, tmp_path):
     """The bytes of its arguments name the ancestor by key alone."""
     again = Naming(load_manifest(tmp_path / "scalable.yaml"), "run", "store", first_number=100)
