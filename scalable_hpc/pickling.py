@@ -2,6 +2,9 @@
 
 A function of ``__main__`` travels by value. The object that ``functools.cache`` makes of one pickles itself by name,
 and workers have another ``__main__``: so does every helper of a script that is decorated with it.
+
+Code that travels by value takes the digest of its source along: a notebook's has no source where it arrives, and a
+cacheable call is to have the same key there.
 """
 
 from __future__ import annotations
@@ -11,10 +14,14 @@ import io
 import sys
 from collections import ChainMap
 from collections.abc import Callable
+from types import CodeType
 from typing import Any, ClassVar
 
 import cloudpickle
 
+from scalable_hpc.cache.source import code_digest, remember
+
+_CODE: Callable[[CodeType], tuple[Any, ...]] = cloudpickle.Pickler.dispatch_table[CodeType]
 _LRU = type(functools.lru_cache(maxsize=1)(lambda: None))
 
 
@@ -47,5 +54,17 @@ def _is_importable(named: Any) -> bool:
     return found is named
 
 
+def _reduce_code(code: CodeType) -> tuple[Any, ...]:
+    return _rebuild_code, (code_digest(code), *_CODE(code))
+
+
+def _rebuild_code(digest: bytes, build: Callable[..., CodeType], parts: tuple[Any, ...]) -> CodeType:
+    code = build(*parts)
+    remember(code, digest)
+    return code
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    dispatch_table: ClassVar[Any] = ChainMap({_LRU: _reduce_lru}, cloudpickle.Pickler.dispatch_table)
+    dispatch_table: ClassVar[Any] = ChainMap(
+        {_LRU: _reduce_lru, CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table
+    )

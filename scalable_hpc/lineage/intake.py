@@ -5,11 +5,14 @@ Rule 1: runs within a turn, on the loop; nothing blocks, and nothing is acted on
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
+import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+from scalable_hpc.cache.calls import CacheWarning
 from scalable_hpc.errors import ScalableError
 from scalable_hpc.lineage import rulings
 from scalable_hpc.lineage.explanations import Explanations
@@ -23,7 +26,7 @@ from scalable_hpc.lineage.record import OVER, TaskState
 from scalable_hpc.lineage.roster import Roster
 from scalable_hpc.lineage.turn import Told, Turn
 from scalable_hpc.model.allocations import JobEnding
-from scalable_hpc.model.events import AttemptFailed, ResultsDiffer, TaskGivenUp, TasksHit, TaskSubmitted
+from scalable_hpc.model.events import AttemptFailed, FleetNote, ResultsDiffer, TaskGivenUp, TasksHit, TaskSubmitted
 from scalable_hpc.model.messages import (
     AttemptDone,
     AttemptEnded,
@@ -70,6 +73,8 @@ class Intake:
         self.listeners: dict[str, OnDone] = {}
         """Who waits for which task."""
         self._explanations = Explanations()
+        self._strayed: set[str] = set()
+        """Names of tasks whose results were not what their keys say."""
 
     def take_command(self, command: Command, turn: Turn) -> None:
         """Carry out what another thread wants."""
@@ -175,11 +180,22 @@ class Intake:
             self._roster.delivered(receipt.attempt, record.name)
         self._account(receipt.attempt, turn)
         self._parcels.keep_inline(receipt.result)
+        if receipt.stray and record is not None:
+            self._tell_of_stray(record.name, receipt.stray, turn)
         events = rulings.on_receipt(self._ledger, receipt, turn.now)
         turn.tell(events, Told(result=receipt.result))
         for event in events:
             if isinstance(event, ResultsDiffer):
                 logger.warning("%s (%s, then %s on %s)", event.because, event.first, event.second, event.second_node)
+
+    def _tell_of_stray(self, name: str, because: str, turn: Turn) -> None:
+        """Say once for each name that results are not kept."""
+        if name not in self._strayed:
+            self._strayed.add(name)
+            words = f"{name}: its results serve this run only and are not kept in the cache: {because}"
+            turn.tell([FleetNote(turn.now, "uncached", words)])
+            with contextlib.suppress(CacheWarning):  # where warnings are errors, this thread is not to end of one
+                warnings.warn(words, CacheWarning, stacklevel=1)
 
     def _greet(self, hello: WorkerHello, turn: Turn) -> None:
         known = self._roster.get(hello.address)

@@ -71,7 +71,7 @@ class Keeper:
             files: the run's journal, payloads and lease.
             ports: what it is connected to.
             offers: the worker types on this target; empty: nothing is known of them, and nothing refused.
-            stores: roots to look in for results of calls that were answered before they came here.
+            stores: roots to look in for results of calls that were answered before they came here; the run's own first.
             ledger: what an earlier driver's journal told; its open tasks are taken up.
             rules: how full workers are kept.
             host_rules: when a host is kept away from.

@@ -215,7 +215,7 @@ class Ledger:
         if not event.reused:
             self.learned.completed(record.name, event.ended_at - event.started_at, cold=event.cold)
         self._end(record, TaskState.DONE)
-        record.result = Locator(record.store, record.key, event.digest, event.size)
+        record.result = Locator(event.store or record.store, record.key, event.digest, event.size)
         for dependent_id in self._ties.pop_dependents(record.task_id):
             dependent = self.tasks[dependent_id]
             dependent.pending -= 1

@@ -80,6 +80,7 @@ class Parcels:
         self._results = results
         self._stores = dict.fromkeys(stores)
         """Roots to look in for results of tasks that were never submitted here."""
+        self._own = next(iter(self._stores), None)
         self._inline = _Kept(_INLINE_BYTES)
         self._functions = _Kept(_FUNCTION_BYTES)
         self._external: dict[str, Locator] = {}
@@ -161,7 +162,17 @@ class Parcels:
             gpus=record.needs.gpus,
             refresh=record.refresh,
             rule=contents.rule,
+            run_store=self._own if record.store != self._own else None,
+            stray=self._stray(record),
         )
+
+    def _stray(self, record: TaskRecord) -> str:
+        """Return why a task's result will not be what its key says: a key speaks of ancestors by their keys."""
+        for task_id, _ in record.ancestors:
+            ancestor = self._ledger.tasks.get(task_id)
+            if ancestor is not None and ancestor.result is not None and ancestor.result.store != ancestor.store:
+                return f"the result of {task_id}, which it is given, is not what was submitted"
+        return ""
 
     def _locate(self, task_id: str, key: str) -> Locator:
         ancestor = self._ledger.tasks.get(task_id)

@@ -39,7 +39,7 @@ def on_receipt(ledger: Ledger, receipt: Receipt, now: float) -> list[Event]:
     record = ledger.tasks.get(receipt.attempt.task_id)
     if record is None:
         return []
-    taken = _taken(receipt, now, late=record.is_over)
+    taken = _taken(record, receipt, now, late=record.is_over)
     if record.is_over:
         return [taken]
     return [taken, *_shared(ledger, record, receipt.result, now), *_compared(ledger, record, receipt, now)]
@@ -133,7 +133,7 @@ def _compared(ledger: Ledger, record: TaskRecord, receipt: Receipt, now: float) 
         yield ResultsDiffer(now, first.task_id, *digests, record.task_id, receipt.node, because)
 
 
-def _taken(receipt: Receipt, now: float, *, late: bool) -> ReceiptTaken:
+def _taken(record: TaskRecord, receipt: Receipt, now: float, *, late: bool) -> ReceiptTaken:
     return ReceiptTaken(
         at=now,
         task_id=receipt.attempt.task_id,
@@ -148,7 +148,14 @@ def _taken(receipt: Receipt, now: float, *, late: bool) -> ReceiptTaken:
         reused=receipt.reused,
         cold=receipt.cold,
         late=late,
+        store=_elsewhere(record, receipt.result),
+        stray=receipt.stray,
     )
+
+
+def _elsewhere(record: TaskRecord, result: Locator) -> str | None:
+    """Return the store of a result that does not lie in its task's own."""
+    return None if result.store == record.store else result.store
 
 
 def _attempt_failed(
@@ -194,6 +201,7 @@ def _reused(record: TaskRecord, found: Locator, now: float) -> ReceiptTaken:
         node="",
         allocation="",
         reused=True,
+        store=_elsewhere(record, found),
     )
 
 

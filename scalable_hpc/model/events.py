@@ -116,6 +116,10 @@ class ReceiptTaken:
     """The slot ran this function for the first time."""
     late: bool = False
     """The attempt had been given up, or another one had delivered before: kept for the record, changes nothing."""
+    store: str | None = None
+    """Where the result lies, if that is not the task's own store."""
+    stray: str = ""
+    """Why it lies there: it is not what the task's key says."""
 
 
 @dataclass(frozen=True, slots=True)

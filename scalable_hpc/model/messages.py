@@ -40,6 +40,11 @@ class Envelope:
     """Compute even where the key has a result, and put the new one in its place."""
     rule: bytes = b""
     """Pickled: what to ask whether an exception that it raises is worth another try; empty: nothing."""
+    run_store: str | None = None
+    """Of a call whose key was made from its code and arguments: the run's own store, for a result that turns out not
+    to be what the key says. None: the key is only a name."""
+    stray: str = ""
+    """Why it is known already that the result will not be what the key says."""
 
 
 @dataclass(frozen=True, slots=True)

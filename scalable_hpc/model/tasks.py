@@ -75,6 +75,8 @@ class Receipt:
     """The result was found in the store; nothing was computed."""
     cold: bool = False
     """The slot ran this function for the first time: what it imports is part of its run time."""
+    stray: str = ""
+    """Why the result lies in the run's own store and not where its key leads; empty where it does not."""
 
 
 class Ending(Enum):

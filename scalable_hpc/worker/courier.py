@@ -26,7 +26,7 @@ from scalable_hpc.worker.handles import Doom, Lease, Slot
 from scalable_hpc.worker.options import WorkerOptions
 from scalable_hpc.worker.outcomes import Outcome
 from scalable_hpc.worker.outlook import OutlookBoard
-from scalable_hpc.worker.publisher import Publisher
+from scalable_hpc.worker.publisher import Publisher, Result
 from scalable_hpc.worker.recorder import Recorder
 from scalable_hpc.worker.reporter import Reporter
 from scalable_hpc.worker.shares import seats_needed
@@ -158,7 +158,7 @@ class Courier:
 
     def settle(self, results: Sequence[Settled]) -> None:
         """Make results durable, then report them; exceptions are reported."""
-        made = [(one.envelope, result) for one in results if (result := wire.result_in(one.reply)) is not None]
+        made = [made for one in results if (made := _made(one)) is not None]
         places, now = self._publisher.publish(made), time.time()
         is_ending = any(self._is_end_confirmed(one.reply) for one in results)
         self._finish(
@@ -271,6 +271,16 @@ class Courier:
                     peak_memory=slot.exit.peak_memory,
                 )
             )
+
+
+def _made(settled: Settled) -> Result | None:
+    """Return what is to be published of an attempt; its core-seconds are those of the cores that it was given."""
+    reply = settled.reply
+    data = wire.result_in(reply)
+    if data is None or isinstance(reply, wire.Raised):
+        return None
+    run_s = reply.span.ended_at - reply.span.started_at
+    return Result(settled.envelope, data, run_s * settled.envelope.cpus, reply.note, reply.stray)
 
 
 def _cancelling(running: Running) -> Doom:

@@ -22,7 +22,7 @@ def name_of(outcome: Outcome) -> str:
     return outcome.ending.value
 
 
-def receipt(envelope: Envelope, locator: Locator, span: wire.Span, *, reused: bool = False) -> Receipt:
+def receipt(envelope: Envelope, locator: Locator, span: wire.Span, *, reused: bool = False, stray: str = "") -> Receipt:
     """Return the receipt of a durable result."""
     return Receipt(
         attempt=envelope.attempt,
@@ -35,6 +35,7 @@ def receipt(envelope: Envelope, locator: Locator, span: wire.Span, *, reused: bo
         allocation="",
         reused=reused,
         cold=span.is_cold,
+        stray=stray,
     )
 
 
@@ -76,7 +77,7 @@ def of(
     place = places[envelope.attempt]
     if isinstance(place, Exception):
         return refused(envelope, place, at=at)
-    return receipt(envelope, place, reply.span)
+    return receipt(envelope, place, reply.span, stray=reply.stray)
 
 
 def refused(envelope: Envelope, error: Exception, *, at: float) -> Evidence:

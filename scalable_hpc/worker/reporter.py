@@ -93,4 +93,5 @@ def _signed_receipt(receipt: Receipt, hello: WorkerHello) -> Receipt:
         allocation=hello.allocation,
         reused=receipt.reused,
         cold=receipt.cold,
+        stray=receipt.stray,
     )

@@ -32,6 +32,8 @@ from scalable_hpc.model.messages import Envelope
 from scalable_hpc.model.tasks import Ending, ExceptionFacts, ResultRef
 from scalable_hpc.worker import context, wire
 from scalable_hpc.worker.linux import die_with_parent
+from scalable_hpc.worker.origin import Origin, Origins
+from scalable_hpc.worker.publisher import store_of
 from scalable_hpc.worker.raised import pack
 from scalable_hpc.worker.references import resolve
 from scalable_hpc.worker.rules import ask
@@ -159,6 +161,7 @@ class Slot:
         self._functions: OrderedDict[str, Callable[..., Any]] = OrderedDict()
         self._stores: dict[str, Store] = {}
         self._shared = SharedRecords()
+        self._origins = Origins()
         self._memory = _MemoryMeter()
 
     def serve(self) -> None:
@@ -192,12 +195,14 @@ class Slot:
             return wire.Span(started_at, time.time(), self._memory.peak(), is_cold)
 
         try:
-            data = self._compute(envelope)
+            data, origin = self._compute(envelope)
             self._leave_if_forked(0)
+            ended = span()
+            note = self._origins.note(origin, ended.ended_at - ended.started_at)
             if len(data) <= wire.INLINE_LIMIT:
-                return wire.Computed(number, span(), data)
-            staged = self._stage(envelope, data)
-            return wire.Laid(number, span(), staged)
+                return wire.Computed(number, ended, data, note, origin.stray)
+            staged = self._stage(store_of(envelope, origin.stray), data)
+            return wire.Laid(number, span(), staged, note, origin.stray)
         except _Refusal as refusal:
             return wire.Raised(number, span(), Ending.REFUSED, pack(refusal.cause))
         except BaseException as error:  # noqa: BLE001  SystemExit and KeyboardInterrupt of user code are its endings
@@ -211,17 +216,17 @@ class Slot:
         if os.getpid() != self._pid:
             os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
-    def _compute(self, envelope: Envelope) -> bytes:
+    def _compute(self, envelope: Envelope) -> tuple[bytes, Origin]:
         function = self._function(envelope)
         args, kwargs = cloudpickle.loads(envelope.arguments)
+        origin = self._origins.of(envelope, function, args, kwargs)
         if envelope.inputs:
             args, kwargs = resolve((args, kwargs), lambda reference: self._fetch(envelope, reference))
         context.enter(envelope.attempt, self._surroundings)
         value = _call(function, args, kwargs)
         if envelope.result_type is not None:
             check_result(value, cloudpickle.loads(envelope.result_type), envelope.name)
-        data: bytes = dumps(value)
-        return data
+        return dumps(value), origin
 
     def _function(self, envelope: Envelope) -> Callable[..., Any]:
         digest = envelope.function_digest
@@ -249,9 +254,9 @@ class Slot:
         except Exception as err:
             raise _Refusal(err) from err
 
-    def _stage(self, envelope: Envelope, data: bytes) -> Staged:
+    def _stage(self, store: str, data: bytes) -> Staged:
         try:
-            return self._store(envelope.store).stage(data)
+            return self._store(store).stage(data)
         except Exception as err:
             raise _Refusal(err) from err
 

@@ -13,6 +13,7 @@ import select
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
+from scalable_hpc.cache.notes import NoteLines
 from scalable_hpc.cache.store import SMALL, Staged
 from scalable_hpc.model.messages import Envelope
 from scalable_hpc.model.tasks import Ending, ExceptionFacts
@@ -57,6 +58,10 @@ class Computed:
     number: int
     span: Span
     data: bytes
+    note: NoteLines | None = None
+    """What it was computed from, if that is to be kept beside it."""
+    stray: str = ""
+    """Why it must not go where its key leads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,8 @@ class Laid:
     number: int
     span: Span
     staged: Staged
+    note: NoteLines | None = None
+    stray: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from scalable_hpc.cache.serial import dumps
 from scalable_hpc.cache.store import Store
 from scalable_hpc.errors import StoreError
 from scalable_hpc.model.tasks import Locator
-from scalable_hpc.worker.publisher import Publisher
+from scalable_hpc.worker.publisher import Publisher, Result
 from tests.worker_envelopes import Envelopes
 
 
@@ -18,7 +18,7 @@ def test_that_each_result_goes_to_the_store_its_envelope_names(tmp_path):
     with Store(tmp_path / "one") as store:
         staged = store.stage(dumps(bytes(100_000)))
 
-    places = Publisher().publish([(small, dumps(1)), (large, staged), (elsewhere, dumps(2))])
+    places = Publisher().publish([Result(small, dumps(1)), Result(large, staged), Result(elsewhere, dumps(2))])
 
     with Store(tmp_path / "one") as store:
         assert (store.fetch(small.key), store.fetch(large.key)) == (1, bytes(100_000))
@@ -33,7 +33,7 @@ def test_that_one_bad_store_does_not_spoil_the_others(tmp_path):
     envelope = Envelopes(tmp_path / "store")
     good, bad = envelope(len, "a"), envelope(len, "a", store=str(tmp_path / "file"))
 
-    places = Publisher().publish([(bad, dumps(1)), (good, dumps(2))])
+    places = Publisher().publish([Result(bad, dumps(1)), Result(good, dumps(2))])
 
     assert isinstance(places[bad.attempt], StoreError)
     assert isinstance(places[good.attempt], Locator)
