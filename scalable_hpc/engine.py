@@ -65,8 +65,11 @@ _START_TIMEOUT_S = 60.0
 class Engine:
     """The loop's side of a run. ``start`` and ``close`` are for the thread that owns the session."""
 
-    def __init__(self, manifest: ResolvedManifest, run: RunDirectory, stores: Stores) -> None:
+    def __init__(
+        self, manifest: ResolvedManifest, run: RunDirectory, stores: Stores, *, retry_quarantined: bool = False
+    ) -> None:
         self._manifest = manifest
+        self._retry_quarantined = retry_quarantined
         self._run = run
         self._stores = stores
         self._transport = LateTransport()
@@ -199,6 +202,7 @@ class Engine:
             offers=[Offer(kind, target.walltime_s, target.margin_s) for kind in self._manifest.worker_types.values()],
             stores=(str(run.results), str(self._manifest.cache_root)),
             ledger=ledger,
+            retry_quarantined=self._retry_quarantined,
             host_rules=HostRules(exclude_for_s=target.exclude_hosts_for_s),
         )
 

@@ -92,7 +92,12 @@ class ScalableSession:
         from scalable_hpc.wiring import LiveRun
 
         if self._run is None or self._run.is_closed:
-            self._run = LiveRun(self.manifest, plan or self.plan(), self._past(run))
+            self._run = LiveRun(
+                self.manifest,
+                plan or self.plan(),
+                self._past(run),
+                retry_quarantined=bool(os.environ.get("SCALABLE_HPC_RETRY_QUARANTINED")),
+            )
         return ScalableClient(self._run)
 
     def _past(self, named: str | None) -> RunDirectory | None:
@@ -112,8 +117,12 @@ class ScalableSession:
             self._run.close()
 
     @classmethod
-    def resume(cls, run: RunDirectory) -> Progress:
+    def resume(cls, run: RunDirectory, *, retry_quarantined: bool = False) -> Progress:
         """Finish a run from its journal alone, without the script that began it; blocks until it is done.
+
+        Args:
+            run: its directory.
+            retry_quarantined: try again the tasks that were convicted of killing what they ran on.
 
         Raises:
             RunDirectoryError: another driver is writing it (named), or its files cannot be read.
@@ -127,7 +136,7 @@ class ScalableSession:
         manifest = load_manifest(described["manifest"], target=described["target"], text=run.read_manifest())
         _sweep(run, manifest)
         session = cls(manifest)
-        live = session._run = LiveRun(manifest, session.plan(), run)
+        live = session._run = LiveRun(manifest, session.plan(), run, retry_quarantined=retry_quarantined)
         try:
             return live.wait_until_done()
         finally:

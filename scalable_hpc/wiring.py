@@ -54,13 +54,21 @@ _PUT_DIGITS = 24
 class LiveRun:
     """One run, from its start to its close."""
 
-    def __init__(self, manifest: ResolvedManifest, plan: Plan, directory: RunDirectory | None = None) -> None:
+    def __init__(
+        self,
+        manifest: ResolvedManifest,
+        plan: Plan,
+        directory: RunDirectory | None = None,
+        *,
+        retry_quarantined: bool = False,
+    ) -> None:
         """Start it.
 
         Args:
             manifest: what it runs on.
             plan: kept in its directory.
             directory: of a run to take up again; None: a new one is made.
+            retry_quarantined: try again what an earlier driver of it had convicted.
 
         Raises:
             MissingCommandError: a command of the batch system is not on PATH.
@@ -79,7 +87,7 @@ class LiveRun:
         self._futures: dict[str, ScalableFuture] = {}
         self._lock = threading.Lock()
         self._stores = Stores()
-        self._engine = Engine(manifest, self.directory, self._stores)
+        self._engine = Engine(manifest, self.directory, self._stores, retry_quarantined=retry_quarantined)
         self._engine.start(self._broken)
         last = self._engine.last_number
         self.has_past = last > 0

@@ -19,6 +19,9 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         " cache, where the script finds them when it is started again.",
     )
     add_run_arguments(parser, optional=False)
+    parser.add_argument(
+        "--retry-quarantined", action="store_true", help="try again the tasks that were stopped for killing workers"
+    )
     parser.set_defaults(act=act)
 
 
@@ -31,6 +34,6 @@ def act(arguments: argparse.Namespace) -> int:
 
     run = chosen_run(arguments)
     os.environ.setdefault("SCALABLE_HPC_PROGRESS", "1")
-    progress = ScalableSession.resume(run)
+    progress = ScalableSession.resume(run, retry_quarantined=arguments.retry_quarantined)
     print(render_report(build_report(read_events(run.journal))))
     return _SOME_FAILED if progress.failed else 0

@@ -29,6 +29,11 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--target", help="the target to use, whatever the script says")
     parser.add_argument("--manifest", help="the manifest, where the script does not name one")
     parser.add_argument("--run", metavar="RUN", help="go on with this run, which the script had begun before")
+    parser.add_argument(
+        "--retry-quarantined",
+        action="store_true",
+        help="with --run: also the tasks that it stopped for killing workers",
+    )
     parser.add_argument("--no-progress", action="store_true", help="show nothing while it runs")
     parser.add_argument("arguments", nargs="*", metavar="-- ARGS", help="arguments for the script")
     parser.set_defaults(act=act)
@@ -45,6 +50,8 @@ def act(arguments: argparse.Namespace) -> int:
         os.environ["SCALABLE_HPC_MANIFEST"] = arguments.manifest
     if arguments.run:
         os.environ["SCALABLE_HPC_RUN"] = arguments.run
+    if arguments.retry_quarantined:
+        os.environ["SCALABLE_HPC_RETRY_QUARANTINED"] = "1"
     os.environ["SCALABLE_HPC_PROGRESS"] = "0" if arguments.no_progress else "1"
     sys.argv = [str(driver), *arguments.arguments]
     sys.path.insert(0, str(driver.resolve().parent))

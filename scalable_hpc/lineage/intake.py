@@ -123,8 +123,11 @@ class Intake:
         while self.listeners:
             yield self.listeners.popitem()
 
-    def adopt(self, turn: Turn) -> None:
-        """Take up what a driver that ended left open."""
+    def adopt(self, turn: Turn, *, retry_quarantined: bool = False) -> None:
+        """Take up what a driver that ended left open; also what it had quarantined, where that is wanted."""
+        if retry_quarantined:
+            for event in rulings.on_retry_quarantined(self._ledger, turn.now):
+                turn.tell([event])
         for events in rulings.on_new_driver(self._ledger, turn.now, self._rng):
             turn.tell(events)
 

@@ -64,6 +64,7 @@ class Keeper:
         ledger: Ledger | None = None,
         rules: WindowRules | None = None,
         host_rules: HostRules | None = None,
+        retry_quarantined: bool = False,
     ) -> None:
         """Put a keeper together; ``run`` starts it.
 
@@ -75,6 +76,7 @@ class Keeper:
             ledger: what an earlier driver's journal told; its open tasks are taken up.
             rules: how full workers are kept.
             host_rules: when a host is kept away from.
+            retry_quarantined: try again what an earlier driver had convicted.
         """
         self._files = files
         self._ports = ports
@@ -87,6 +89,7 @@ class Keeper:
             self._ledger, self._roster, self._parcels, ports.transport, tuple(offers), rules or WindowRules()
         )
         self._causes = Causes(self._ledger)
+        self._retry_quarantined = retry_quarantined
         self._host_rules = host_rules or HostRules()
         self._inbox = Inbox()
         self._messages: deque[Message] = deque()
@@ -183,7 +186,7 @@ class Keeper:
         loop = asyncio.get_running_loop()
         try:
             turn = self._begin_turn()
-            self._intake.adopt(turn)
+            self._intake.adopt(turn, retry_quarantined=self._retry_quarantined)
             await self._end_turn(turn)
             while not self._closing:
                 await self._inbox.wait(self._patience_s())

@@ -47,6 +47,10 @@ class Ledger:
         """Calls answered from the store."""
         self.opened: events.RunOpened | None = None
         self.closed: events.RunClosed | None = None
+        self.quarantined: dict[tuple[str, str], str] = {}
+        """Store and key of calls that were convicted under an earlier driver, and the tasks that they were."""
+        self._convicted: dict[tuple[str, str], str] = {}
+        """The same of this driver's."""
         self._counts: Counter[TaskState] = Counter()
         self._ties = Ties()
         self._backoff: list[tuple[float, int, TaskRecord]] = []
@@ -65,6 +69,7 @@ class Ledger:
             events.HostSuspected: self.hosts.suspected,
             events.HostsTrusted: self.hosts.trusted,
             events.TaskGivenUp: self._given_up,
+            events.TaskRevived: self._revived,
             events.TaskCancelled: self._cancelled,
         }
 
@@ -155,6 +160,8 @@ class Ledger:
 
     def _run_opened(self, event: events.RunOpened) -> None:
         self.opened, self.closed = event, None
+        self.quarantined.update(self._convicted)
+        self._convicted.clear()
 
     def _run_closed(self, event: events.RunClosed) -> None:
         self.closed = event
@@ -228,12 +235,7 @@ class Ledger:
             raise ValueError(f"attempt {event.attempt} of {event.task_id!r} cannot end: {record.state.value}")
         self._count_ending(record, event)
         self.hosts.attempt_failed(event)
-        if casts_suspicion(event):
-            record.suspicions += 1
-        elif event.verdict == Verdict.KILLER.value:
-            record.deaths += 1
-        if acquits(event):
-            record.suspicions = 0
+        self._count_deaths(record, event)
         if was_handed_back(event):
             record.checkpoints = record.handed_back = True
         ran_s, place = proven_run_time_s(event), place_to_avoid(event)
@@ -251,6 +253,18 @@ class Ledger:
             heapq.heappush(self._backoff, (event.retry_at, next(self._tie_breakers), record))
         else:
             self._move(record, TaskState.READY)
+
+    def _count_deaths(self, record: TaskRecord, event: events.AttemptFailed) -> None:
+        is_killer = event.verdict == Verdict.KILLER.value
+        if casts_suspicion(event):
+            record.suspicions += 1
+        elif is_killer:
+            record.deaths += 1
+        if acquits(event):
+            record.suspicions = 0
+        if is_killer and event.decision == "give_up":
+            record.is_quarantined = True
+            self._convicted[record.store, record.key] = record.task_id
 
     def _explained(self, event: events.AttemptExplained) -> None:
         """Make a suspect of a task, or stop suspecting it, wherever it waits; one that runs is not called back."""
@@ -284,6 +298,24 @@ class Ledger:
             self._end(record, TaskState.FAILED)
         if record.state is TaskState.FAILED:
             record.error = f"{event.error_type}: {event.error}"
+
+    def _revived(self, event: events.TaskRevived) -> None:
+        record = self._known(event.task_id)
+        if record.state is not TaskState.FAILED:
+            raise ValueError(f"{event.task_id!r} cannot be revived: {record.state.value}")
+        for known in (self.quarantined, self._convicted):
+            known.pop((record.store, record.key), None)
+        record.is_quarantined = False
+        record.charged = record.uncharged = record.deaths = record.suspicions = record.pending = 0
+        record.limited, record.first_placed_at, record.error = (), None, ""
+        self._enrol(record)
+        leader = self.leader(record.store, record.key)
+        if leader is not None and not leader.is_over:
+            self._attach(record, leader)
+        else:
+            record.leader = None
+            self._ties.lead(record.store, record.key, record.task_id)
+            self._settle(record)
 
     def _cancelled(self, event: events.TaskCancelled) -> None:
         record = self._known(event.task_id)
@@ -350,7 +382,8 @@ class Ledger:
         self._move(record, state)
         if record.leader is not None:
             self._ties.unfollow(record.task_id, record.leader)
-        record.function = record.arguments = record.rule = None
+        if state is not TaskState.FAILED:  # one that failed may be revived
+            record.function = record.arguments = record.rule = None
         if state is TaskState.DONE:
             record.label = ""
             record.ancestors = record.avoid = ()

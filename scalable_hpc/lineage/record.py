@@ -71,6 +71,8 @@ class TaskRecord:
     deaths: int = 0
     suspicions: int = 0
     """Whole workers that died under it since it was last acquitted; while there are any it runs alone."""
+    is_quarantined: bool = False
+    """It was convicted of killing what it runs on, and is not run again."""
     first_placed_at: float | None = None
     bound_s: float = 0.0
     """It is known to need longer than this: the longest it ran before something else ended it."""

@@ -23,6 +23,7 @@ from scalable_hpc.model.events import (
     ResultsDiffer,
     TaskCancelled,
     TaskGivenUp,
+    TaskRevived,
 )
 from scalable_hpc.model.tasks import Ending, Evidence, Locator, Receipt, Verdict
 
@@ -83,7 +84,7 @@ def cancel(ledger: Ledger, task_id: str, because: str, now: float) -> list[Event
 
 
 def on_submitted(ledger: Ledger, record: TaskRecord, now: float) -> list[Event]:
-    """Fail a task that was submitted after one of its ancestors had failed or been cancelled."""
+    """Fail a task that cannot be run: an ancestor has failed or been cancelled, or the same call is in quarantine."""
     if record.is_over:
         return []
     for ancestor_id, _ in record.ancestors:
@@ -92,7 +93,7 @@ def on_submitted(ledger: Ledger, record: TaskRecord, now: float) -> list[Event]:
             why = _short(f"failed: {ancestor.error}") if ancestor.state is TaskState.FAILED else "was cancelled"
             message = f"{record.task_id!r} was not run: {record.task_id} <- {ancestor_id} {why}"
             return give_up(ledger, record, "AncestorFailed", message, message, now)
-    return []
+    return _quarantined(ledger, record, now)
 
 
 def on_new_driver(ledger: Ledger, now: float, rng: random.Random) -> Iterator[list[Event]]:
@@ -117,6 +118,29 @@ def on_new_driver(ledger: Ledger, now: float, rng: random.Random) -> Iterator[li
             yield give_up(ledger, record, error_type, error, f"the same call as {leader.task_id}, which failed", now)
     for record in list(ledger.in_state(TaskState.WAITING, TaskState.ATTACHED)):
         yield on_submitted(ledger, record, now)
+
+
+def on_retry_quarantined(ledger: Ledger, now: float) -> Iterator[Event]:
+    """Revive what was convicted under earlier drivers, the same calls, and what was not run because of them.
+
+    Apply each event before asking for the next.
+    """
+    revived: set[str] = set()
+    calls = {(record.store, record.key) for record in ledger.in_state(TaskState.FAILED) if record.is_quarantined}
+    for record in list(ledger.in_state(TaskState.FAILED)):
+        has_fallen = record.error.startswith("AncestorFailed") and any(name in revived for name, _ in record.ancestors)
+        if (record.store, record.key) in calls or has_fallen:
+            revived.add(record.task_id)
+            yield TaskRevived(now, record.task_id, "its user wants quarantined tasks to be tried again")
+
+
+def _quarantined(ledger: Ledger, record: TaskRecord, now: float) -> list[Event]:
+    """Fail a call that an earlier driver of the run had convicted, without running it."""
+    convict = ledger.quarantined.get((record.store, record.key))
+    if convict is None or record.is_over:
+        return []
+    error = f"{record.task_id!r} was not run: the same call, {convict!r}, was quarantined under an earlier driver"
+    return give_up(ledger, record, "TaskKilled", error, f"{error} ({ledger.tasks[convict].error})", now)
 
 
 def _shared(ledger: Ledger, leader: TaskRecord, result: Locator, now: float) -> list[Event]:

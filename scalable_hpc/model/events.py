@@ -194,6 +194,15 @@ class TaskGivenUp:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskRevived:
+    """A task that had failed for good is tried again from the beginning, because its user wants it."""
+
+    at: float
+    task_id: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
 class TaskCancelled:
     """A task is no longer wanted."""
 
@@ -260,6 +269,7 @@ Event = (
     | AttemptExplained
     | ResultsDiffer
     | TaskGivenUp
+    | TaskRevived
     | TaskCancelled
     | AllocationChanged
     | FleetNote

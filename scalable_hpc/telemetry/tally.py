@@ -24,6 +24,7 @@ from scalable_hpc.model.events import (
     RunOpened,
     TaskCancelled,
     TaskGivenUp,
+    TaskRevived,
     TasksHit,
     TaskSubmitted,
 )
@@ -136,6 +137,7 @@ class Tally:
         | AttemptFailed
         | AttemptExplained
         | TaskGivenUp
+        | TaskRevived
         | TaskCancelled,
     ) -> None:
         is_once_more = event.task_id in self.once_more or (isinstance(event, TaskSubmitted) and event.verifies)
@@ -153,6 +155,8 @@ class Tally:
             self._explained[event.task_id, event.attempt] = event.allocation_reason
         elif isinstance(event, TaskGivenUp):
             task.state, task.given_up = "failed", event
+        elif isinstance(event, TaskRevived):
+            task.state, task.given_up = "unfinished", None
         else:
             task.state = "cancelled"
 

@@ -15,6 +15,49 @@ COUNT = 40
 """Enough to last while the commands of this test run beside it on a busy machine."""
 
 
+KILLER = """\
+import os, sys
+from scalable_hpc import ScalableSession
+
+
+def kill(path):
+    with open(path, "a") as log:
+        log.write("x")
+    if len(open(path).read()) < 3:
+        os.abort()
+    return "at last"
+
+
+if __name__ == "__main__":
+    session = ScalableSession.from_yaml("scalable.yaml")
+    with session as client:
+        killed = client.submit(kill, os.path.abspath("times"))
+        print(repr(killed.exception(timeout=60)))
+"""
+
+
+def test_that_a_convicted_call_is_not_run_again_unless_its_user_says_so(tmp_path):
+    """Not by ``resume``, not by the script on its run; with ``--retry-quarantined`` it is, and may do better."""
+    ensemble = make_ensemble(tmp_path, target=LOCAL, count=1, seconds=0.1, cpus=2)
+    ensemble.driver.write_text(KILLER)
+    times = ensemble.base / "times"
+    first = command(ensemble, "run", ensemble.driver.name)
+    assert "TaskKilled" in first.stdout, first.stderr
+    assert times.read_text() == "xx"
+    run_id = ensemble.runs[0].run_id
+
+    resumed = command(ensemble, "resume", run_id)
+    assert resumed.returncode == 30, resumed.stderr
+    again = command(ensemble, "run", "--run", run_id, ensemble.driver.name)
+    assert "was quarantined under an earlier driver" in again.stdout
+    assert times.read_text() == "xx"
+
+    retried = command(ensemble, "resume", run_id, "--retry-quarantined")
+    assert times.read_text() == "xxx", retried.stderr
+    assert retried.returncode == 0, "the second submission of the same call has its result too"
+    assert "TaskRevived" in {type(event).__name__ for event in ensemble.events()}
+
+
 def command(ensemble, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "scalable_hpc.cli", *words],
