@@ -25,6 +25,7 @@ from scalable_hpc.backends import backend_for_orphans, make_backend, never_runs_
 from scalable_hpc.config.limits import allocation_limits
 from scalable_hpc.config.resolved import ResolvedManifest
 from scalable_hpc.errors import RunDirectoryError, ScalableError
+from scalable_hpc.fleet.inheritance import Estate
 from scalable_hpc.fleet.ports import Run
 from scalable_hpc.fleet.supervisor import Supervisor
 from scalable_hpc.lineage.census import Progress
@@ -80,8 +81,8 @@ class Engine:
         self._thread = threading.Thread(target=self._live, name=f"scalable-hpc {run.run_id}", daemon=True)
         self._up = threading.Event()
         self._trouble: BaseException | None = None
-        self._first_number = 1
-        """Of the first allocation's name: names are never used twice in a run."""
+        self._estate = Estate()
+        """What earlier drivers of this run left; names of allocations are never used twice in a run."""
         self.last_number = 0
         """Of the tasks that earlier drivers of this run had submitted."""
         self._on_broken: Callable[[BaseException], None] = lambda _: None
@@ -163,7 +164,7 @@ class Engine:
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._closing, self._wanted = asyncio.Event(), asyncio.Event()
+        self._closing, self._wanted, self._begun = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._because, self._is_patient = "the session ended", False
         self._link_lock = asyncio.Lock()
         self.keeper = self._make_keeper()
@@ -204,19 +205,25 @@ class Engine:
             ledger=ledger,
             retry_quarantined=self._retry_quarantined,
             host_rules=HostRules(exclude_for_s=target.exclude_hosts_for_s),
+            awaited=self._estate.worker_types(),
         )
 
     def _remember(self, event: Event) -> None:
         """Take in what an earlier driver of this run had journalled of its allocations."""
         if isinstance(event, AllocationChanged):
-            self._first_number = max(self._first_number, int(event.name[1:]) + 1)
+            self._estate.note(event)
 
     async def _serve(self) -> None:
-        """Wait for the first call that must be run, then keep a fleet for as long as the run lasts."""
-        await self._wanted.wait()
+        """Wait for the first call that must be run, then keep a fleet for as long as the run lasts.
+
+        Where an earlier driver left allocations, their workers wait for an address: the fleet begins at once.
+        """
+        if not self._estate.left():
+            await self._wanted.wait()
         try:
             link = await self._linked()
         except (OSError, ScalableError) as err:
+            self._begun.set()
             self._give_up(err if isinstance(err, ScalableError) else RunDirectoryError(f"Dask did not start: {err}"))
             return
         self._allocations = Allocations(link, self.keeper, self._run.scripts)
@@ -232,13 +239,15 @@ class Engine:
                 never_runs=never_runs_on(self._manifest.target),
                 unexplained=self.keeper.unexplained,
                 excluded_nodes=self.keeper.excluded_hosts,
-                first_number=self._first_number,
+                first_number=self._estate.last_number + 1,
+                inherited=self._estate.left(),
             ),
             self._allocations,
             self._backend,
             self._limits,
             poll_s=self._manifest.target.poll_s,
         )
+        self._begun.set()
         await self._supervisor.run()
 
     async def _linked(self) -> DaskLink:
@@ -270,6 +279,8 @@ class Engine:
         """End in the order that loses nothing: the fleet, Dask, then the journal."""
         with contextlib.suppress(ScalableError, OSError):
             await sweeping
+        if self._estate.left():
+            await self._begun.wait()  # what was taken over must be given back
         if self._supervisor is not None:
             await self._supervisor.close(self._because, patient=self._is_patient)
         if self._transport.link is not None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,7 +79,8 @@ class ScalableSession:
             plan: kept in the run's directory (default: ``plan()``).
             run: id of a run, or the start of it, that this script had begun and did not finish. A call whose result
                 lies in that run is answered from there: which one it is of equal calls is told by their order.
-                ``$SCALABLE_HPC_RUN``, which ``scalable-hpc run --run`` sets, is the default. None: a new run.
+                ``$SCALABLE_HPC_RUN``, which ``scalable-hpc run --run`` sets, is the default. None: a new run, unless
+                a driver of this very script was killed and left batch jobs: then that run goes on.
 
         Raises:
             MissingCommandError: a command of the batch system is not on PATH.
@@ -92,24 +91,22 @@ class ScalableSession:
         from scalable_hpc.wiring import LiveRun
 
         if self._run is None or self._run.is_closed:
+            plan = plan or self.plan()
             self._run = LiveRun(
                 self.manifest,
-                plan or self.plan(),
-                self._past(run),
+                plan,
+                self._past(run, plan),
                 retry_quarantined=bool(os.environ.get("SCALABLE_HPC_RETRY_QUARANTINED")),
             )
         return ScalableClient(self._run)
 
-    def _past(self, named: str | None) -> RunDirectory | None:
-        """Find the run to go on with, with nothing in the queue that its last driver has left there."""
+    def _past(self, named: str | None, plan: Plan) -> RunDirectory | None:
+        """Find the run to go on with: the one that was named, or the one that a killed driver of this script left."""
         from scalable_hpc.runs import find_run
+        from scalable_hpc.takeover import find_orphan
 
         named = named or os.environ.get("SCALABLE_HPC_RUN")
-        if not named:
-            return None
-        run = find_run(self.manifest.runs_root, named)
-        _sweep(run, self.manifest)
-        return run
+        return find_run(self.manifest.runs_root, named) if named else find_orphan(self.manifest, plan)
 
     def close(self) -> None:
         """End the run: unfinished calls are cancelled, the journal is flushed, allocations are given back."""
@@ -134,7 +131,6 @@ class ScalableSession:
         described = run.read_plan()
         sys.path.extend(path for path in described["pythonpath"] if path not in sys.path)
         manifest = load_manifest(described["manifest"], target=described["target"], text=run.read_manifest())
-        _sweep(run, manifest)
         session = cls(manifest)
         live = session._run = LiveRun(manifest, session.plan(), run, retry_quarantined=retry_quarantined)
         try:
@@ -158,12 +154,3 @@ class ScalableSession:
         if self._run is not None:
             self._run.finish(wait=kind is None, cancel=False)
             self._run.close(patient=kind is None)
-
-
-def _sweep(run: RunDirectory, manifest: ResolvedManifest) -> None:
-    """Cancel what a dead driver of this run left in the queue: its workers know another scheduler."""
-    from scalable_hpc.backends import backend_for_orphans
-    from scalable_hpc.sweep import sweep_run
-
-    if run.is_open:
-        asyncio.run(sweep_run(run, partial(backend_for_orphans, manifest.target)))

@@ -40,6 +40,7 @@ from scalable_hpc.planning import Plan
 from scalable_hpc.raising import error_of
 from scalable_hpc.results import Stores
 from scalable_hpc.runs import RunDirectory, create_run
+from scalable_hpc.takeover import description
 
 if TYPE_CHECKING:
     from scalable_hpc.telemetry.progress import ProgressDisplay
@@ -80,7 +81,7 @@ class LiveRun:
         set_settings(care_of(manifest.cache_durability, manifest.cache_verify))
         if directory is None:
             directory = create_run(manifest.runs_root)
-            directory.describe(manifest.path.read_text(), json.dumps(plan.to_dict(), indent=1))
+            directory.describe(manifest.path.read_text(), json.dumps(description(plan), indent=1))
         share_keys(directory.store_key)
         self.directory = directory
         self.is_closed = False

@@ -158,7 +158,7 @@ def _settle_target(target: Target, site: SiteRead, sheet: Sheet, kinds: dict[str
         lead_s=_within(target.lead, 120.0, walltime_s, _MOST_LEAD, "lead", sheet),
         idle_s=15.0 if target.idle is None else target.idle,
         signal_lead_s=_signal_lead(target, walltime_s, sheet),
-        orphan_grace_s=300.0 if target.orphan_grace is None else target.orphan_grace,
+        orphan_grace_s=600.0 if target.orphan_grace is None else target.orphan_grace,
         exclude_hosts_for_s=3600.0 if target.exclude_hosts_for is None else target.exclude_hosts_for,
         poll_s=15.0 if target.poll is None else target.poll,
         submit_timeout_s=target.submit_timeout or 60.0,

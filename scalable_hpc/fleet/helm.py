@@ -61,6 +61,16 @@ class Helm:
         self.roster = Roster(run.run_id, run.first_number)
         self.actions = Actions(allocator, batch, clock, self)
         self._trouble = Trouble(run, self.roster, clock, rng)
+        self._inherit(run)
+
+    def _inherit(self, run: Run) -> None:
+        """Take over what an earlier driver of the run left: nobody has to queue for it again."""
+        for left in run.inherited:
+            limits = self._limits.get(left.worker_type) or Limits(left.worker_type)
+            self.roster.inherit(left, limits, self._clock.now())
+        if run.inherited:
+            names = ", ".join(f"{left.name} (job {left.job_id or 'not known'})" for left in run.inherited)
+            self.note("adopted", f"takes over from the driver before: {names}")
 
     def note(self, kind: str, because: str) -> None:
         """Journal something that is not about one allocation's state."""

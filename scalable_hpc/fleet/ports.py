@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from scalable_hpc.fleet.inheritance import Inherited
 from scalable_hpc.model.allocations import AllocationRequest, JobEnding, JobObservation
 from scalable_hpc.model.events import Event
 from scalable_hpc.model.fleet import Demand
@@ -93,3 +94,5 @@ class Run:
     """Names of allocations that took attempts along, and whose own end would say why."""
     first_number: int = 1
     """The number of the first allocation's name; more than 1 when a run is taken up again."""
+    inherited: Sequence[Inherited] = ()
+    """Allocations of an earlier driver of this run that may live."""

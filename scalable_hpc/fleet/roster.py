@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from scalable_hpc.fleet import view
+from scalable_hpc.fleet.inheritance import Inherited
 from scalable_hpc.fleet.pace import p90
 from scalable_hpc.fleet.view import Known
 from scalable_hpc.model.allocations import (
@@ -32,6 +33,7 @@ WAITS_REMEMBERED = 20
 START_PATIENCE_S = 600.0
 """A job that runs this long without a worker has failed to start one: importing Python from a busy parallel file
 system takes minutes, not more."""
+INHERITED = "opened by an earlier driver of this run"
 NOT_THE_SCRIPTS_FAULT = (ExitReason.PREEMPTED, ExitReason.NODE_FAIL, ExitReason.BOOT_FAIL, ExitReason.REQUEUED)
 """Ends before the first worker that say nothing of whether the next allocation would start."""
 
@@ -157,6 +159,14 @@ class Roster:
         self._put(name, _fresh(name, asked.worker_type, limits, asked.because, now))
         return AllocationRequest(name, asked.worker_type, asked.nodes, asked.walltime_s, asked.because, excluded_nodes)
 
+    def inherit(self, left: Inherited, limits: Limits, now: float) -> None:
+        """Enter an allocation that an earlier driver of this run opened; the batch system says what became of it."""
+        known = replace(_fresh(left.name, left.worker_type, limits, INHERITED, left.asked_at), is_inherited=True)
+        view_ = known.view if left.walltime_s is None else replace(known.view, walltime_s=left.walltime_s)
+        known = replace(known, view=view_, nodes=left.nodes)
+        taken = view.answer_lost(known, now) if left.job_id is None else view.submitted(known, left.job_id, now)
+        self._put(left.name, taken)
+
     def adopt(self, hello: WorkerHello, limits: Limits, now: float) -> Change:
         """Enter an allocation that somebody else opened (a driver before us) and whose worker has joined."""
         self._put(hello.allocation, _fresh(hello.allocation, hello.worker_type, limits, "not opened by us", now))
@@ -189,7 +199,7 @@ class Roster:
             self._by_address[hello.address] = hello.allocation
             standing = self.standing(change.after.view.worker_type)
             standing.failures, standing.paused_until = (), None
-            if before.job_id is not None and not before.reached_live:
+            if before.job_id is not None and not before.reached_live and not change.after.is_inherited:
                 standing.waits.append(now - change.after.view.submitted_at)
         return change
 
@@ -252,7 +262,7 @@ def _fresh(name: str, worker_type: str, limits: Limits, because: str, now: float
 def _is_start_failure(known: Known, now: float) -> bool:
     """Whether an ended allocation speaks against the next one: had a job, never a worker, and not by our own will."""
     ending: JobEnding | None = known.ending
-    if ending is None or known.view.reached_live or known.view.job_id is None:
+    if ending is None or known.view.reached_live or known.view.job_id is None or known.is_inherited:
         return False
     if ending.reason in NOT_THE_SCRIPTS_FAULT or ending.reason is ExitReason.UNKNOWN:
         return False

@@ -119,6 +119,8 @@ class Known:
     ending: JobEnding | None = None
     seen: JobObservation | None = None
     """The observation that was folded in last, if nothing else was since."""
+    is_inherited: bool = False
+    """An earlier driver of the run opened it: what it was like until now nobody here has seen."""
     is_disowned: bool = False
     """Its job id belongs to another job by now: nothing may be cancelled by that id."""
 

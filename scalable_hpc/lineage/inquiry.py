@@ -49,7 +49,7 @@ class Inquiries:
     def __init__(self, ports: Ports, deliver: Callable[[AttemptEnded], None]) -> None:
         self._ports = ports
         self._deliver = deliver
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way: dict[asyncio.Task[None], Departure] = {}
         self._endings: dict[str, JobEnding] = {}
 
     def allocation_ended(self, name: str, ending: JobEnding) -> None:
@@ -59,14 +59,24 @@ class Inquiries:
     def begin(self, departure: Departure) -> None:
         """Find out what became of the attempts of a worker that is gone; on the loop."""
         inquiry = asyncio.ensure_future(self._inquire(departure))
-        self._under_way.add(inquiry)
-        inquiry.add_done_callback(self._under_way.discard)
+        self._under_way[inquiry] = departure
+        inquiry.add_done_callback(lambda done: self._under_way.pop(done, None))
+
+    def recall(self, address: str) -> Worker | None:
+        """End the inquiry about a worker that is back, and return it with what it had in hand; None: there is none."""
+        for inquiry, departure in list(self._under_way.items()):
+            if departure.worker.address == address:
+                del self._under_way[inquiry]
+                inquiry.cancel()
+                return departure.worker
+        return None
 
     async def call_off(self) -> None:
         """End all inquiries; what they were about stays open."""
-        for inquiry in self._under_way:
+        inquiries = list(self._under_way)
+        for inquiry in inquiries:
             inquiry.cancel()
-        await asyncio.gather(*self._under_way, return_exceptions=True)
+        await asyncio.gather(*inquiries, return_exceptions=True)
 
     async def _inquire(self, departure: Departure) -> None:
         try:

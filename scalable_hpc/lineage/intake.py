@@ -9,7 +9,7 @@ import contextlib
 import logging
 import random
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from scalable_hpc.cache.calls import CacheWarning
@@ -23,6 +23,7 @@ from scalable_hpc.lineage.outcome import Outcome, same_error
 from scalable_hpc.lineage.parcels import Parcels
 from scalable_hpc.lineage.payload import PayloadPack
 from scalable_hpc.lineage.record import OVER, TaskState
+from scalable_hpc.lineage.reunion import Reunions
 from scalable_hpc.lineage.roster import Roster
 from scalable_hpc.lineage.turn import Told, Turn
 from scalable_hpc.model.allocations import JobEnding
@@ -35,7 +36,7 @@ from scalable_hpc.model.messages import (
     WorkerGone,
     WorkerHello,
 )
-from scalable_hpc.model.tasks import AttemptId, Ending, Evidence, Receipt, TaskSpec
+from scalable_hpc.model.tasks import AttemptId, Ending, Evidence, TaskSpec
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class Intake:
         parcels: Parcels,
         rng: random.Random,
         inquiries: Inquiries,
+        reunions: Reunions,
     ) -> None:
         self._ledger = ledger
         self._roster = roster
@@ -69,6 +71,7 @@ class Intake:
         self._parcels = parcels
         self._rng = rng
         self._inquiries = inquiries
+        self._reunions = reunions
         self._surrender: ScalableError | None = None
         self.listeners: dict[str, OnDone] = {}
         """Who waits for which task."""
@@ -98,7 +101,7 @@ class Intake:
             case WorkerGone():
                 self._lose(message.address, message.at, turn, message.because, expected=message.expected)
             case AttemptDone():
-                self._receive(message.receipt, turn)
+                self._receive(message, turn)
             case AttemptEnded():
                 self.take_evidence(message.evidence, turn)
             case AllocationOver():
@@ -123,13 +126,25 @@ class Intake:
         while self.listeners:
             yield self.listeners.popitem()
 
-    def adopt(self, turn: Turn, *, retry_quarantined: bool = False) -> None:
-        """Take up what a driver that ended left open; also what it had quarantined, where that is wanted."""
+    def adopt(self, turn: Turn, awaited: Mapping[str, str], *, retry_quarantined: bool = False) -> None:
+        """Take up what a driver that ended left open.
+
+        Args:
+            turn: the first one.
+            awaited: allocations whose workers may come back with what they have in hand, and their worker types.
+            retry_quarantined: also what that driver had quarantined.
+        """
         if retry_quarantined:
             for event in rulings.on_retry_quarantined(self._ledger, turn.now):
                 turn.tell([event])
-        for events in rulings.on_new_driver(self._ledger, turn.now, self._rng):
+        self._reunions.expect(awaited, turn.now)
+        for events in rulings.on_new_driver(self._ledger, turn.now, self._rng, awaited):
             turn.tell(events)
+
+    def give_up_late(self, turn: Turn) -> None:
+        """Part with workers of an earlier driver that did not come back in time."""
+        for address in self._reunions.overdue(turn.now):
+            self._lose(address, turn.now, turn, "its worker did not come back to this driver", expected=True)
 
     def _submit(self, spec: TaskSpec, on_done: OnDone, turn: Turn) -> None:
         if spec.task_id in self._ledger.tasks:
@@ -177,8 +192,12 @@ class Intake:
         error_type, text = same_error(error)
         turn.tell([TaskGivenUp(turn.now, task_id, error_type, text, "nothing can be run any more")], Told(error=error))
 
-    def _receive(self, receipt: Receipt, turn: Turn) -> None:
+    def _receive(self, message: AttemptDone, turn: Turn) -> None:
+        receipt = message.receipt
         record = self._ledger.tasks.get(receipt.attempt.task_id)
+        if message.repeated and record is not None and record.is_over:
+            self._account(receipt.attempt, turn)
+            return
         if record is not None and not receipt.reused:
             self._roster.delivered(receipt.attempt, record.name)
         self._account(receipt.attempt, turn)
@@ -187,6 +206,7 @@ class Intake:
             self._tell_of_stray(record.name, receipt.stray, turn)
         events = rulings.on_receipt(self._ledger, receipt, turn.now)
         turn.tell(events, Told(result=receipt.result))
+        self._reunions.ended(receipt.attempt.task_id, turn)
         for event in events:
             if isinstance(event, ResultsDiffer):
                 logger.warning("%s (%s, then %s on %s)", event.because, event.first, event.second, event.second_node)
@@ -204,7 +224,10 @@ class Intake:
         known = self._roster.get(hello.address)
         if known is not None and not known.is_same(hello):
             self._lose(hello.address, turn.now, turn, "another worker has its address now", expected=False)
+        is_new = known is None or not known.is_same(hello)
         self._roster.hello(hello, turn.now)
+        if is_new:
+            self._reunions.welcome(hello, turn)
 
     def _account(self, attempt: AttemptId, turn: Turn) -> None:
         """Count an attempt out of its worker, and let its bundle go when it was the last one in it."""

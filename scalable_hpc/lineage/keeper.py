@@ -33,6 +33,7 @@ from scalable_hpc.lineage.outgoing import Outgoing
 from scalable_hpc.lineage.parcels import Contents, Parcels, Written
 from scalable_hpc.lineage.ports import Ports
 from scalable_hpc.lineage.record import TaskState
+from scalable_hpc.lineage.reunion import Reunions
 from scalable_hpc.lineage.roster import Roster
 from scalable_hpc.lineage.turn import Turn, tell_outcome
 from scalable_hpc.lineage.window import WindowRules
@@ -65,6 +66,7 @@ class Keeper:
         rules: WindowRules | None = None,
         host_rules: HostRules | None = None,
         retry_quarantined: bool = False,
+        awaited: Mapping[str, str] | None = None,
     ) -> None:
         """Put a keeper together; ``run`` starts it.
 
@@ -77,6 +79,8 @@ class Keeper:
             rules: how full workers are kept.
             host_rules: when a host is kept away from.
             retry_quarantined: try again what an earlier driver had convicted.
+            awaited: allocations of an earlier driver that may live, and their worker types: what was sent there
+                is waited for.
         """
         self._files = files
         self._ports = ports
@@ -84,7 +88,11 @@ class Keeper:
         self._roster = Roster()
         self._parcels = Parcels(self._ledger, files.payloads, ports.results, stores)
         self._inquiries = Inquiries(ports, self.receive)
-        self._intake = Intake(self._ledger, self._roster, files.payloads, self._parcels, ports.rng, self._inquiries)
+        self._reunions = Reunions(self._ledger, self._roster, self._inquiries, self.receive)
+        self._intake = Intake(
+            self._ledger, self._roster, files.payloads, self._parcels, ports.rng, self._inquiries, self._reunions
+        )
+        self._awaited = dict(awaited or {})
         self._outgoing = Outgoing(
             self._ledger, self._roster, self._parcels, ports.transport, tuple(offers), rules or WindowRules()
         )
@@ -186,7 +194,7 @@ class Keeper:
         loop = asyncio.get_running_loop()
         try:
             turn = self._begin_turn()
-            self._intake.adopt(turn, retry_quarantined=self._retry_quarantined)
+            self._intake.adopt(turn, self._awaited, retry_quarantined=self._retry_quarantined)
             await self._end_turn(turn)
             while not self._closing:
                 await self._inbox.wait(self._patience_s())
@@ -232,9 +240,9 @@ class Keeper:
             self._threads.shutdown(wait=False)
 
     def _patience_s(self) -> float:
-        """Return how long to wait for the bell: until a backoff ends, or the lease wants its beat."""
-        due = self._ledger.next_due()
-        return BEAT_S if due is None else min(BEAT_S, max(0.0, due - self._ports.clock()))
+        """Return how long to wait for the bell: until a backoff or a patience ends, or the lease wants its beat."""
+        due = [at for at in (self._ledger.next_due(), self._reunions.next_due()) if at is not None]
+        return min([BEAT_S, *(max(0.0, at - self._ports.clock()) for at in due)])
 
     def _begin_turn(self) -> Turn:
         self._turn = Turn(self._ledger, self._files.journal, self._intake.listeners, self._causes, self._ports.clock())
@@ -245,6 +253,7 @@ class Keeper:
         self._take_in(turn, self._inbox.take(COMMANDS_PER_TURN), MESSAGES_PER_TURN)
         self._ledger.release_due(turn.now)
         self._look_at_hosts(turn)
+        self._intake.give_up_late(turn)
         may_place_more = await self._outgoing.choose(turn, self._threads)
         if may_place_more or self._messages:
             self._inbox.ring()

@@ -62,6 +62,7 @@ class Ledger:
             events.TaskSubmitted: self._submitted,
             events.TasksHit: self._hit,
             events.AttemptPlaced: self._placed,
+            events.AttemptRejoined: self._rejoined,
             events.ReceiptTaken: self._receipt,
             events.AttemptFailed: self._attempt_failed,
             events.AttemptExplained: self._explained,
@@ -211,6 +212,15 @@ class Ledger:
         record.attempts = event.attempt
         record.may_be_known = True
         record.first_placed_at = event.at if record.first_placed_at is None else record.first_placed_at
+        record.worker = self._share(event.worker)
+        record.allocation = self._share(event.allocation)
+
+    def _rejoined(self, event: events.AttemptRejoined) -> None:
+        record = self._known(event.task_id)
+        if not record.may_rejoin(event.attempt):
+            raise ValueError(f"attempt {event.attempt} of {event.task_id!r} cannot rejoin: {record.state.value}")
+        if record.state is not TaskState.SENT:
+            self._move(record, TaskState.SENT)
         record.worker = self._share(event.worker)
         record.allocation = self._share(event.allocation)
 

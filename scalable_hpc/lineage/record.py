@@ -104,6 +104,10 @@ class TaskRecord:
         """Whether nothing can happen to it any more."""
         return self.state in OVER
 
+    def may_rejoin(self, attempt: int) -> bool:
+        """Whether an attempt that a worker still has in hand is this task's latest, and may yet end it."""
+        return attempt == self.attempts and self.state in (TaskState.SENT, TaskState.READY, TaskState.BACKOFF)
+
     @property
     def ask_first(self) -> bool:
         """Whether its store must be asked before it is sent; where a result is to be replaced, that tells nothing."""

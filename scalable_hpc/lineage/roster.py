@@ -171,6 +171,13 @@ class Roster:
         observed = self._observed.setdefault(hello.worker_type, deque(maxlen=_HELLOS_REMEMBERED))
         observed.append(worker.time_left_s(now))
 
+    def expect(self, address: str, allocation: str, worker_type: str) -> None:
+        """Enter a worker of a driver before us that may come back with what it has in hand; it gets nothing new."""
+        if address not in self._workers:
+            self._workers[address] = Worker(
+                address, allocation, worker_type, "", 0, draining="it has not come back yet"
+            )
+
     def drain(self, address: str, because: str, deadline: float | None = None) -> None:
         """Give a worker nothing new; one that is not here is no error."""
         worker = self._workers.get(address)

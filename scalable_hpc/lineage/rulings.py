@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from scalable_hpc.faults.evidence import describe
@@ -18,6 +18,7 @@ from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.record import TaskRecord, TaskState
 from scalable_hpc.model.events import (
     AttemptFailed,
+    AttemptRejoined,
     Event,
     ReceiptTaken,
     ResultsDiffer,
@@ -25,7 +26,7 @@ from scalable_hpc.model.events import (
     TaskGivenUp,
     TaskRevived,
 )
-from scalable_hpc.model.tasks import Ending, Evidence, Locator, Receipt, Verdict
+from scalable_hpc.model.tasks import AttemptId, Ending, Evidence, Locator, Receipt, Verdict
 
 _CHAIN = 6
 """Tasks named of a chain of ancestors, besides the one to blame."""
@@ -96,9 +97,28 @@ def on_submitted(ledger: Ledger, record: TaskRecord, now: float) -> list[Event]:
     return _quarantined(ledger, record, now)
 
 
-def on_new_driver(ledger: Ledger, now: float, rng: random.Random) -> Iterator[list[Event]]:
-    """Settle what a driver that ended left open; apply each ruling before asking for the next."""
+def on_rejoined(ledger: Ledger, attempt: AttemptId, worker: str, allocation: str, now: float) -> list[Event]:
+    """Take an attempt that a worker has brought back, if it is its task's latest; nothing is held against it."""
+    record = ledger.tasks.get(attempt.task_id)
+    if record is None or not record.may_rejoin(attempt.number):
+        return []
+    return [AttemptRejoined(now, attempt.task_id, attempt.number, worker, allocation)]
+
+
+def on_new_driver(
+    ledger: Ledger, now: float, rng: random.Random, awaited: Collection[str] = ()
+) -> Iterator[list[Event]]:
+    """Settle what a driver that ended left open; apply each ruling before asking for the next.
+
+    Args:
+        ledger: as that driver left it.
+        now: seconds since the epoch.
+        rng: for jitter.
+        awaited: allocations whose workers may come back with what they have in hand.
+    """
     for record in list(ledger.in_state(TaskState.SENT)):
+        if record.allocation in awaited:
+            continue
         ended = Evidence(
             record.attempt,
             Ending.WORKER_LOST,

@@ -98,6 +98,18 @@ class AttemptPlaced:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptRejoined:
+    """A worker that had lost its driver is back, and still has the attempt in hand: it is not sent again."""
+
+    at: float
+    task_id: str
+    attempt: int
+    worker: str
+    """Its address now."""
+    allocation: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReceiptTaken:
     """A result is durable, and the driver knows."""
 
@@ -264,6 +276,7 @@ Event = (
     | TaskSubmitted
     | TasksHit
     | AttemptPlaced
+    | AttemptRejoined
     | ReceiptTaken
     | AttemptFailed
     | AttemptExplained

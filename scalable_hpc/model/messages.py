@@ -57,6 +57,14 @@ class Bundle:
 
 
 @dataclass(frozen=True, slots=True)
+class Holding:
+    """A bundle that a worker has in hand, and those of its attempts that it will still speak about."""
+
+    key: str
+    attempts: tuple[AttemptId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerHello:
     """A worker is ready for attempts."""
 
@@ -77,6 +85,10 @@ class WorkerHello:
     recorder: str
     """Path of this worker's flight recorder."""
     version: str
+    former: tuple[str, ...] = ()
+    """Addresses that this very worker had before; it has lost its driver and comes back with what it has in hand."""
+    holding: tuple[Holding, ...] = ()
+    """What it has in hand when it comes back; reports that nobody heard follow at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +115,8 @@ class AttemptDone:
     """An attempt ended with a receipt."""
 
     receipt: Receipt
+    repeated: bool = False
+    """It was sent before, over a link that broke soon after: it may have been heard or not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from scalable_hpc.model.events import (
     AttemptExplained,
     AttemptFailed,
     AttemptPlaced,
+    AttemptRejoined,
     Event,
     FleetNote,
     HostsTrusted,
@@ -46,6 +47,8 @@ class TaskTally:
     begun_after_receipt: int = 0
     """Attempts that were placed although a receipt had been taken: there should be none."""
     reused: int = 0
+    rejoined: int = 0
+    """Times that an attempt of it came back with its worker after a lost link."""
     is_done_before: bool = False
     ran_s: float | None = None
     failed: list[AttemptFailed] = field(default_factory=list)
@@ -133,6 +136,7 @@ class Tally:
         self,
         event: TaskSubmitted
         | AttemptPlaced
+        | AttemptRejoined
         | ReceiptTaken
         | AttemptFailed
         | AttemptExplained
@@ -147,6 +151,8 @@ class Tally:
         elif isinstance(event, AttemptPlaced):
             task.begun += 1
             task.begun_after_receipt += task.state == "done"
+        elif isinstance(event, AttemptRejoined):
+            task.rejoined += 1
         elif isinstance(event, ReceiptTaken):
             self._add_receipt(task, event)
         elif isinstance(event, AttemptFailed):

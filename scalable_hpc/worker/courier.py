@@ -14,11 +14,12 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from distributed.worker import get_worker
 
-from scalable_hpc.model.messages import Bundle, Envelope
+from scalable_hpc.model.messages import Bundle, Envelope, Holding
 from scalable_hpc.model.tasks import AttemptId, Ending, Evidence
 from scalable_hpc.worker import outcomes, wire
 from scalable_hpc.worker import recorder as lines
@@ -28,7 +29,7 @@ from scalable_hpc.worker.outcomes import Outcome
 from scalable_hpc.worker.outlook import OutlookBoard
 from scalable_hpc.worker.publisher import Publisher, Result
 from scalable_hpc.worker.recorder import Recorder
-from scalable_hpc.worker.reporter import Reporter
+from scalable_hpc.worker.reporter import Post, Reporter
 from scalable_hpc.worker.shares import seats_needed
 from scalable_hpc.worker.slots import SlotPool
 from scalable_hpc.worker.trip import Running, Settled, Trip
@@ -42,6 +43,14 @@ LAUNCHER_TELLS_WITHIN_S = 1.0
 logger = logging.getLogger(__name__)
 
 
+@dataclass(slots=True, eq=False)
+class _Load:
+    """A bundle that is being carried."""
+
+    key: str
+    unreported: set[AttemptId]
+
+
 class Courier:
     """One worker's attempts; every method may be called from any thread."""
 
@@ -51,8 +60,7 @@ class Courier:
         self._recorder = recorder
         self._reporter = reporter
         self._lock = threading.Condition()
-        self._bundles = 0
-        self._unreported: set[AttemptId] = set()
+        self._loads: set[_Load] = set()
         self._running: dict[str, Running] = {}
         """By the token of the slot."""
         self._leases: dict[str, Lease] = {}
@@ -67,19 +75,19 @@ class Courier:
 
     def carry(self, bundle: Bundle) -> None:
         """Carry out a bundle; returns when all of its attempts have been reported."""
+        load = _Load(bundle.key, {envelope.attempt for envelope in bundle.envelopes})
         with self._lock:
-            self._bundles += 1
-            self._unreported.update(envelope.attempt for envelope in bundle.envelopes)
+            self._loads.add(load)
         try:
             self._carry(bundle.envelopes)
         except Exception as error:
             logger.exception("Bundle %s could not be carried out", bundle.key)
             with self._lock:
-                left = [one for one in bundle.envelopes if one.attempt in self._unreported]
+                left = [one for one in bundle.envelopes if one.attempt in load.unreported]
             self.account([outcomes.refused(one, error, at=time.time()) for one in left])
         finally:
             with self._lock:
-                self._bundles -= 1
+                self._loads.discard(load)
                 self._lock.notify_all()
 
     def cancel(self, attempts: Iterable[AttemptId]) -> None:
@@ -120,7 +128,23 @@ class Courier:
     def wait_until_idle(self, timeout_s: float) -> bool:
         """Return whether nothing is being carried, at the latest after ``timeout_s``."""
         with self._lock:
-            return self._lock.wait_for(lambda: self._bundles == 0, timeout_s)
+            return self._lock.wait_for(lambda: not self._loads, timeout_s)
+
+    def in_hand(self) -> list[Holding]:
+        """Return what is being carried and has not been reported, for a driver that did not see it begin."""
+        with self._lock:
+            left = [(load.key, sorted(load.unreported - self._cancelled.keys(), key=str)) for load in self._loads]
+        return [Holding(key, tuple(attempts)) for key, attempts in left if attempts]
+
+    def rejoin(self, address: str, post: Post) -> None:
+        """Report to a driver: the first one, or the next one after its link broke."""
+        self._reporter.attach(address, post, self.in_hand())
+        if self._draining is not None:
+            self._reporter.draining(self._draining)
+
+    def orphaned(self) -> None:
+        """Go on with what is in hand, and keep what there is to be reported: nobody hears it for now."""
+        self._reporter.detach()
 
     def stop(self, because: str, *, timeout_s: float) -> bool:
         """Kill what runs, have it all reported, and return whether that took less than ``timeout_s``."""
@@ -254,11 +278,14 @@ class Courier:
         if not endings:
             return
         with self._lock:
-            self._unreported.difference_update(one.attempt for one in endings)
             news = [one for one in endings if one.attempt not in self._cancelled]
         now = time.time()
         self._recorder.append(*[lines.ended(one.attempt, at=now, how=outcomes.name_of(one)) for one in endings])
         self._reporter.report(news)
+        ended = {one.attempt for one in endings}
+        with self._lock:  # afterwards: in between it is in hand twice for a driver that comes now, never not at all
+            for load in self._loads:
+                load.unreported -= ended
 
     def _record_death(self, slot: Slot) -> None:
         if slot.exit is not None:

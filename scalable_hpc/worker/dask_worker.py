@@ -17,8 +17,8 @@ from scalable_hpc.worker.contact import SchedulerContact
 from scalable_hpc.worker.courier import Courier
 from scalable_hpc.worker.options import WorkerOptions
 
-CONNECT_WITHIN_S = 120.0
-"""A scheduler that does not answer for this long is gone, or not reachable from this node."""
+CONNECT_WITHIN_S = 60.0
+"""A scheduler that accepts connections and does not answer for this long is stopped; there may be another by then."""
 STOP_WITHIN_S = 5.0
 """Killing slots takes milliseconds; a store that does not answer must not keep a worker from closing."""
 _LOST = frozenset({"worker-handle-scheduler-connection-broken", "worker-heartbeat-missing"})
@@ -48,6 +48,8 @@ class CourierWorker(Worker):  # type: ignore[misc]
     def __init__(self, *args: Any, courier: Courier, **options: Any) -> None:
         self.courier = courier
         self.close_reason: str | None = None
+        self.lost = asyncio.Event()
+        """Set when the scheduler is gone; Dask may take a minute to close what was open to it."""
         super().__init__(*args, **options)
 
     @property
@@ -62,13 +64,14 @@ class CourierWorker(Worker):  # type: ignore[misc]
         nanny: bool = True,  # noqa: FBT001, FBT002  Dask's signature
         reason: str = "worker-close",
     ) -> str | None:
-        """Close; unless the scheduler is lost, what runs is killed and reported first."""
+        """Close; what runs goes on where the scheduler is lost, else it is killed and reported first."""
         if reason in _LOST and self.close_reason is None:
             await asyncio.sleep(_LAST_WORD_S)
         if self.close_reason is None:
             self.close_reason = reason
             if reason in _LOST:
-                self.courier.drain("the scheduler is lost")
+                self.courier.orphaned()
+                self.lost.set()
             else:
                 await asyncio.to_thread(self.courier.stop, f"the worker was closed: {reason}", timeout_s=STOP_WITHIN_S)
         answer: str | None = await super().close(timeout=timeout, executor_wait=False, nanny=nanny, reason=reason)

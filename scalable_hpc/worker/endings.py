@@ -16,9 +16,9 @@ class CourierExit(IntEnum):
     RETIRED = 0
     """It was retired or closed on purpose."""
     UNREACHABLE = 3
-    """The scheduler could not be reached."""
+    """The way to the scheduler is not to be had, or not to be trusted."""
     LOST = 4
-    """The link to the scheduler broke."""
+    """No driver was there for as long as its allocation waits for one."""
 
 
 DEATHS_ALLOWED = 5
@@ -37,14 +37,6 @@ class Restart:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejoin:
-    """Look for a driver until ``until`` (seconds, the caller's clock), then start another courier."""
-
-    until: float
-    because: str
-
-
-@dataclass(frozen=True, slots=True)
 class Leave:
     """End the allocation's launcher with this exit status."""
 
@@ -52,9 +44,7 @@ class Leave:
     because: str
 
 
-def after_exit(
-    status: int, *, deaths: Sequence[float], now: float, is_retiring: bool, orphan_grace_s: float
-) -> Restart | Rejoin | Leave:
+def after_exit(status: int, *, deaths: Sequence[float], now: float, is_retiring: bool) -> Restart | Leave:
     """Decide what follows a courier's exit.
 
     Args:
@@ -62,14 +52,13 @@ def after_exit(
         deaths: times of its predecessors' crashes, without this one.
         now: the time of this exit on the same clock.
         is_retiring: it was told to retire before.
-        orphan_grace_s: how long to look for the run's next driver.
     """
     if status == CourierExit.RETIRED:
         return Leave(0, "the worker was retired")
     if is_retiring:
         return Leave(1, f"the courier ended with status {status} while it retired")
     if status == CourierExit.LOST:
-        return Rejoin(now + orphan_grace_s, "the link to the scheduler broke")
+        return Leave(status, "no driver came back in time")
     if status == CourierExit.UNREACHABLE:
         return Leave(1, "the scheduler could not be reached")
     recent = [at for at in deaths if now - at < DEATHS_WITHIN_S]

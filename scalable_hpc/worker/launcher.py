@@ -21,7 +21,7 @@ from contextlib import suppress
 
 from scalable_hpc.errors import RunDirectoryError, ScalableError
 from scalable_hpc.worker import kin
-from scalable_hpc.worker.contact import SchedulerContact, is_answered, read_contact, wait_for_contact
+from scalable_hpc.worker.contact import wait_for_contact
 from scalable_hpc.worker.control import Command, DeadlineIs, Retire, encode
 from scalable_hpc.worker.deadline import (
     REREAD_EVERY_S,
@@ -31,14 +31,13 @@ from scalable_hpc.worker.deadline import (
     gather_sources,
     retire_at,
 )
-from scalable_hpc.worker.endings import CourierExit, Leave, Rejoin, Restart, after_exit
+from scalable_hpc.worker.endings import CourierExit, Leave, Restart, after_exit
 from scalable_hpc.worker.options import DIRECTORY_VARIABLE, WorkerOptions, parse_options
 from scalable_hpc.worker.recorder import add_courier_death
 
 ENDING_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 HEARD = ENDING_SIGNALS | {signal.SIGUSR1, signal.SIGCHLD}
 _LOOK_AT_LEAST_EVERY_S = 30.0
-_LOOK_FOR_DRIVER_EVERY_S = 1.0
 _SWEEP_ROUNDS = 20
 _SWEEP_PAUSE_S = 0.05
 """A process in an uninterruptible wait dies when its file system answers; a second is enough for all others."""
@@ -63,26 +62,20 @@ class Launcher:
             RunDirectoryError: there is no scheduler file to be trusted.
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
-        contact = wait_for_contact(self._options.run_dir, pause=self._pause_for_contact)
+        wait_for_contact(self._options.run_dir, pause=self._pause_for_contact)
         self._read_deadline(rereads=False)
         directory = tempfile.mkdtemp(prefix=f"scalable-hpc-{self._options.allocation}-")
         try:
-            return self._keep_alive(contact, directory)
+            return self._keep_alive(directory)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
-    def _keep_alive(self, contact: SchedulerContact, directory: str) -> int:
+    def _keep_alive(self, directory: str) -> int:
         deaths: list[float] = []
         while True:
             status = self._attend(self._start_courier(directory))
             now = time.monotonic()
-            following = after_exit(
-                status,
-                deaths=deaths,
-                now=now,
-                is_retiring=self._retiring is not None,
-                orphan_grace_s=self._options.orphan_grace_s,
-            )
+            following = after_exit(status, deaths=deaths, now=now, is_retiring=self._retiring is not None)
             _say(following.because)
             match following:
                 case Leave(status=leaving):
@@ -90,12 +83,6 @@ class Launcher:
                 case Restart(pause_s=pause_s):
                     deaths.append(now)
                     self._listen(pause_s)
-                case Rejoin(until=until):
-                    found = self._look_for_driver(contact, until)
-                    if isinstance(found, Leave):
-                        _say(found.because)
-                        return found.status
-                    contact = found
             if self._retiring is not None:
                 return 0
 
@@ -181,20 +168,6 @@ class Launcher:
             with suppress(OSError):  # it has died: the next look says so
                 self._courier.stdin.write(encode(command))
                 self._courier.stdin.flush()
-
-    def _look_for_driver(self, lost: SchedulerContact, until: float) -> SchedulerContact | Leave:
-        """Wait for the run's next driver, or for the one that was lost to answer again."""
-        while self._retiring is None:
-            try:
-                contact = read_contact(self._options.run_dir)
-            except FileNotFoundError:
-                return Leave(0, "the run is over: its scheduler file is gone")
-            if contact != lost or is_answered(contact.address):
-                return contact
-            if time.monotonic() >= until:
-                return Leave(int(CourierExit.LOST), "no driver came back in time")
-            self._listen(_LOOK_FOR_DRIVER_EVERY_S)
-        return Leave(0, self._retiring)
 
     def _pause_for_contact(self, seconds: float) -> None:
         self._listen(seconds)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-ORPHAN_GRACE_S = 300.0
+ORPHAN_GRACE_S = 600.0
 """How long running attempts may go on without a driver: long enough for a restart by hand, short against a walltime."""
 
 

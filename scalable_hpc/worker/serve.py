@@ -1,7 +1,10 @@
 """The courier's process: ``python -m scalable_hpc.worker.serve``, started by the launcher.
 
-Puts the parts together, keeps the Dask worker open until somebody ends it, and sees to an orderly end: what runs
+Puts the parts together, keeps a Dask worker open until somebody ends it, and sees to an orderly end: what runs
 finishes or is killed and reported, then the link closes, then the nursery takes the slots down.
+
+When the link breaks the slots go on; another Dask worker, in front of the same courier, joins the run's driver as
+soon as there is one, the same or the next, and tells it what is in hand.
 
 Rule 1: imports of Dask are inside functions: a slot that spawns Python processes imports this module again.
 """
@@ -9,6 +12,7 @@ Rule 1: imports of Dask are inside functions: a slot that spawns Python processe
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import shutil
@@ -24,7 +28,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from scalable_hpc.errors import ScalableError
 from scalable_hpc.model.messages import TOPIC, WorkerHello
 from scalable_hpc.version import __version__
-from scalable_hpc.worker.contact import SchedulerContact, read_contact
+from scalable_hpc.worker.contact import SchedulerContact, is_answered, read_contact
 from scalable_hpc.worker.control import Command, DeadlineIs, Retire, decode
 from scalable_hpc.worker.endings import CourierExit
 from scalable_hpc.worker.limits import guard_memory
@@ -44,8 +48,15 @@ NODE_VARIABLES = ("SCALABLE_HPC_NODE", "SLURMD_NODENAME")
 _LOOK_EVERY_S = 0.5
 _LAST_LINE_WITHIN_S = 0.3
 """For the recorder's last line when the launcher is dead: the file system may be what it died of."""
+CONNECT_WITHIN_S = 120.0
+"""For the first driver, who was there when the job was submitted: a node may see its address much later."""
+_MISSED_BEFORE_GONE = 3
+"""Looks in a row that find no scheduler file before the run is taken for over: a parallel file system may hide one
+that is just being replaced."""
+_STOP_WITHIN_S = 5.0
+"""Killing slots takes milliseconds; a store that does not answer must not keep a worker from leaving."""
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("scalable_hpc.worker.serve")  # this module runs as __main__
 
 
 class CourierProcess:
@@ -75,23 +86,75 @@ class CourierProcess:
         self._courier = Courier(options, self._pool, self._recorder, self._reporter)
         self._guard = guard_memory(self._courier.running, self._pool, self._recorder, node_memory=options.memory)
 
-    async def serve(self, contact: SchedulerContact, commands: BinaryIO) -> int:
-        """Work until retired, closed, or cut off; return the process's exit status."""
-        from scalable_hpc.worker.dask_worker import make_worker
+    async def serve(self, commands: BinaryIO) -> int:
+        """Work until retired, closed, or without a driver for too long; return the process's exit status.
 
+        Raises:
+            RunDirectoryError: the way to the scheduler is not to be trusted.
+        """
         self._pool.start()
         threading.Thread(target=self._obey, args=(commands,), name="scalable-hpc-control", daemon=True).start()
-        worker = make_worker(self._options, contact, self._courier, self._name, self._directory / "dask")
+        self._guard.start()
+        grace_s = self._options.orphan_grace_s
+        until = time.time() + max(grace_s, CONNECT_WITHIN_S)
+        for number in itertools.count():
+            contact = await self._find_driver(until)
+            if not isinstance(contact, SchedulerContact):
+                return contact
+            worker = await self._join(contact, number)
+            if worker is None:
+                continue
+            status = await self._until_the_end(worker)
+            if status != CourierExit.LOST:
+                return status
+            logger.info("The link to the driver broke; %d attempts go on", len(self._courier.running()))
+            until = time.time() + grace_s
+        raise AssertionError("unreachable")
+
+    async def _find_driver(self, until: float) -> SchedulerContact | int:
+        """Wait for somebody to answer where the run directory says; what runs goes on meanwhile.
+
+        A driver that was lost for a moment is found at once, the run's next driver when it has written its address.
+        """
+        missed = 0
+        while missed < _MISSED_BEFORE_GONE and self._collapse is None and time.time() < until:
+            try:
+                contact = await asyncio.to_thread(read_contact, self._options.run_dir)
+                if await asyncio.to_thread(is_answered, contact.address):
+                    return contact
+                missed = 0
+            except FileNotFoundError:
+                missed += 1
+            if self._retire is not None and self._courier.wait_until_idle(0):
+                return CourierExit.RETIRED
+            await asyncio.to_thread(self._recorder.sync)
+            await asyncio.sleep(_LOOK_EVERY_S)
+        if missed:
+            return await self._give_up("the run is over: its scheduler file is gone", CourierExit.RETIRED)
+        if self._collapse is not None:
+            return await self._give_up(self._collapse, 1)
+        return await self._give_up("no driver came in time", CourierExit.LOST)
+
+    async def _give_up(self, because: str, status: int) -> int:
+        logger.info("%s", because)
+        await asyncio.to_thread(self._courier.stop, because, timeout_s=_STOP_WITHIN_S)
+        return status
+
+    async def _join(self, contact: SchedulerContact, number: int) -> CourierWorker | None:
+        """Return a Dask worker that has joined a scheduler and said hello; None: it would not have us now."""
+        from scalable_hpc.worker.dask_worker import make_worker
+
+        # Another name each time: the scheduler may not have noticed yet that the one before it is gone.
+        name = f"{self._name}.{number}" if number else self._name
+        worker = make_worker(self._options, contact, self._courier, name, self._directory / f"dask-{number}")
         try:
             await worker
-        except asyncio.TimeoutError as err:
-            logger.error("No answer from the scheduler at %s: %s", contact.address, err)
-            return CourierExit.UNREACHABLE
-        self._reporter.attach(worker.address, lambda letter: _publish(worker, letter))
-        if (because := self._courier.takes_nothing_new()) is not None:
-            self._reporter.draining(because)
-        self._guard.start()
-        return await self._until_the_end(worker)
+        except Exception as err:  # noqa: BLE001  whatever Dask makes of a scheduler that ends just now
+            logger.warning("Could not join the scheduler at %s: %s: %s", contact.address, type(err).__name__, err)
+            await asyncio.sleep(_LOOK_EVERY_S)
+            return None
+        self._courier.rejoin(worker.address, lambda letter: _publish(worker, letter))
+        return worker
 
     def close(self) -> None:
         """Close the books, then take the slots down: what still ran was running when this worker ended."""
@@ -99,31 +162,19 @@ class CourierProcess:
         self._pool.close()
 
     async def _until_the_end(self, worker: CourierWorker) -> int:
-        closed = asyncio.ensure_future(worker.finished())
-        while not closed.done() and self._collapse is None:
+        closed, lost = asyncio.ensure_future(worker.finished()), asyncio.ensure_future(worker.lost.wait())
+        while not (closed.done() or lost.done()) and self._collapse is None:
             if self._retire is not None and await asyncio.to_thread(self._courier.wait_until_idle, _LOOK_EVERY_S):
                 await worker.close(reason=self._retire)
                 break
-            await asyncio.wait({closed}, timeout=_LOOK_EVERY_S if self._retire else SYNC_EVERY_S)
+            patience_s = _LOOK_EVERY_S if self._retire else SYNC_EVERY_S
+            await asyncio.wait({closed, lost}, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.to_thread(self._recorder.sync)
         if self._collapse is not None:
             logger.error("%s", self._collapse)
             await asyncio.to_thread(self._courier.wait_until_idle, _LOOK_EVERY_S)
             return 1
-        if worker.is_lost:
-            await self._let_orphans_finish()
-            return CourierExit.LOST
-        return CourierExit.RETIRED
-
-    async def _let_orphans_finish(self) -> None:
-        """Without a driver, what runs may still finish and publish: the next driver finds it in the store."""
-        until = time.time() + self._options.orphan_grace_s
-        if self._reporter.deadline is not None:
-            until = min(until, self._reporter.deadline)
-        while (left := until - time.time()) > 0:
-            if await asyncio.to_thread(self._courier.wait_until_idle, min(left, SYNC_EVERY_S)):
-                return
-            await asyncio.to_thread(self._recorder.sync)
+        return CourierExit.LOST if worker.is_lost else CourierExit.RETIRED
 
     def _obey(self, commands: BinaryIO) -> None:
         for line in commands:
@@ -220,13 +271,12 @@ def main(argv: Sequence[str]) -> int:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
-        contact = read_contact(options.run_dir)
         process = CourierProcess(options, os.environ, Path(os.environ[DIRECTORY_VARIABLE]))
         try:
-            return loop.run_until_complete(process.serve(contact, sys.stdin.buffer))
+            return loop.run_until_complete(process.serve(sys.stdin.buffer))
         finally:
             process.close()
-    except (ScalableError, FileNotFoundError) as err:
+    except ScalableError as err:
         logger.error("%s", err)
         return CourierExit.UNREACHABLE
     except Exception:

@@ -1,60 +1,150 @@
-"""The driver is killed with SIGKILL in the middle of an ensemble and the same script is started again."""
+"""The driver is killed with SIGKILL in the middle of an ensemble: the next one goes on with its allocations."""
 
 from __future__ import annotations
 
 import os
 import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Mapping
 
 import pytest
 
-from tests.ensembles import Ensemble, ReceiptTaken, make_ensemble, of_kind
+from scalable_hpc.model.events import AttemptFailed, AttemptRejoined, RunOpened
+from tests.ensembles import (
+    AllocationChanged,
+    Ensemble,
+    FleetNote,
+    ReceiptTaken,
+    make_ensemble,
+    of_kind,
+)
 from tests.processes import processes_naming
 from tests.waiting import wait_until
 
 COUNT = 30
+LOCAL = {"provider": "local", "capacity": {"cpus": 4}, "allocations": {"min": 0, "max": 2, "walltime": "00:05:00"}}
 
 
-def kill_and_restart(ensemble: Ensemble, env: dict[str, str]) -> set[int]:
-    """Kill the driver when a third is done, run it again, and return what had a receipt at the kill."""
+def kill_in_the_middle(ensemble: Ensemble, env: Mapping[str, str]) -> int:
+    """Kill the driver when a third is done, and return how many receipts it had journalled."""
     driver = ensemble.start(env=env)
     try:
         wait_until("a third done", lambda: sum(ensemble.counted("end").values()) >= COUNT // 3, timeout=90)
     finally:
         os.kill(driver.pid, signal.SIGKILL)
         driver.communicate()
-    had_receipt = len(of_kind(ensemble.events(), ReceiptTaken))
-    assert had_receipt > 0
-    before = ensemble.counted("end")
+    receipts = len(of_kind(ensemble.events(), ReceiptTaken))
+    assert 0 < receipts < COUNT
+    return receipts
+
+
+def jobs_of(ensemble: Ensemble) -> list[str | None]:
+    """Every batch job that the run ever had."""
+    jobs = {event.name: event.job_id for event in of_kind(ensemble.events(), AllocationChanged) if event.job_id}
+    return list(jobs.values())
+
+
+def check_that_nothing_was_done_twice(ensemble: Ensemble, jobs_before: list[str | None]) -> None:
+    """One run, the same jobs, every scenario executed once, no attempt sent a second time."""
+    events = ensemble.events()
+    assert len(ensemble.runs) == 1
+    assert len(of_kind(events, RunOpened)) == 2
+    assert set(ensemble.counted("start").values()) == {1}
+    assert len(ensemble.counted("end")) == COUNT
+    assert jobs_of(ensemble) == jobs_before
+    assert [note.kind for note in of_kind(events, FleetNote)].count("adopted") == 1
+    # sent again is only what the dead driver had placed and not sent, or what had ended, which the store knows
+    failed = of_kind(events, AttemptFailed)
+    assert [event.because for event in failed if "came back without it" not in event.traceback] == []
+    assert not [event for event in failed if event.charged]
+    assert of_kind(events, AttemptRejoined)
+    ended = {event.name: event.state for event in of_kind(events, AllocationChanged)}
+    assert set(ended.values()) == {"ended"}
+
+
+def restart(ensemble: Ensemble, env: Mapping[str, str]) -> None:
     again = ensemble.run(env=env)
     assert again.returncode == 0, again.stderr
     assert f"complete {COUNT}" in again.stdout
-    after = ensemble.counted("start")
-    assert all(after[number] >= 1 for number in range(COUNT))
-    # what had a receipt in the first run's journal was known to the second: executed exactly once
-    executed_once = [number for number in before if after[number] == 1]
-    assert len(executed_once) >= had_receipt
-    assert len(ensemble.runs) == 2
-    return set(before)
+    assert "whose driver was killed: takes over its jobs" in again.stderr
 
 
 @pytest.mark.timeout(200)
-def test_that_a_killed_driver_on_local_is_taken_up_where_it_stopped(tmp_path):
-    """Completed scenarios are not executed again, and the dead driver's jobs are gone."""
-    target = {
-        "provider": "local",
-        "capacity": {"cpus": 4},
-        "allocations": {"min": 0, "max": 2, "walltime": "00:05:00"},
-    }
-    ensemble = make_ensemble(tmp_path, target=target, count=COUNT, seconds=0.5, cpus=2)
-    kill_and_restart(ensemble, {})
+def test_that_a_script_started_again_takes_over_the_killed_drivers_allocations(tmp_path):
+    """Same run, same jobs, and what runs there is neither interrupted nor run again; then nothing is left."""
+    ensemble = make_ensemble(tmp_path, target=LOCAL, count=COUNT, seconds=1.0, cpus=2)
+    kill_in_the_middle(ensemble, {})
+    jobs = jobs_of(ensemble)
+
+    restart(ensemble, {})
+
+    check_that_nothing_was_done_twice(ensemble, jobs)
+    assert processes_naming(str(ensemble.runs[0].path)) == []
+    assert not (ensemble.runs[0].path / "security").exists()
+
+
+@pytest.mark.timeout(200)
+def test_that_resume_takes_over_the_killed_drivers_allocations(tmp_path):
+    """Without the script; the keys that its workers come in with are its owner's alone while it runs."""
+    ensemble = make_ensemble(tmp_path, target=LOCAL, count=COUNT, seconds=1.0, cpus=2)
+    kill_in_the_middle(ensemble, {})
+    jobs = jobs_of(ensemble)
+    keys = list((ensemble.runs[0].path / "security").iterdir())
+    modes = {stat.S_IMODE(key.stat().st_mode) for key in keys}
+
+    resumed = subprocess.run(
+        [sys.executable, "-m", "scalable_hpc.cli", "resume", ensemble.runs[0].run_id],
+        cwd=ensemble.base,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+
+    assert resumed.returncode == 0, resumed.stderr
+    check_that_nothing_was_done_twice(ensemble, jobs)
+    assert len(keys) == 3
+    assert modes == {0o600}
+    assert not any(key.exists() for key in keys)
+
+
+@pytest.mark.timeout(120)
+def test_that_another_script_sweeps_instead(tmp_path):
+    """A script that was changed is not the dead driver's: it begins a run, and the dead one's jobs are cancelled."""
+    ensemble = make_ensemble(tmp_path, target=LOCAL, count=COUNT, seconds=0.5, cpus=2)
+    kill_in_the_middle(ensemble, {})
+    ensemble.driver.write_text(ensemble.driver.read_text() + "# changed\n")
+
+    again = ensemble.run()
+
+    assert again.returncode == 0, again.stderr
+    assert len(ensemble.runs) == 2
+    assert "was left by its driver: cancelled its jobs" in again.stderr
     dead = str(ensemble.runs[0].path)
     wait_until("the first run's processes to be gone", lambda: not processes_naming(dead), timeout=20)
 
 
+@pytest.mark.timeout(120)
+def test_that_orphans_end_by_themselves_after_their_grace(tmp_path):
+    """Nobody comes: what runs is stopped, and nothing is left on the machine."""
+    ensemble = make_ensemble(tmp_path, target={**LOCAL, "orphan_grace": "3s"}, count=COUNT, seconds=1.0, cpus=2)
+    kill_in_the_middle(ensemble, {})
+
+    run = str(ensemble.runs[0].path)
+    wait_until("the run's processes to be gone", lambda: not processes_naming(run), timeout=60)
+    done = ensemble.counted("end")
+
+    restart_needs_a_new_job = ensemble.run()
+    assert restart_needs_a_new_job.returncode == 0, restart_needs_a_new_job.stderr
+    assert all(ensemble.counted("start")[number] == 1 for number in done)
+
+
 @pytest.mark.slurm
 @pytest.mark.timeout(300)
-def test_that_a_killed_driver_on_slurm_is_taken_up_where_it_stopped(slurm, tmp_path):
-    """Completed scenarios are not executed again, and the dead driver's jobs are cancelled."""
+def test_that_a_killed_drivers_slurm_jobs_are_taken_over(slurm, tmp_path):
+    """The same job ids go on: no second sbatch, no second execution."""
     target = {
         "provider": "slurm",
         "queue": "batch",
@@ -62,11 +152,12 @@ def test_that_a_killed_driver_on_slurm_is_taken_up_where_it_stopped(slurm, tmp_p
         "allocations": {"min": 0, "max": 2, "walltime": "00:10:00"},
     }
     ensemble = make_ensemble(tmp_path, target=target, count=COUNT, seconds=1.0)
-    kill_and_restart(ensemble, slurm.env)
-    first = ensemble.runs[0].run_id
+    kill_in_the_middle(ensemble, slurm.env)
+    jobs = jobs_of(ensemble)
 
-    def orphans() -> list[str]:
-        listed = slurm.run(["squeue", "-h", "-o", "%j %T"]).splitlines()
-        return [line for line in listed if first in line and "COMPLETING" not in line]
+    restart(ensemble, slurm.env)
 
-    wait_until("the first run's jobs to be gone", lambda: not orphans(), timeout=30)
+    check_that_nothing_was_done_twice(ensemble, jobs)
+    run_id = ensemble.runs[0].run_id
+    known = [line.split("|") for line in slurm.run(["sacct", "-XnP", "-o", "JobID,JobName"]).splitlines()]
+    assert {job_id for job_id, name in known if run_id in name} == set(jobs)

@@ -15,7 +15,7 @@ import pytest
 
 from scalable_hpc.cache.serial import loads
 from scalable_hpc.cache.store import Store
-from scalable_hpc.model.messages import WorkerDraining, WorkerHello
+from scalable_hpc.model.messages import AttemptDone, WorkerDraining, WorkerHello
 from scalable_hpc.model.tasks import Ending, Receipt
 from scalable_hpc.worker import kin
 from scalable_hpc.worker.recorder import read_recorder
@@ -351,31 +351,57 @@ def test_that_the_recorder_names_what_ran_when_a_node_died(base):
     assert not view.was_closed
 
 
-def test_that_an_orphan_finishes_publishes_and_joins_the_next_driver(base):
-    """The driver is lost: the attempt goes on, its result is durable, and the worker is there for the next driver."""
+def test_that_an_orphan_joins_the_next_driver_with_what_it_has_in_hand(base):
+    """One attempt ends before that driver comes and one after: both are reported to it, neither is executed again."""
 
     async def tell(rig):
-        worker = await rig.worker(slots=1)
-        running = rig.envelope(wait_for, str(base / "release"))
-        rig.send(worker, running)
-        slot = await pid_of(rig, base / "release")
+        worker = await rig.worker(slots=2)
+        early, late = (rig.envelope(wait_for, str(base / name)) for name in ("early", "late"))
+        rig.send(worker, early)
+        rig.send(worker, late)
+        slots = [await pid_of(rig, base / "early"), await pid_of(rig, base / "late")]
         await rig.lose_driver()
-        await rig.until(lambda: "the scheduler is lost" in rig.log())
-        (base / "release").touch()
-        await rig.until(lambda: not is_alive(worker.pid))
+        await rig.until(lambda: "The link to the driver broke" in rig.log())
+        (base / "early").touch()
         with Store(base / "store") as store:
-            value = store.fetch(running.key)
+            await rig.until(lambda: store.lookup(early.key))
         await rig.open_driver()
         await rig.until(lambda: len(rig.heard(WorkerHello)) == 2)
+        (base / "late").touch()
+        receipts = await rig.outcomes(early, late)
+        return worker, rig.heard(WorkerHello)[-1], {early.attempt, late.attempt}, receipts, slots
+
+    worker, second, attempts, receipts, slots = story(tell, base)
+
+    assert (second.pid, second.name, second.former) == (worker.pid, worker.name, (worker.address,))
+    assert {attempt for held in second.holding for attempt in held.attempts} == attempts
+    assert [loads(one.result.inline) for one in receipts] == slots
+
+
+def test_that_a_broken_link_to_a_living_driver_is_mended_at_once(base):
+    """While one attempt runs on, the other slot is of use again, and nothing that was said near the break is lost."""
+
+    async def tell(rig):
+        worker = await rig.worker(slots=2)
+        [before] = await rig.run(worker, rig.envelope(double, 1))
+        long = rig.envelope(wait_for, str(base / "release"))
+        rig.send(worker, long)
+        slot = await pid_of(rig, base / "release")
+        rig.scheduler.stream_comms[worker.address].abort()
+        await rig.until(lambda: len(rig.heard(WorkerHello)) == 2)
         second = rig.heard(WorkerHello)[-1]
-        [again] = await rig.run(second, running)
-        return slot, value, worker, second, again
+        [beside] = await rig.run(second, rig.envelope(double, 2))
+        (base / "release").touch()
+        [outcome] = await rig.outcomes(long)
+        again = [one for one in rig.heard(AttemptDone) if one.repeated]
+        return worker, second, before, beside, outcome, slot, again
 
-    slot, value, worker, second, again = story(tell, base)
+    worker, second, before, beside, outcome, slot, again = story(tell, base)
 
-    assert value == slot
-    assert second.name == worker.name
-    assert again.reused
+    assert second.former == (worker.address,)
+    assert beside.worker == second.address
+    assert loads(outcome.result.inline) == slot
+    assert [one.receipt.attempt for one in again] == [before.attempt]
 
 
 def test_that_an_orphan_does_not_wait_for_ever(base):

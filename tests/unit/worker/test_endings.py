@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scalable_hpc.worker.endings import DEATHS_ALLOWED, CourierExit, Leave, Rejoin, Restart, after_exit
+from scalable_hpc.worker.endings import DEATHS_ALLOWED, CourierExit, Leave, Restart, after_exit
 
 CRASHES = st.integers(-31, 255).filter(lambda status: status not in set(CourierExit))
 
@@ -17,7 +17,7 @@ def test_that_restarts_are_bounded_in_time_and_not_in_number(gaps, status):
     for gap in gaps:
         now += gap
         recent = [at for at in deaths if now - at < 60]
-        following = after_exit(status, deaths=deaths, now=now, is_retiring=False, orphan_grace_s=1)
+        following = after_exit(status, deaths=deaths, now=now, is_retiring=False)
 
         if len(recent) + 1 >= DEATHS_ALLOWED:
             assert following == Leave(1, following.because)
@@ -31,7 +31,7 @@ def test_that_restarts_are_bounded_in_time_and_not_in_number(gaps, status):
 @given(is_retiring=st.booleans())
 def test_that_a_clean_retire_leaves_with_zero(is_retiring):
     """Retired by the driver or by the launcher, the job ends well."""
-    following = after_exit(0, deaths=[], now=0, is_retiring=is_retiring, orphan_grace_s=1)
+    following = after_exit(0, deaths=[], now=0, is_retiring=is_retiring)
 
     assert following == Leave(0, following.because)
 
@@ -39,20 +39,21 @@ def test_that_a_clean_retire_leaves_with_zero(is_retiring):
 @given(status=CRASHES | st.sampled_from([CourierExit.LOST, CourierExit.UNREACHABLE]))
 def test_that_nothing_is_restarted_in_an_allocation_that_ends(status):
     """A courier that fails while it retires is not replaced, and the job does not look clean."""
-    following = after_exit(status, deaths=[], now=0, is_retiring=True, orphan_grace_s=1)
+    following = after_exit(status, deaths=[], now=0, is_retiring=True)
 
     assert following == Leave(1, following.because)
 
 
-def test_that_a_lost_link_is_looked_for_again():
-    """For as long as the grace lasts."""
-    following = after_exit(CourierExit.LOST, deaths=[], now=100, is_retiring=False, orphan_grace_s=30)
+def test_that_a_worker_that_found_no_driver_leaves():
+    """It has looked for one as long as it may; the job does not look clean."""
+    following = after_exit(CourierExit.LOST, deaths=[], now=100, is_retiring=False)
 
-    assert following == Rejoin(130, following.because)
+    assert following == Leave(int(CourierExit.LOST), following.because)
+    assert "no driver came back in time" in following.because
 
 
 def test_that_an_unreachable_scheduler_ends_the_job():
     """A second courier would wait as long for nothing."""
-    following = after_exit(CourierExit.UNREACHABLE, deaths=[], now=0, is_retiring=False, orphan_grace_s=30)
+    following = after_exit(CourierExit.UNREACHABLE, deaths=[], now=0, is_retiring=False)
 
     assert following == Leave(1, following.because)
