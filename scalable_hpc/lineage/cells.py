@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from scalable_hpc.lineage.learned import Need
 from scalable_hpc.lineage.record import TaskRecord
-from scalable_hpc.lineage.rooms import Room
+from scalable_hpc.lineage.rooms import Room, is_large_enough
 from scalable_hpc.lineage.roster import Worker
 
 RoomOf = Callable[[Worker], Room]
@@ -37,11 +37,12 @@ class Cells:
 
     def choose(self, record: TaskRecord, need: Need, room_of: RoomOf) -> Room | None:
         """Return room on an empty allocation, and keep everybody else away from it; None: there is none."""
-        found = [room for room in self._rooms(record, need, room_of) if room.worker.allocation not in self._busy]
+        rooms = self._rooms(record, need, room_of)
+        found = [room for room in rooms if room.worker.allocation not in self._busy]
         if not found or self._left <= 0:
             return None
         chosen = min(found, key=lambda room: (room.is_avoided(record), room.time_left_s, room.worker.address))
-        if chosen.is_avoided(record) and not self._is_nowhere_else(record):
+        if chosen.is_avoided(record) and not all(room.is_avoided(record) for room in rooms):
             return None
         self._take(chosen)
         return chosen
@@ -56,20 +57,12 @@ class Cells:
 
     def _rooms(self, record: TaskRecord, need: Need, room_of: RoomOf) -> list[Room]:
         """Return the rooms that would do if their allocations were empty."""
-        needs = record.needs
-        rooms = []
-        for worker in self._workers:
-            if worker.allocation in self.taken or needs.worker_type not in (None, worker.worker_type):
-                continue
-            room = room_of(worker)
-            is_large_enough = (
-                worker.cpus_offered >= needs.cpus
-                and worker.gpus >= needs.gpus
-                and (worker.memory is None or worker.memory >= worker.memory_of(needs))
-            )
-            if is_large_enough and room.has_time_for(record.name, need):
-                rooms.append(room)
-        return rooms
+        rooms = [
+            room_of(worker)
+            for worker in self._workers
+            if worker.allocation not in self.taken and is_large_enough(worker, record.needs)
+        ]
+        return [room for room in rooms if room.has_time_for(record.name, need)]
 
     def _load(self, room: Room) -> int:
         return sum(worker.assigned for worker in self._workers if worker.allocation == room.worker.allocation)
@@ -77,11 +70,3 @@ class Cells:
     def _take(self, room: Room) -> None:
         self.taken.add(room.worker.allocation)
         self._left -= 1
-
-    def _is_nowhere_else(self, record: TaskRecord) -> bool:
-        """Whether every worker that could run the task is on a node that it had better avoid."""
-        return all(
-            worker.is_shunned or worker.address in record.avoid or worker.node in record.avoid
-            for worker in self._workers
-            if record.needs.worker_type in (None, worker.worker_type)
-        )

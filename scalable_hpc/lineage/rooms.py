@@ -68,6 +68,16 @@ def room_of(worker: Worker, now: float, margin_s: float, bundles: int) -> Room:
     )
 
 
+def is_large_enough(worker: Worker, needs: Needs) -> bool:
+    """Whether such a task could run on a worker that has nothing else to do."""
+    return (
+        needs.worker_type in (None, worker.worker_type)
+        and worker.cpus_offered >= needs.cpus
+        and worker.gpus >= needs.gpus
+        and (worker.memory is None or worker.memory >= worker.memory_of(needs))
+    )
+
+
 def is_large(needs: Needs) -> bool:
     """Whether a task asks for more than a slot's share, so that a free slot alone may not do."""
     return needs.cpus > 1 or needs.gpus > 0 or needs.memory is not None
@@ -149,7 +159,7 @@ class Rooms:
     def _has_nowhere_else(self, record: TaskRecord) -> bool:
         """Whether every worker that could run the task is one that it had better avoid."""
         return not any(
-            record.needs.worker_type in (None, worker.worker_type)
+            is_large_enough(worker, record.needs)
             and not worker.is_shunned
             and worker.address not in record.avoid
             and worker.node not in record.avoid
@@ -167,13 +177,7 @@ def worker_to_hold(record: TaskRecord, need: Need, idle: Iterable[Room]) -> str 
     for room in idle:
         worker = room.worker
         memory = worker.memory_of(needs)
-        is_large_enough = (
-            needs.worker_type in (None, worker.worker_type)
-            and worker.cpus_offered >= needs.cpus
-            and worker.gpus >= needs.gpus
-            and (worker.memory is None or worker.memory >= memory)
-        )
-        if is_large_enough and room.has_time_for(record.name, need):
+        if is_large_enough(worker, needs) and room.has_time_for(record.name, need):
             lacks = (needs.gpus - room.gpus, needs.cpus - room.cpus, memory - room.memory)
             candidates.append((lacks, worker.address))
     return min(candidates)[1] if candidates else None

@@ -605,3 +605,16 @@ def test_that_an_estimate_does_not_wait_for_a_worker_as_lucky_as_the_best():
     plan = place(scene.ledger.ready, scene.roster, scene.ledger.learned, allowance, NOW, RULES)
 
     assert [placement.worker for placement in plan.placements] == [late]
+
+
+def test_that_a_task_goes_back_to_the_only_worker_that_has_what_it_needs():
+    """Where a slot died under it is better than where there is no gpu."""
+    scene = Scene()
+    scene.submit("t1", needs=Needs(gpus=1))
+    only = scene.big()
+    scene.worker()
+    scene.ledger.apply(placed("t1", worker=only.address))
+    died = AttemptFailed(NOW, "t1", 1, "slot_died", "killer", False, "again", "x", worker=only.address, node=only.node)
+    scene.ledger.apply(died)
+
+    assert [placement.worker for placement in scene.place().placements] == [only]
