@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scalable_hpc.config.check import check, nearest, one_of
 from scalable_hpc.config.issues import Mark, ValidationIssue, ValidationReport, error_for, in_order
@@ -24,11 +25,14 @@ from scalable_hpc.config.views import Source, issues_of_others, issues_of_unused
 from scalable_hpc.config.yaml_lines import YamlProblem, mark_at, parse_yaml
 from scalable_hpc.errors import ManifestError, SiteError, UnknownTargetError
 
+if TYPE_CHECKING:
+    from scalable_hpc.config.schema import Target
+
 __all__ = ["ValidationIssue", "ValidationReport", "load_manifest", "validate_manifest"]
 
 DEFAULT_PATH = "scalable.yaml"
 AUTO = "auto"
-"""The target name that means: choose for me."""
+"""The name of a target, or of a target's site, that means: choose for me."""
 
 
 def load_manifest(
@@ -158,6 +162,26 @@ def _choose(source: Source, asked: str | None) -> str:
     return asked
 
 
+def _site_of(target: Target, source: Source) -> str:
+    """Return the name of a target's site; ``auto`` is the one that this machine has the signs of.
+
+    Raises:
+        SiteError: this machine has the signs of several.
+    """
+    fallback = SITE_OF_PROVIDER[target.provider]
+    if target.site != AUTO:
+        return target.site or fallback
+    from scalable_hpc.config.recognise import the_one
+    from scalable_hpc.config.surroundings import sites_here
+
+    found, _ = sites_here(source.places, source.environ, target.provider)
+    one = the_one(found)
+    if found and one is None:
+        names = [each.site for each in found]
+        raise SiteError(f"this machine may be any of {one_of(names)}", hint=f"write site: {names[0]}, not site: auto")
+    return fallback if one is None else one.site
+
+
 def _resolve(source: Source, name: str, overrides: Mapping[str, object]) -> _Found:
     """Look at the manifest through one target, lay the target over its site, and settle every setting."""
     from scalable_hpc.config.schema import Manifest, Target
@@ -168,8 +192,8 @@ def _resolve(source: Source, name: str, overrides: Mapping[str, object]) -> _Fou
     if manifest is None or view.target is None or found.errors:
         return found
     declared = manifest.targets[name]
-    site = declared.site or SITE_OF_PROVIDER[declared.provider]
     try:
+        site = _site_of(declared, source)
         read = read_site(site, declared.provider, source.places, source.environ)
     except SiteError as err:
         mark = mark_at(view.target, ("site",)) or view.target.mark

@@ -18,7 +18,7 @@ from scalable_hpc.config.data_files import builtin_directory
 from scalable_hpc.config.issues import Mark, error_for
 from scalable_hpc.config.normal import normalise
 from scalable_hpc.config.trust import Trust, read_trusted, trust_in
-from scalable_hpc.config.yaml_lines import Section, YamlProblem, merge, parse_yaml
+from scalable_hpc.config.yaml_lines import Section, YamlProblem, copied, merge, parse_yaml
 from scalable_hpc.errors import SiteError
 
 if TYPE_CHECKING:
@@ -52,6 +52,15 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class SiteFile:
+    """One file of a site, as it was written."""
+
+    layer: str
+    shown: str
+    tree: Section
+
+
+@dataclass(frozen=True, slots=True)
 class SiteRead:
     """A site as all its places tell it."""
 
@@ -64,6 +73,8 @@ class SiteRead:
     """File to the layer that it is."""
     fact_marks: Section
     """Where each fact was written."""
+    files: tuple[SiteFile, ...]
+    """What was read, lowest first."""
 
 
 def user_directory(environ: Mapping[str, str]) -> Path | None:
@@ -124,6 +135,7 @@ def read_site(name: str, provider: str | None, where: Sequence[Place], environ: 
     from scalable_hpc.config.site_schema import SiteFacts
 
     layers: list[Section] = []
+    files: list[SiteFile] = []
     facts, trust, layer_of = Section(Mark("default", None)), Trust(), {}
     for place in where:
         for stem in (DEFAULTS, name):
@@ -138,12 +150,13 @@ def read_site(name: str, provider: str | None, where: Sequence[Place], environ: 
                 )
             trust = trust.and_also(_policy(site, place, stem))
             layer_of[path] = place.layer
+            files.append(SiteFile(place.layer, place.shown_as(stem), copied(tree)))
             facts = merge(facts, _take_facts(tree))
             layers.append(tree)
     known, issues = check(SiteFacts, facts)
     if known is None:
         raise SiteError(str(issues[0]), hint=issues[0].hint)
-    return SiteRead(name, tuple(layers), known, trust, layer_of, facts)
+    return SiteRead(name, tuple(layers), known, trust, layer_of, facts, tuple(files))
 
 
 def read_site_file(path: Path, shown: str, environ: Mapping[str, str], trust: Trust | None) -> tuple[Section, Site]:
