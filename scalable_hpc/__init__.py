@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from scalable_hpc.cache.markers import ObjectType as ObjectType
     from scalable_hpc.cache.markers import UtilityType as UtilityType
     from scalable_hpc.cache.markers import ValueType as ValueType
+    from scalable_hpc.cache.registered import register_key as register_key
     from scalable_hpc.client import ScalableClient as ScalableClient
     from scalable_hpc.errors import Checkpointed as Checkpointed
     from scalable_hpc.errors import ScalableError as ScalableError
@@ -40,6 +41,7 @@ _HOME = {
     "ScalableSession": "scalable_hpc.session",
     "cacheable": "scalable_hpc.cache.decorator",
     "context": "scalable_hpc.worker.context",
+    "register_key": "scalable_hpc.cache.registered",
 }
 
 __all__ = [
@@ -59,6 +61,7 @@ __all__ = [
     "__version__",
     "cacheable",
     "context",
+    "register_key",
 ]
 
 

@@ -179,6 +179,11 @@ def register(cls: type, handler: Handler) -> None:
     _EXACT[cls] = handler
 
 
+def reconsider() -> None:
+    """Forget which family each class was found to belong to: a class has changed."""
+    _resolved.clear()
+
+
 def register_family(belongs: Callable[[type], bool], handler: Handler) -> None:
     """Let every class for which ``belongs`` is true, and that has no handler of its own, be encoded by ``handler``."""
     _FAMILIES.append((belongs, handler))

@@ -12,6 +12,7 @@ import functools
 import sys
 import types
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any
 
@@ -19,6 +20,8 @@ from scalable_hpc.cache.encode import Encoder, Unencodable, register, register_f
 
 REDUCE_PROTOCOL = 4
 """The protocol whose ``__reduce_ex__`` names every part openly; 5 would hide arrays in buffers."""
+HOOK = "__scalable_key__"
+"""A method of a class: returns the value by which an object of it enters keys."""
 _PART_NAMES = ("build", "arguments", "state", "items", "pairs", "setter")
 
 
@@ -82,6 +85,18 @@ def _rebuilt(encoder: Encoder, value: object) -> None:
         encoder.leave(value)
 
 
+def hooked(encoder: Encoder, value: Any, stands_for: Callable[[Any], Any] | None = None) -> None:
+    """Encode an object by its class and what stands for it: by the word of its class, or of somebody else."""
+    if not encoder.enter(value):
+        return
+    try:
+        encoder.out += b"h"
+        encoder.reference(type(value))
+        encoder.add((stands_for or getattr(type(value), HOOK))(value))
+    finally:
+        encoder.leave(value)
+
+
 def _parts(value: object) -> str | tuple[Any, ...]:
     cls = type(value)
     if cls is object:
@@ -129,6 +144,7 @@ register_family(lambda _cls: True, _rebuilt)
 register_family(lambda cls: issubclass(cls, PurePath), _path)
 register_family(lambda cls: issubclass(cls, enum.Enum), _enum)
 register_family(lambda cls: issubclass(cls, type), _code)
+register_family(lambda cls: hasattr(cls, HOOK), hooked)
 register(types.FunctionType, _code)
 register(types.BuiltinFunctionType, _builtin)
 register(types.MethodType, _method)

@@ -55,7 +55,8 @@ def _index(encoder: Encoder, value: pd.Index[Any]) -> None:
 def _values(encoder: Encoder, value: Any) -> None:
     dtype = value.dtype
     encoder.text(b"y", str(dtype))
-    if isinstance(dtype, np.dtype) and isinstance(value, pd.arrays.NumpyExtensionArray):
+    if isinstance(value, pd.arrays.NumpyExtensionArray):
+        # a buffer where its elements are their bytes: by element, a million rows take twenty times as long
         encoder.add(np.asarray(value))
     elif isinstance(value, pd.Categorical):
         encoder.add(bool(value.ordered))

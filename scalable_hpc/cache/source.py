@@ -161,6 +161,9 @@ def _add_node(encoder: Encoder, value: object) -> None:
 def _kept(node: ast.AST, name: str, field: object) -> object:
     if not isinstance(field, list):
         return field
+    if isinstance(node, ast.JoinedStr):
+        # some Pythons of the 3.12 series end a nested format specification with an empty piece
+        return [piece for piece in field if not (isinstance(piece, ast.Constant) and piece.value == "")]
     if name == "decorator_list":
         return [decorator for decorator in field if not _is_own_decorator(decorator)]
     documented = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module)
