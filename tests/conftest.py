@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.slurm_support"]
+pytest_plugins = ["tests.slurm_support", "tests.pbs_support"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

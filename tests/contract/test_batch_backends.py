@@ -1,8 +1,12 @@
-"""What every batch system must do alike: the same laws on this machine's Local and on a real Slurm."""
+"""What every batch system must do alike: the same laws on Local, on a real Slurm, on PBS's stand-ins.
+
+With ``--pbs`` on a real PBS too: on that, tests that take nodes away or fill the machine are skipped.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import shlex
 import time
 from dataclasses import replace
@@ -12,6 +16,8 @@ import pytest
 
 from scalable_hpc.batch.backend import BatchBackend
 from scalable_hpc.batch.local import LocalBackend
+from scalable_hpc.batch.pbs import PbsBackend
+from scalable_hpc.batch.pbs_text import never_runs
 from scalable_hpc.batch.slurm import SlurmBackend, SlurmCommands
 from scalable_hpc.errors import BatchSilent, LimitRefused, PartitionRefused, SubmissionDeferred, SubmissionError
 from scalable_hpc.model.allocations import ExitReason, JobObservation, JobState
@@ -28,6 +34,16 @@ class Bed:
     prefix: str
     dashes: str
     patience_s: float
+    stranger: str
+    """The id of a job that never was."""
+    comment = "run of the laws"
+    """What the batch system keeps of the script's comment."""
+    reasons = re.compile("Resources|Priority")
+    """Why a job has to wait for a machine that is full."""
+    detached = "setsid "
+    """What a script may do to a child, and the batch system's cancelling gets it all the same."""
+    refuses_at_once = True
+    """What no node can ever satisfy; else the job waits, and says that it will for ever."""
 
     def __init__(self, backend: BatchBackend, directory: Path) -> None:
         self.backend = backend
@@ -46,6 +62,15 @@ class Bed:
     def fill(self) -> str:
         """Take the whole machine, so that the next job has to wait."""
         raise NotImplementedError
+
+    def unstartable(self) -> Path:
+        """A script that the batch system takes and cannot start: its output cannot be written."""
+        script = self.script("true")
+        lines = [line for line in script.read_text().splitlines() if "output" not in line]
+        script.write_text(
+            "\n".join([lines[0], f"{self.prefix} {self.dashes}output=/no/such/place/out", *lines[1:], ""])
+        )
+        return script
 
     def script(self, body: str, name: str = "scalable-x-a1", *, walltime_s: int = 600, cpus: int = 1, more=()) -> Path:
         lines = ["#!/bin/bash", *self.header(name, walltime_s, cpus), *(f"{self.prefix} {line}" for line in more)]
@@ -78,7 +103,7 @@ class Bed:
 
 
 class LocalBed(Bed):
-    prefix, dashes = "#LOCAL", ""
+    prefix, dashes, stranger = "#LOCAL", "", "local-999"
     patience_s = 20.0
 
     def __init__(self, directory: Path) -> None:
@@ -107,7 +132,7 @@ class LocalBed(Bed):
 
 
 class SlurmBed(Bed):
-    prefix, dashes = "#SBATCH", "--"
+    prefix, dashes, stranger = "#SBATCH", "--", "99999999"
     patience_s = 90.0
 
     def __init__(self, rig, directory: Path) -> None:
@@ -137,9 +162,71 @@ class SlurmBed(Bed):
         """The rig is reset before the next test."""
 
 
-@pytest.fixture(params=["local", pytest.param("slurm", marks=pytest.mark.slurm)])
+class PbsBed(Bed):
+    """Two nodes of four cpus, which are this machine."""
+
+    prefix, dashes, stranger = "#PBS", "-", "99999999.pbshead"
+    patience_s = 20.0
+    comment = ""  # jobs of PBS have none of their own: its comment is the scheduler's
+    reasons = re.compile(r"Not Running: Insufficient amount of resource: ncpus ?")
+    detached = ""  # PBS follows sessions
+    refuses_at_once = False
+
+    def __init__(self, rig, directory: Path) -> None:
+        super().__init__(PbsBackend(), directory)
+        self.rig = rig
+
+    def header(self, name: str, walltime_s: int, cpus: int) -> list[str]:
+        options = [f"-N {name}", f"-l select=1:ncpus={cpus}", f"-l walltime={walltime_s}", "-j oe", "-r n"]
+        return [f"#PBS {option}" for option in [*options, f"-o {self.directory}/{name}.out"]]
+
+    def unstartable(self) -> Path:
+        """The shell that it asks for is not there; of an output that cannot be written PBS says nothing."""
+        return self.script("true", more=["-S /no/such/shell"])
+
+    def submit_to_expire(self) -> str:
+        return self.submit(FOREVER, walltime_s=1)
+
+    def expire(self, job_id: str) -> None:
+        """Its second is over soon enough."""
+
+    def lose_node(self, job_id: str) -> None:
+        self.rig.control("lose-node", self.look(job_id)[0].nodes[0])
+
+    def fill(self) -> str:
+        return self.submit(FOREVER, "scalable-x-filler", more=["-l select=2:ncpus=4", "-l place=scatter"])
+
+    def close(self) -> None:
+        self.cancel(*self.submitted)
+
+
+class RealPbsBed(PbsBed):
+    """Whoever's it is: nothing is done to it that a user could not do."""
+
+    patience_s = 200.0  # its scheduler may take a cycle, and it looks at walltimes every ten seconds to two minutes
+    stranger = "99999999"
+
+    def lose_node(self, job_id: str) -> None:
+        pytest.skip("no user can take a node away")
+
+    def fill(self) -> str:
+        pytest.skip("the machine is not ours to fill")
+
+
+@pytest.fixture(
+    params=[
+        "local",
+        pytest.param("slurm", marks=pytest.mark.slurm),
+        pytest.param("pbs", marks=pytest.mark.pbs),
+        pytest.param("real_pbs", marks=[pytest.mark.real_pbs, pytest.mark.timeout(600)]),
+    ]
+)
 def bed(request, tmp_path):
-    bed = LocalBed(tmp_path) if request.param == "local" else SlurmBed(request.getfixturevalue("slurm"), tmp_path)
+    if request.param == "local":
+        bed: Bed = LocalBed(tmp_path)
+    else:
+        kind = {"slurm": SlurmBed, "pbs": PbsBed, "real_pbs": RealPbsBed}[request.param]
+        bed = kind(request.getfixturevalue(request.param), tmp_path)
     yield bed
     bed.close()
 
@@ -163,7 +250,7 @@ def test_that_a_job_lives_forwards_and_tells_its_life(bed):
     last = seen[-1]
 
     assert steps == sorted(steps)
-    assert (last.name, last.comment, last.job_id) == (f"scalable-{RUN}-a0001", "run of the laws", job_id)
+    assert (last.name, last.comment, last.job_id) == (f"scalable-{RUN}-a0001", bed.comment, job_id)
     assert (last.ending.reason, last.ending.exit_code, last.ending.signal) == (ExitReason.COMPLETED, 0, None)
     assert before - 2 <= last.submitted_at <= last.started_at <= last.ending.ended_at <= time.time() + 2
     assert len(running.nodes) == 1
@@ -189,21 +276,17 @@ def test_that_a_failure_tells_exit_code_or_signal(bed, body, expected):
 
 
 def test_that_a_script_that_could_not_be_started_is_told_apart(bed):
-    """Its output cannot be written, so the script never ran."""
-    output = "output=/no/such/place/out"
-    script = bed.script("true")
-    lines = [line for line in script.read_text().splitlines() if "output" not in line]
-    script.write_text("\n".join([lines[0], f"{bed.prefix} {bed.dashes}{output}", *lines[1:], ""]))
-    job_id = asyncio.run(bed.backend.submit(script))
+    """The script never ran."""
+    job_id = asyncio.run(bed.backend.submit(bed.unstartable()))
 
     assert bed.wait_for_end(job_id).reason is ExitReason.LAUNCH_FAILED
 
 
 def test_that_a_running_job_can_be_cancelled(bed):
-    """It ends CANCELLED, and a child of it that is deaf to signals and in a session of its own is gone too."""
+    """It ends CANCELLED, and a child of it that is deaf to signals, and set apart, is gone too."""
     alive = bed.directory / "alive"
     deaf = f"trap '' TERM HUP; while :; do echo $EPOCHREALTIME > {alive}; sleep 0.1; done"
-    job_id = bed.submit(f"setsid bash -c {shlex.quote(deaf)} & {FOREVER}")
+    job_id = bed.submit(f"{bed.detached}bash -c {shlex.quote(deaf)} & {FOREVER}")
     wait_until("it runs", alive.exists, timeout=bed.patience_s)
     bed.cancel(job_id)
 
@@ -232,12 +315,12 @@ def test_that_a_waiting_job_says_why(bed):
     job_id = bed.submit("true")
 
     seen = wait_until("a reason", lambda: bed.look(job_id)[0].because and bed.look(job_id)[0], timeout=20)
-    assert seen.because in {"Resources", "Priority"}
+    assert bed.reasons.fullmatch(seen.because)
 
 
 def test_that_an_unknown_job_is_unknown_and_no_error(bed):
     """Alone and among others; cancelling it neither."""
-    stranger = "local-999" if bed.prefix == "#LOCAL" else "99999999"
+    stranger = bed.stranger
     known = bed.submit(FOREVER)
     bed.cancel(stranger)
 
@@ -283,10 +366,15 @@ def test_that_a_lost_node_ends_its_jobs(bed):
     assert (ending.reason, ending.nodes) == (ExitReason.NODE_FAIL, nodes)
 
 
-def test_that_too_much_is_refused_at_once(bed):
-    """A request that no node can ever satisfy is an error with the words, not a job."""
-    with pytest.raises(LimitRefused):
-        bed.submit("true", cpus=999)
+def test_that_too_much_is_refused_at_once_or_known_to_wait_for_ever(bed):
+    """A request that no node can ever satisfy is an error with the words; or, as PBS has it, a job that says so."""
+    try:
+        job_id = bed.submit("true", cpus=999)
+    except LimitRefused:
+        return
+    assert not bed.refuses_at_once
+    seen = wait_until("a word", lambda: (one := bed.look(job_id)[0]).because and one, timeout=bed.patience_s)
+    assert never_runs(seen.because) is not None
 
 
 def test_that_a_script_without_an_interpreter_is_refused(bed):

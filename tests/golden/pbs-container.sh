@@ -13,7 +13,8 @@
 exec >>/scratch/me/runs/20261122T084512Z-ab12cd/logs/a0007.txt 2>&1 # PBS would deliver it at the end of the job only
 if [[ ${1:-} != on-node ]]; then # what follows is run again by pbsdsh, on each node
 ending=/scratch/me/runs/20261122T084512Z-ab12cd/endings/$PBS_JOBID # PBS may keep no history: the script tells its exit code itself
-trap 'mkdir -p -- "${ending%/*}"; echo "exit $?" >"$ending"' EXIT
+mkdir -p -- "${ending%/*}"
+trap 'echo "exit $?" >"$ending"' EXIT
 trap : TERM # which PBS sends to every process: the worker ends by it, and then the script
   number=0 host='' before=' '
   while read -r host; do

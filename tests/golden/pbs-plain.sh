@@ -9,7 +9,8 @@
 # Allocation a0007 of run 20261122T084512Z-ab12cd, written by scalable_hpc and run as it stands.
 exec >>/scratch/me/runs/20261122T084512Z-ab12cd/logs/a0007.txt 2>&1 # PBS would deliver it at the end of the job only
 ending=/scratch/me/runs/20261122T084512Z-ab12cd/endings/$PBS_JOBID # PBS may keep no history: the script tells its exit code itself
-trap 'mkdir -p -- "${ending%/*}"; echo "exit $?" >"$ending"' EXIT
+mkdir -p -- "${ending%/*}"
+trap 'echo "exit $?" >"$ending"' EXIT
 trap : TERM # which PBS sends to every process: the worker ends by it, and then the script
 set -eo pipefail # not -u: module and environment scripts read variables that are not set
 
