@@ -24,6 +24,7 @@ TEST_INSTANCES = range(10, 100)
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("slurm")
     group.addoption("--require-slurm", action="store_true", help="fail where no real Slurm can be had, do not skip")
+    group.addoption("--rig-root", help="use the cluster that runs below this directory, and leave it running")
     group.addoption("--rig-instance", type=int, help="the instance of tests/rig to use (default: a free one from 10)")
 
 
@@ -58,9 +59,10 @@ def slurm(slurm_cluster: SlurmRig, monkeypatch: pytest.MonkeyPatch) -> SlurmRig:
 def slurm_cluster(request: pytest.FixtureRequest) -> Iterator[SlurmRig]:
     """The session's cluster; tests want ``slurm``, which resets it first."""
     named = request.config.getoption("--rig-instance")
+    root = request.config.getoption("--rig-root")
     with contextlib.ExitStack() as stack:
         try:
-            rig = stack.enter_context(_reserved(named))
+            rig = stack.enter_context(_reserved(named)) if root is None else SlurmRig(directory=root)
             found_running = rig.is_running()
             rig.up()
         except (RigError, OSError) as err:
@@ -68,7 +70,7 @@ def slurm_cluster(request: pytest.FixtureRequest) -> Iterator[SlurmRig]:
             leave_out(f"no real Slurm here: {err}")
         yield rig
         keep = os.environ.get("SCALABLE_HPC_RIG_KEEP") == "1"
-        if not keep and not (named is not None and found_running):
+        if not keep and not (found_running and (named is not None or root is not None)):
             rig.down(purge=True)
 
 

@@ -18,10 +18,10 @@ from typing import Any
 
 from tests.rig import config, packages
 from tests.rig.commands import Commands
-from tests.rig.daemons import Daemons
+from tests.rig.daemons import CONTROLLER, Daemons
 from tests.rig.health import IN_SERVICE, Health, Part
 from tests.rig.network import SWITCH, Switch
-from tests.rig.nodes import HostNodes, NamespaceNodes, Nodes
+from tests.rig.nodes import ContainerNodes, HostNodes, NamespaceNodes, Nodes
 from tests.rig.processes import Processes, locked, send, wait_until
 from tests.rig.settings import RigError, Settings, resolved
 
@@ -65,13 +65,17 @@ class SlurmRig:
         self._processes = Processes(settings.root, settings.environment)
         self._switch = Switch(settings, self._processes)
         self._commands = Commands(settings)
-        self._daemons = Daemons(settings, self._machine, self._processes, self._commands)
-        self._nodes: Nodes = (
-            NamespaceNodes(settings, self._processes, self._switch)
-            if settings.mode == "netns"
-            else HostNodes(settings, self._processes)
-        )
+        here = CONTROLLER if settings.mode == "container" else None
+        self._daemons = Daemons(settings, self._machine, self._processes, self._commands, here)
+        self._nodes = self._make_nodes()
         self._health = Health(settings, self._processes, self._nodes, self._commands)
+
+    def _make_nodes(self) -> Nodes:
+        if self.settings.mode == "container":
+            return ContainerNodes(self.settings)
+        if self.settings.mode == "netns":
+            return NamespaceNodes(self.settings, self._processes, self._switch)
+        return HostNodes(self.settings, self._processes)
 
     @property
     def env(self) -> Mapping[str, str]:

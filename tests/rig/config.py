@@ -160,7 +160,7 @@ def _records(settings: Settings) -> str:
         return finished + "AccountingStorageType=accounting_storage/none\n"
     return f"""\
 {finished}AccountingStorageType=accounting_storage/slurmdbd
-AccountingStorageHost={settings.head_address}
+AccountingStorageHost={settings.database_address}
 AccountingStoragePort={settings.database_port}
 # Not a password: the munge socket for talking to slurmdbd, which AuthInfo does not cover.
 AccountingStoragePass={munge_socket(settings)}
@@ -174,7 +174,7 @@ def _nodes(settings: Settings, machine: Machine) -> str:
         f"CPUs={settings.cpus} Boards=1 SocketsPerBoard=1 CoresPerSocket={settings.cpus} ThreadsPerCore=1"
         f" RealMemory={settings.memory_mb} TmpDisk=1000 State=UNKNOWN"
     )
-    known_as = "" if settings.mode == "netns" else f" NodeHostname={machine.hostname}"
+    known_as = "" if settings.has_own_addresses else f" NodeHostname={machine.hostname}"
     return "".join(
         f"NodeName={node} NodeAddr={settings.address(node)} Port={settings.node_port(node)}{known_as} {shape}\n"
         for node in settings.node_names
@@ -222,7 +222,7 @@ def slurmdbd_conf(settings: Settings, machine: Machine) -> str:
 AuthType=auth/munge
 AuthInfo=socket={munge_socket(settings)}
 DbdHost=localhost
-DbdAddr={settings.head_address}
+DbdAddr={settings.database_address}
 DbdPort={settings.database_port}
 SlurmUser={machine.user}
 DebugLevel=info

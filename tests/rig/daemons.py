@@ -5,6 +5,7 @@ Rule 1: ``start`` returns when the daemon answers, and does nothing where it run
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -15,24 +16,34 @@ from pathlib import Path
 from tests.rig import config
 from tests.rig.commands import Commands
 from tests.rig.packages import PATH
-from tests.rig.processes import Processes
+from tests.rig.processes import Processes, wait_until
 from tests.rig.settings import RigError, Settings
+
+NODE = ("munged",)
+CONTROLLER = ("munged", "slurmctld")
+ACCOUNTING = ("munged", "mariadbd", "slurmdbd")
+HEAD = (*ACCOUNTING, "slurmctld")
 
 
 class Daemons:
     """The head's daemons."""
 
-    def __init__(self, settings: Settings, machine: config.Machine, processes: Processes, commands: Commands) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        machine: config.Machine,
+        processes: Processes,
+        commands: Commands,
+        names: tuple[str, ...] | None = None,
+    ) -> None:
+        """``names``: those that run on this machine, where the head is more than one."""
         self._settings = settings
         self._machine = machine
         self._processes = processes
         self._commands = commands
         self._root = settings.root
-
-    @property
-    def names(self) -> tuple[str, ...]:
+        self.names = names or (HEAD if settings.accounting else CONTROLLER)
         """In the order in which they start."""
-        return ("munged", "mariadbd", "slurmdbd", "slurmctld") if self._settings.accounting else ("munged", "slurmctld")
 
     def start(self) -> None:
         """Start what does not run."""
@@ -62,8 +73,7 @@ class Daemons:
         public.chmod(0o711)
         key, socket = secret / "key", Path(config.munge_socket(self._settings))
         if not key.exists():
-            key.touch(0o600)
-            key.write_bytes(secrets.token_bytes(128))
+            _make_key(key)
         for left_over in public.glob("socket*"):
             left_over.unlink()
         files = {"key-file": key, "socket": socket, "pid-file": public / "pid"}
@@ -127,7 +137,7 @@ class Daemons:
     def _start_slurmdbd(self) -> None:
         socket = {"MYSQL_UNIX_PORT": f"{self._root}/run/mysql/socket"}
         self._processes.launch("slurmdbd", ["slurmdbd", "-D"], environment=socket)
-        self._processes.wait_ready("slurmdbd", lambda: self._answers("sacctmgr", "-n", "show", "cluster"), 60)
+        self._processes.wait_ready("slurmdbd", self._has_accounting, 60)
 
     def _define_accounts(self) -> None:
         wanted, marker = config.accounts(self._settings, self._machine), self._root / "state/accounts"
@@ -143,10 +153,17 @@ class Daemons:
         marker.write_text(wanted)
 
     def _start_slurmctld(self) -> None:
+        if self._settings.accounting and "slurmdbd" not in self.names:
+            # On another machine, which starts at the same time: a controller that does not find it gives up.
+            accounts = self._root / "state/accounts"
+            wait_until(lambda: accounts.exists() and self._has_accounting(), "slurmdbd to answer", 120)
         # Without -i a controller that has no state yet insists on some.
         first = [] if (self._root / "state/job_state").exists() else ["-c", "-i"]
         self._processes.launch("slurmctld", ["slurmctld", "-D", *first])
         self._processes.wait_ready("slurmctld", lambda: self._answers("scontrol", "ping"), 60)
+
+    def _has_accounting(self) -> bool:
+        return self._answers("sacctmgr", "-n", "show", "cluster")
 
     def _private(self, name: str) -> Path:
         directory = self._root / name
@@ -155,3 +172,13 @@ class Daemons:
 
     def _answers(self, *argv: str) -> bool:
         return self._commands.answers(argv) is not None
+
+
+def _make_key(key: Path) -> None:
+    """Make the one secret that all machines share; of several that start together, the first one makes it."""
+    aside = key.with_name(f"key-{secrets.token_hex(4)}")
+    aside.touch(0o600)
+    aside.write_bytes(secrets.token_bytes(128))
+    with contextlib.suppress(FileExistsError):
+        os.link(aside, key)
+    aside.unlink()

@@ -1,7 +1,7 @@
 """Nodes of a cluster, and everything that can happen to one.
 
-Two kinds: ``NamespaceNodes`` have their own network, host name, process table and mounts; ``HostNodes`` are several
-slurmd on one address, for where namespaces cannot be had.
+Three kinds: ``NamespaceNodes`` have their own network, host name, process table and mounts; ``HostNodes`` are several
+slurmd on one address, for where namespaces cannot be had; ``ContainerNodes`` are somebody else's containers.
 Rule 1: a crash says nothing to anyone; whoever should know is told by the rig, not by a node.
 """
 
@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Protocol
 
+from tests.rig.container.console import Console
 from tests.rig.network import Switch
 from tests.rig.processes import (
     Processes,
@@ -30,6 +31,8 @@ from tests.rig.settings import RigError, Settings
 
 # Nodes started at once: more only wait for each other's turn on a small machine.
 STARTED_AT_ONCE = 8
+
+SECONDS_TO_BOOT = 60
 
 
 class Nodes(Protocol):
@@ -128,8 +131,7 @@ class NamespaceNodes:
         init = self.pid(name)
         if init is None:
             return []
-        table = _readlink(f"/proc/{init}/ns/pid")
-        return [pid for pid in all_pids() if _readlink(f"/proc/{pid}/ns/pid") == table]
+        return pids_sharing(init, "pid")
 
     def enter(self, name: str) -> list[str]:
         init = self.pid(name)
@@ -147,6 +149,69 @@ class NamespaceNodes:
 
     def connected(self) -> set[str]:
         return self._switch.connected()
+
+
+class ContainerNodes:
+    """Nodes in containers (``docker-compose.slurm.yml``), whose processes the controller's container sees."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def start(self, names: list[str]) -> None:
+        for name in names:
+            # A container that has just been started powers its node on by itself, and may not have come so far.
+            wait_until(lambda name=name: self._has_console(name), f"the console of {name}", SECONDS_TO_BOOT)
+            self._console(name).ask("start")
+
+    def crash(self, name: str) -> None:
+        if self.pid(name) is not None:
+            self._console(name).ask("crash")
+
+    def pid(self, name: str) -> int | None:
+        pid, power, _ = self._state(name)
+        return int(pid) if power == "on" else None
+
+    def slurmd_pid(self, name: str) -> int | None:
+        return next(iter(self._daemons(name, "slurmd")), None)
+
+    def job_pids(self, name: str) -> list[int]:
+        return self._daemons(name, "slurmstepd")
+
+    def _daemons(self, name: str, command: str) -> list[int]:
+        return [pid for pid in self.pids(name) if command_name(pid) == command]
+
+    def pids(self, name: str) -> list[int]:
+        init = self.pid(name)
+        return [] if init is None else pids_on_network_of(init)
+
+    def enter(self, name: str) -> list[str]:
+        raise RigError(f"no way into a container from another: docker compose -f docker-compose.slurm.yml exec {name}")
+
+    def partition(self, name: str) -> None:
+        self._console(name).ask("cut")
+
+    def heal(self, name: str) -> None:
+        self._console(name).ask("mend")
+
+    def connected(self) -> set[str]:
+        return {name for name in self._settings.node_names if self._state(name)[2] == "up"}
+
+    def _state(self, name: str) -> tuple[str, str, str]:
+        if not self._has_console(name):  # the container itself is gone
+            return "0", "off", "down"
+        pid, power, cable = self._console(name).ask("state").split()
+        return pid, power, cable
+
+    def _has_console(self, name: str) -> bool:
+        try:
+            self._console(name).ask("state")
+        except RigError:
+            return False
+        return True
+
+    def _console(self, name: str) -> Console:
+        self._settings.index(name)
+        return Console(self._settings.root / "nodes" / name)
 
 
 class HostNodes:
@@ -208,6 +273,17 @@ def _remove_cgroups(name: str) -> None:
         for directory, _, _ in os.walk(top, topdown=False):
             with contextlib.suppress(OSError):  # not empty yet, or not ours: it does no harm
                 Path(directory).rmdir()
+
+
+def pids_sharing(pid: int, namespace: str) -> list[int]:
+    """Every process that is in the same namespace as ``pid``."""
+    its = _readlink(f"/proc/{pid}/ns/{namespace}")
+    return [one for one in all_pids() if its and _readlink(f"/proc/{one}/ns/{namespace}") == its]
+
+
+def pids_on_network_of(pid: int) -> list[int]:
+    """Every process on the same network stack: all of a container, whatever else it shares with others."""
+    return pids_sharing(pid, "net")
 
 
 def _readlink(path: str) -> str:

@@ -12,11 +12,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-Mode = Literal["auto", "netns", "host"]
+Mode = Literal["auto", "netns", "host", "container"]
 MemoryLimit = Literal["auto", "cgroup", "poll", "none"]
 
 # Unix sockets live below the root: ROOT/nodes/r99node001/spool/r99node001_1234567.4294967291 fits in 107 bytes.
 LONGEST_ROOT = 50
+
+# Of docker-compose.slurm.yml: accounting is .9, the controller .10.
+CONTAINER_SUBNET = "172.31.250"
 
 # One /24 per instance and node addresses from .11 on.
 MOST_NODES = 240
@@ -83,21 +86,35 @@ class Settings:
         return tuple(f"{prefix}{number:0{width}d}" for number in range(1, self.nodes + 1))
 
     @property
+    def has_own_addresses(self) -> bool:
+        """Whether each node has an address of its own."""
+        return self.mode in ("netns", "container")
+
+    @property
     def subnet(self) -> str:
-        return f"10.201.{self.instance}"
+        return CONTAINER_SUBNET if self.mode == "container" else f"10.201.{self.instance}"
 
     @property
     def interface(self) -> str:
         """The interface that leads to the cluster: named alike on the head and on every node."""
+        if self.mode == "container":
+            return "eth0"
         return f"slurm{self.instance}" if self.mode == "netns" else "lo"
 
     @property
     def head_address(self) -> str:
+        if self.mode == "container":
+            return f"{self.subnet}.10"
         return f"{self.subnet}.1" if self.mode == "netns" else "127.0.0.1"
+
+    @property
+    def database_address(self) -> str:
+        """Where slurmdbd listens."""
+        return f"{self.subnet}.9" if self.mode == "container" else self.head_address
 
     def address(self, node: str) -> str:
         """The IPv4 address of a node."""
-        return f"{self.subnet}.{11 + self.index(node)}" if self.mode == "netns" else self.head_address
+        return f"{self.subnet}.{11 + self.index(node)}" if self.has_own_addresses else self.head_address
 
     def index(self, node: str) -> int:
         """The node's place in ``node_names``.
@@ -120,7 +137,7 @@ class Settings:
 
     def node_port(self, node: str) -> int:
         """Where the node's slurmd listens: own addresses need no own ports."""
-        return self.controller_port + 10 + (0 if self.mode == "netns" else self.index(node))
+        return self.controller_port + 10 + (0 if self.has_own_addresses else self.index(node))
 
     @property
     def environment(self) -> dict[str, str]:
@@ -145,7 +162,9 @@ class Settings:
         """Write the settings where ``load`` finds them."""
         path = self._path(self.root)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        aside = path.with_suffix(".new")  # whoever waits for it finds it whole
+        aside.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        aside.replace(path)
 
     @classmethod
     def load(cls, root: Path) -> Settings | None:

@@ -11,7 +11,8 @@ from scalable_hpc.config.site_schema import SiteFacts, schema_of_sites
 from scalable_hpc.config.yaml_lines import Section
 
 FOLDER = builtin_directory("site-configs")
-GENERIC = {"defaults", "local", "slurm-generic", "pbs-generic"}
+GENERIC = {"defaults", "local", "slurm-generic", "pbs-generic", "docker-slurm"}
+"""No machine of somebody's; what is in docker-compose.slurm.yml is checked beside it."""
 MACHINES = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem not in GENERIC)
 HABITS = {"poll", "sources"}
 """What a preset may say without a source: how we behave there, and where the rest comes from."""
