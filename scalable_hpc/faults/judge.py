@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from scalable_hpc.faults import raised
 from scalable_hpc.faults.evidence import describe
+from scalable_hpc.faults.history import TaskHistory, more_memory, ran_out_of_memory, was_alone
 from scalable_hpc.model.allocations import ExitReason
 from scalable_hpc.model.tasks import Ending, Evidence, ExceptionFacts, RetryPolicy, Verdict
 
@@ -36,33 +37,14 @@ before it kills the worker that reports them."""
 
 
 @dataclass(frozen=True, slots=True)
-class TaskHistory:
-    """What went before the ending that is being judged; that ending itself is not counted."""
-
-    charged: int = 0
-    """Charged endings, without those of a verdict that has a limit of its own."""
-    uncharged: int = 0
-    """Endings that were neither charged nor EXPECTED."""
-    deaths: int = 0
-    """Times that a slot died while it ran this task and nothing else was to blame."""
-    first_placed_at: float | None = None
-    suspicions: int = 0
-    """Times that a whole worker died under it for no reason of the infrastructure's, since it was last acquitted."""
-    limited: tuple[tuple[str, int], ...] = ()
-    """Verdict to how many endings of it there were, for verdicts that have a limit of their own."""
-
-    def endings_of(self, verdict: Verdict) -> int:
-        """How many endings of a verdict with a limit of its own there were."""
-        return dict(self.limited).get(verdict.value, 0)
-
-
-@dataclass(frozen=True, slots=True)
 class Judgement:
     """What the evidence means, and whether it costs the task one of its ``retries``."""
 
     verdict: Verdict
     charged: bool
     because: str
+    is_final: bool = False
+    """Another try cannot end differently, whatever the policy says."""
 
 
 Claim = Callable[[Evidence, TaskHistory, RetryPolicy], bool]
@@ -78,6 +60,8 @@ class Row:
     charged: bool
     because: str
     """Follows the description of the ending."""
+    is_final: bool = False
+    """Another try cannot end differently, whatever the policy says."""
 
 
 def _is(*endings: Ending) -> Claim:
@@ -124,9 +108,17 @@ def _worker_died(evidence: Evidence) -> bool:
     return evidence.ending is Ending.WORKER_LOST and evidence.together is not None and is_told and not ending_soon
 
 
-def _was_alone(evidence: Evidence, history: TaskHistory) -> bool:
-    """Whether a suspect had its worker for itself, so that nobody else can have brought the worker down."""
-    return evidence.together == 1 and history.deaths + history.suspicions > 0
+def _out_of_memory(*, is_there_more: bool) -> Claim:
+    """Tell whether the attempt ran out of memory, and whether any worker has more than it had."""
+
+    def claim(evidence: Evidence, history: TaskHistory, policy: RetryPolicy) -> bool:
+        return (
+            ran_out_of_memory(evidence, history, policy)
+            and not _slot_was_ended(evidence)
+            and (more_memory(evidence, history) is not None) is is_there_more
+        )
+
+    return claim
 
 
 def _batch_silent(evidence: Evidence, *_: object) -> bool:
@@ -163,9 +155,24 @@ ROWS: tuple[Row, ...] = (
         because="the worker could not take it",
     ),
     Row(
+        "out of memory, there is more",
+        _out_of_memory(is_there_more=True),
+        Verdict.RESOURCE,
+        charged=False,
+        because="it needed more memory than it had",
+    ),
+    Row(
+        "out of memory, there is no more",
+        _out_of_memory(is_there_more=False),
+        Verdict.RESOURCE,
+        charged=True,
+        because="it had all the memory that a worker has, and needed more",
+        is_final=True,
+    ),
+    Row(
         "out of memory, alone",
         lambda evidence, history, _: (
-            _allocation_reason(evidence) == ExitReason.OUT_OF_MEMORY.value and _was_alone(evidence, history)
+            _allocation_reason(evidence) == ExitReason.OUT_OF_MEMORY.value and was_alone(evidence, history)
         ),
         Verdict.RESOURCE,
         charged=True,
@@ -194,7 +201,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "worker died, alone",
-        lambda evidence, history, _: _worker_died(evidence) and _was_alone(evidence, history),
+        lambda evidence, history, _: _worker_died(evidence) and was_alone(evidence, history),
         Verdict.KILLER,
         charged=True,
         because="it ran alone, and the second worker that it ran on died: convicted",
@@ -311,7 +318,8 @@ def judge(evidence: Evidence, history: TaskHistory, policy: RetryPolicy) -> Judg
     """Return the verdict of the first row of ``ROWS`` that applies; the last rows leave no ending without one."""
     row = next(row for row in ROWS if row.applies(evidence, history, policy))
     cost = _cost(row.verdict, history, policy) if row.charged else ""
-    return Judgement(row.verdict, row.charged, f"{describe(evidence)}: {row.because}{_unasked(evidence)}{cost}")
+    because = f"{describe(evidence)}: {row.because}{_unasked(evidence)}{cost}"
+    return Judgement(row.verdict, row.charged, because, row.is_final)
 
 
 def _cost(verdict: Verdict, history: TaskHistory, policy: RetryPolicy) -> str:

@@ -10,7 +10,8 @@ import random
 from dataclasses import dataclass
 from enum import Enum
 
-from scalable_hpc.faults.judge import Judgement, TaskHistory
+from scalable_hpc.faults.history import TaskHistory
+from scalable_hpc.faults.judge import Judgement
 from scalable_hpc.model.tasks import RetryPolicy, Verdict
 
 UNCHARGED_AT_ONCE = 3
@@ -45,15 +46,24 @@ def decide(judgement: Judgement, history: TaskHistory, policy: RetryPolicy, now:
     """
     if judgement.verdict is Verdict.EXPECTED:
         return Decision(Action.AGAIN, "again at once, at no cost to the task")
-    if judgement.verdict is Verdict.KILLER and judgement.charged:
-        return Decision(Action.GIVE_UP, "quarantined: it would go on killing slots")
+    if (never := _never(judgement, policy)) is not None:
+        return Decision(Action.GIVE_UP, never)
     if (limit := policy.limit_of(judgement.verdict)) is not None:
         return _limited(judgement, limit, history, policy, now, rng)
-    if judgement.verdict is Verdict.PERMANENT:
-        return Decision(Action.GIVE_UP, "trying again cannot help")
     if not judgement.charged:
         return _uncharged(history, policy, now, rng)
     return _charged(history, policy, now, rng)
+
+
+def _never(judgement: Judgement, policy: RetryPolicy) -> str | None:
+    """Return why there is no other try, whatever was before; None: there may be one."""
+    if judgement.verdict is Verdict.KILLER and judgement.charged:
+        return "quarantined: it would go on killing slots"
+    if judgement.is_final:
+        return "another try would end the same way"
+    if judgement.verdict is Verdict.PERMANENT and policy.limit_of(Verdict.PERMANENT) is None:
+        return "trying again cannot help"
+    return None
 
 
 def _limited(

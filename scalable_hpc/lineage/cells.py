@@ -60,7 +60,7 @@ class Cells:
         rooms = [
             room_of(worker)
             for worker in self._workers
-            if worker.allocation not in self.taken and is_large_enough(worker, record.needs)
+            if worker.allocation not in self.taken and is_large_enough(worker, need.of(record))
         ]
         return [room for room in rooms if room.has_time_for(record.name, need)]
 

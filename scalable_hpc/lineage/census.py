@@ -90,9 +90,9 @@ def _count_lane(tally: _Tally, lane: Lane, ledger: Ledger, allowance: Allowance)
 
 def _type_of(lane: Lane, allowance: Allowance) -> str | None:
     """Return the worker type that a lane's tasks are counted for; None: nobody could run them."""
-    if lane.key.worker_type is not None:
-        return lane.key.worker_type
     head: TaskRecord | None = lane.head()
-    needs = Needs(lane.key.cpus, None, lane.key.gpus) if head is None else head.needs
+    needs = Needs(lane.key.cpus, None, lane.key.gpus, lane.key.worker_type) if head is None else allowance.needs(head)
+    if needs.worker_type is not None:
+        return needs.worker_type
     fitting = allowance.fitting(needs)
     return fitting[0].worker_type.name if fitting else None

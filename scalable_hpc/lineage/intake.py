@@ -9,7 +9,7 @@ import contextlib
 import logging
 import random
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from scalable_hpc.cache.calls import CacheWarning
@@ -19,12 +19,14 @@ from scalable_hpc.lineage.explanations import Explanations
 from scalable_hpc.lineage.inbox import Cancellation, Command, Hits, OnDone, Submission, Surrender
 from scalable_hpc.lineage.inquiry import Departure, Inquiries
 from scalable_hpc.lineage.ledger import Ledger
+from scalable_hpc.lineage.need import Offer
 from scalable_hpc.lineage.outcome import Outcome, same_error
 from scalable_hpc.lineage.parcels import Parcels
 from scalable_hpc.lineage.payload import PayloadPack
 from scalable_hpc.lineage.record import OVER, TaskState
 from scalable_hpc.lineage.reunion import Reunions
 from scalable_hpc.lineage.roster import Roster
+from scalable_hpc.lineage.sizes import candidates, sizes_of
 from scalable_hpc.lineage.turn import Told, Turn
 from scalable_hpc.model.allocations import JobEnding
 from scalable_hpc.model.events import AttemptFailed, FleetNote, ResultsDiffer, TaskGivenUp, TasksHit, TaskSubmitted
@@ -64,6 +66,7 @@ class Intake:
         rng: random.Random,
         inquiries: Inquiries,
         reunions: Reunions,
+        offers: Sequence[Offer] = (),
     ) -> None:
         self._ledger = ledger
         self._roster = roster
@@ -72,6 +75,7 @@ class Intake:
         self._rng = rng
         self._inquiries = inquiries
         self._reunions = reunions
+        self._kinds = tuple(offer.worker_type for offer in offers)
         self._surrender: ScalableError | None = None
         self.listeners: dict[str, OnDone] = {}
         """Who waits for which task."""
@@ -110,7 +114,7 @@ class Intake:
     def take_evidence(self, evidence: Evidence, turn: Turn) -> None:
         """Judge an attempt that ended without a receipt."""
         self._account(evidence.attempt, turn)
-        events = rulings.on_evidence(self._ledger, evidence, turn.now, self._rng)
+        events = rulings.on_evidence(self._ledger, evidence, turn.now, self._rng, self._sizes(evidence.attempt))
         raised = evidence.exception if evidence.ending is Ending.EXCEPTION else None
         turn.tell(events, Told(exception=raised))
         for event in events:
@@ -145,6 +149,11 @@ class Intake:
         """Part with workers of an earlier driver that did not come back in time."""
         for address in self._reunions.overdue(turn.now):
             self._lose(address, turn.now, turn, "its worker did not come back to this driver", expected=True)
+
+    def _sizes(self, attempt: AttemptId) -> tuple[int, ...]:
+        """Return the memory of the workers that could run a task, smallest first."""
+        record = self._ledger.tasks.get(attempt.task_id)
+        return () if record is None else sizes_of(candidates(self._kinds, record.needs))
 
     def _submit(self, spec: TaskSpec, on_done: OnDone, turn: Turn) -> None:
         if spec.task_id in self._ledger.tasks:

@@ -90,7 +90,14 @@ class Keeper:
         self._inquiries = Inquiries(ports, self.receive)
         self._reunions = Reunions(self._ledger, self._roster, self._inquiries, self.receive)
         self._intake = Intake(
-            self._ledger, self._roster, files.payloads, self._parcels, ports.rng, self._inquiries, self._reunions
+            self._ledger,
+            self._roster,
+            files.payloads,
+            self._parcels,
+            ports.rng,
+            self._inquiries,
+            self._reunions,
+            offers,
         )
         self._awaited = dict(awaited or {})
         self._outgoing = Outgoing(

@@ -34,6 +34,7 @@ class Queued(Protocol):
     checkpoints: bool
     handed_back: bool
     suspicions: int
+    floor_memory: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,13 @@ class LaneKey:
 def lane_key(record: Queued) -> LaneKey:
     """Return the key of the lane that a record belongs to."""
     needs = record.needs
+    memory = max(needs.memory or 0, record.floor_memory)
     return LaneKey(
         record.name,
         needs.worker_type,
         needs.cpus,
         needs.gpus,
-        None if needs.memory is None else time_class(needs.memory),
+        time_class(memory) if memory else None,
         None if record.expected_runtime_s is None else time_class(record.expected_runtime_s),
         time_class(record.bound_s) if record.bound_s else None,
         record.checkpoints,

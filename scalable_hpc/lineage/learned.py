@@ -1,4 +1,4 @@
-"""What was learned about run times: per task name, from receipts and from attempts that were cut off.
+"""What was learned about run times and memory: per task name, from receipts and from attempts that were cut off.
 
 Rule 1: pure and deterministic: the same events teach the same.
 Rule 2: the first run in a slot is learned apart: its imports may take longer than the task.
@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Protocol
+
+from scalable_hpc.model.resources import Needs
 
 _STEP = math.log(1.05)
 """Run times are counted in classes 5 % wide: a p95 is right within that, whatever the number of tasks."""
@@ -49,14 +52,20 @@ class Times:
         self.classes[number] = self.classes.get(number, 0) + 1
 
     @property
-    def need_s(self) -> float | None:
-        """How long to allow: the p95 and some more; None: there are none."""
+    def p95(self) -> float | None:
+        """What 95 % of them do not exceed; None: there are none."""
         wanted = math.ceil(0.95 * self.count)
         for number in sorted(self.classes):
             wanted -= self.classes[number]
             if wanted <= 0:
-                return class_end_s(number) * (SAFETY_FEW if self.count <= FEW else SAFETY)
+                return class_end_s(number)
         return None
+
+    @property
+    def need_s(self) -> float | None:
+        """How long to allow: the p95 and some more; None: there are none."""
+        p95 = self.p95
+        return None if p95 is None else p95 * (SAFETY_FEW if self.count <= FEW else SAFETY)
 
 
 @dataclass(slots=True)
@@ -66,6 +75,8 @@ class NameTimes:
     warm: Times = field(default_factory=Times)
     cold: Times = field(default_factory=Times)
     longest_cut_s: float = 0.0
+    peaks: Times = field(default_factory=Times)
+    """Bytes that they held, counted in the same classes."""
 
     @property
     def believed(self) -> Times:
@@ -83,31 +94,52 @@ class NameTimes:
         return Need(max(known) if warm_s is None else warm_s, max(known))
 
 
+class _HasNeeds(Protocol):
+    needs: Needs
+
+
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Seconds to allow for a task; None: nothing is known."""
+    """What to allow for a task; None: nothing is known."""
 
     warm_s: float | None = None
     """On a worker whose slots have imported what it needs."""
     cold_s: float | None = None
     """On any other; never less."""
+    needs: Needs | None = None
+    """What it is given of a worker; None: what it says."""
+
+    def of(self, record: _HasNeeds) -> Needs:
+        """Return what a task is given of a worker."""
+        return self.needs or record.needs
 
 
 UNKNOWN = Need()
 
 
 class Learned:
-    """Run times by task name."""
+    """Run times and memory by task name."""
 
     def __init__(self) -> None:
         self._names: dict[str, NameTimes] = {}
         self._needs: dict[str, Need] = {}
+        self._memory: dict[str, int | None] = {}
 
-    def completed(self, name: str, seconds: float, *, cold: bool = False) -> None:
-        """Learn from a receipt; ``cold``: the slot ran that function for the first time, imports included."""
+    def completed(self, name: str, seconds: float, *, cold: bool = False, peak_memory: int = 0) -> None:
+        """Learn from a receipt.
+
+        Args:
+            name: of the task.
+            seconds: how long it ran.
+            cold: the slot ran that function for the first time, imports included.
+            peak_memory: bytes that it held at most; 0: not known.
+        """
         times = self._times(name)
         (times.cold if cold else times.warm).add(seconds)
         self._needs.pop(name, None)
+        if peak_memory > 0:
+            times.peaks.add(peak_memory)
+            self._memory.pop(name, None)
 
     def cut_off(self, name: str, seconds: float) -> None:
         """Learn from an attempt that was ended by something else than itself."""
@@ -121,6 +153,14 @@ class Learned:
             times = self._names.get(name)
             self._needs[name] = times.need if times else UNKNOWN
         return self._needs[name]
+
+    def memory(self, name: str) -> int | None:
+        """How many bytes 95 % of the completed tasks of that name did not exceed; None: nothing is known."""
+        if name not in self._memory:
+            times = self._names.get(name)
+            p95 = times.peaks.p95 if times else None
+            self._memory[name] = None if p95 is None else int(p95)
+        return self._memory[name]
 
     def mean_s(self, name: str) -> float | None:
         """Mean run time of completed tasks of that name, of warm ones once there are any; None: none completed."""

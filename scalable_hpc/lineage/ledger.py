@@ -92,20 +92,21 @@ class Ledger:
         """
         self._submitted(event, order)
 
-    def enter_done(self, record: TaskRecord, ran_s: float | None, *, cold: bool) -> None:
+    def enter_done(self, record: TaskRecord, ran_s: float | None, *, cold: bool, peak_memory: int) -> None:
         """Enter a task of which only its end is told: submitted, placed, done; nothing was waiting for it.
 
         Args:
             record: as these events leave it.
             ran_s: seconds that it ran; None: its result was found.
             cold: its slot ran the function for the first time.
+            peak_memory: bytes that it held at most.
         """
         record.name, record.store = self._share(record.name), self._share(record.store)
         self.tasks[record.task_id] = record
         self._counts[record.state] += 1
         self._ties.lead(record.store, record.key, record.task_id)
         if ran_s is not None:
-            self.learned.completed(record.name, ran_s, cold=cold)
+            self.learned.completed(record.name, ran_s, cold=cold, peak_memory=peak_memory)
 
     def restore_order(self) -> None:
         """Put the tasks in the order in which they were submitted."""
@@ -214,6 +215,7 @@ class Ledger:
         record.first_placed_at = event.at if record.first_placed_at is None else record.first_placed_at
         record.worker = self._share(event.worker)
         record.allocation = self._share(event.allocation)
+        record.memory = event.memory
 
     def _rejoined(self, event: events.AttemptRejoined) -> None:
         record = self._known(event.task_id)
@@ -230,7 +232,8 @@ class Ledger:
         if record.is_over or event.late:
             return
         if not event.reused:
-            self.learned.completed(record.name, event.ended_at - event.started_at, cold=event.cold)
+            took_s = event.ended_at - event.started_at
+            self.learned.completed(record.name, took_s, cold=event.cold, peak_memory=event.peak_memory)
         self._end(record, TaskState.DONE)
         record.result = Locator(event.store or record.store, record.key, event.digest, event.size)
         for dependent_id in self._ties.pop_dependents(record.task_id):
@@ -246,6 +249,8 @@ class Ledger:
         self._count_ending(record, event)
         self.hosts.attempt_failed(event)
         self._count_deaths(record, event)
+        record.floor_memory = max(record.floor_memory, event.next_memory or 0)
+        record.timeout_s = event.next_timeout_s or record.timeout_s
         if was_handed_back(event):
             record.checkpoints = record.handed_back = True
         ran_s, place = proven_run_time_s(event), place_to_avoid(event)
@@ -379,7 +384,7 @@ class Ledger:
         self._counts[state] += 1
         record.state = state
         if state is not TaskState.SENT:
-            record.worker = record.allocation = None
+            record.worker = record.allocation = record.memory = None
         if state is not TaskState.BACKOFF:
             record.retry_at = None
         if state is TaskState.READY:

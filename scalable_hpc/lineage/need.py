@@ -1,4 +1,4 @@
-"""How much time a task must be given, and whether any allocation can give it.
+"""How much time and memory a task must be given, and whether any allocation can give it.
 
 Rule 1: pure. A task is refused on proof only (its user's word, or an attempt of its own that ran longer than any
 allocation leaves); an estimate that is too large for every allocation becomes "a fresh one". So does any need of a
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scalable_hpc.lineage.learned import CUT_OFF_FACTOR, Learned, Need
 from scalable_hpc.lineage.record import TaskRecord
+from scalable_hpc.lineage.sizes import candidates, given
 from scalable_hpc.model.resources import Needs, WorkerType
 from scalable_hpc.model.units import format_memory, format_walltime
 
@@ -78,6 +79,8 @@ class Allowance:
         self._usable_s = {name: offer.usable_s(came[name].longest_s) for name, offer in self._offers.items()}
         self._usual_s = {name: offer.usable_s(came[name].usual_s) for name, offer in self._offers.items()}
         self._fitting: dict[Needs, tuple[Offer, ...]] = {}
+        self._candidates: dict[Needs, tuple[WorkerType, ...]] = {}
+        self._given: dict[tuple[Needs, int, int | None], Needs] = {}
 
     def worker_types(self) -> tuple[str, ...]:
         """Return the names of the worker types on offer."""
@@ -96,8 +99,30 @@ class Allowance:
             self._fitting[needs] = found
         return found
 
+    def candidates(self, needs: Needs) -> tuple[WorkerType, ...]:
+        """Return the worker types that could run such a task if it needed no memory, smallest memory first."""
+        found = self._candidates.get(needs)
+        if found is None:
+            found = self._candidates[needs] = candidates((offer.worker_type for offer in self._offers.values()), needs)
+        return found
+
+    def needs(self, record: TaskRecord) -> Needs:
+        """What to give a task of a worker."""
+        floor, likely = record.floor_memory, self._learned.memory(record.name)
+        if not floor and likely is None:
+            return record.needs
+        key = (record.needs, floor, likely)
+        found = self._given.get(key)
+        if found is None:
+            found = self._given[key] = given(record.needs, floor, likely, self.candidates(record.needs))
+        return found
+
     def need(self, record: TaskRecord) -> Need:
-        """How long to allow for a task."""
+        """What to allow for a task."""
+        need, needs = self._time(record), self.needs(record)
+        return need if needs is record.needs else replace(need, needs=needs)
+
+    def _time(self, record: TaskRecord) -> Need:
         if record.checkpoints:
             return self._need_of_one_leg(record)
         said_s = record.expected_runtime_s
@@ -105,7 +130,7 @@ class Allowance:
         if likely.cold_s is None and not record.bound_s:
             return likely
         # An estimate may ask for what most fresh workers have, or it would wait for one as lucky as the best.
-        most_s = max(self._proven_s(record), self._most_of(self._usual_s, record.needs))
+        most_s = max(self._proven_s(record), self._most_of(self._usual_s, self.needs(record)))
         return Need(self._allowed_s(record, likely.warm_s, most_s), self._allowed_s(record, likely.cold_s, most_s))
 
     def _need_of_one_leg(self, record: TaskRecord) -> Need:
@@ -115,7 +140,7 @@ class Allowance:
         for ever where allocations come late by turns. One that has handed itself back and whose run time nobody knows
         is given as much: what its kind was seen to need tells nothing then, since last legs may be short.
         """
-        usable_s = _LEG_SHARE * self._most_usable_s(record.needs)
+        usable_s = _LEG_SHARE * self._most_usable_s(self.needs(record))
         most_s = usable_s if record.timeout_s is None else min(usable_s, record.timeout_s)
         said_s = record.expected_runtime_s
         if said_s is None and record.handed_back:
@@ -136,9 +161,9 @@ class Allowance:
         """Say why no allocation can ever run a task; None: one can, or nothing is known of allocations."""
         if not self._offers:
             return None
-        if not self.fitting(record.needs):
+        if not self.fitting(self.needs(record)):
             return self._too_large(record)
-        if not record.checkpoints and self._proven_s(record) > self._most_usable_s(record.needs):
+        if not record.checkpoints and self._proven_s(record) > self._most_usable_s(self.needs(record)):
             return self._too_long(record)
         return None
 
@@ -154,7 +179,7 @@ class Allowance:
 
     def _too_long(self, record: TaskRecord) -> Refusal:
         proven_s = self._proven_s(record)
-        best = max(self.fitting(record.needs), key=lambda offer: self._usable_s[offer.worker_type.name])
+        best = max(self.fitting(self.needs(record)), key=lambda offer: self._usable_s[offer.worker_type.name])
         usable_s = self._usable_s[best.worker_type.name]
         walltime_s = best.walltime_s or 0.0
         ran = record.bound_s >= proven_s
@@ -169,7 +194,7 @@ class Allowance:
         )
 
     def _too_large(self, record: TaskRecord) -> Refusal:
-        needs = record.needs
+        needs = self.needs(record)
         asked = f"{needs.cpus} cpus" + (f", {needs.gpus} gpus" if needs.gpus else "")
         asked += f", {format_memory(needs.memory)} of memory" if needs.memory is not None else ""
         asked += f" on worker type {needs.worker_type!r}" if needs.worker_type else ""

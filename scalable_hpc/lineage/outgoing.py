@@ -104,6 +104,7 @@ class Outgoing:
             _rounded(placement.time_left_s),
             _rounded(placement.need_s),
             placement.alone,
+            placement.memory,
         )
         turn.tell([event])
 
@@ -111,7 +112,7 @@ class Outgoing:
         first = together[0]
         attempts = [placement.record.attempt for placement in together]
         key = self._parcels.key_of(attempts[0])
-        self._roster.assign(first.worker.address, key, attempts, first.record.needs, alone=first.alone)
+        self._roster.assign(first.worker.address, key, attempts, first.needs, alone=first.alone)
 
     async def _look_first(self, placements: list[Placement], turn: Turn, executor: Executor) -> list[Placement]:
         """Ask the stores for results that may be there already, and for those of ancestors that never came here."""

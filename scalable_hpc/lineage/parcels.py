@@ -138,7 +138,7 @@ class Parcels:
 
     def pack(self, key: str, members: Sequence[tuple[Placement, Contents]]) -> Bundle:
         """Return the bundle of placements that travel together."""
-        envelopes = tuple(self._envelope(placement.record, contents) for placement, contents in members)
+        envelopes = tuple(self._envelope(placement, contents) for placement, contents in members)
         return Bundle(key, envelopes)
 
     @staticmethod
@@ -146,7 +146,8 @@ class Parcels:
         """Return the Dask key of the bundle that begins with an attempt: unique, since no attempt is sent twice."""
         return f"scalable-{first}"
 
-    def _envelope(self, record: TaskRecord, contents: Contents) -> Envelope:
+    def _envelope(self, placement: Placement, contents: Contents) -> Envelope:
+        record = placement.record
         return Envelope(
             attempt=record.attempt,
             name=record.name,
@@ -158,7 +159,7 @@ class Parcels:
             inputs={key: self._locate(task_id, key) for task_id, key in record.ancestors},
             timeout_s=record.timeout_s,
             cpus=record.needs.cpus,
-            memory=record.needs.memory,
+            memory=None if record.needs.memory is None else placement.needs.memory,
             gpus=record.needs.gpus,
             refresh=record.refresh,
             rule=contents.rule,

@@ -6,10 +6,10 @@ task no longer needs is let go.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from scalable_hpc.faults.judge import TaskHistory
+from scalable_hpc.faults.history import TaskHistory
 from scalable_hpc.lineage.lanes import Lane
 from scalable_hpc.model.resources import Needs
 from scalable_hpc.model.tasks import AttemptId, Locator, Payload, RetryPolicy
@@ -96,6 +96,10 @@ class TaskRecord:
     """What to ask whether an exception is worth another try; None once the task is over."""
     limited: tuple[tuple[str, int], ...] = ()
     """Verdict to endings, for verdicts that have a limit of their own."""
+    memory: int | None = None
+    """Bytes that are set aside for its attempt, while it is SENT."""
+    floor_memory: int = 0
+    """Bytes that it must be given at least: it ran out of less."""
     ticket: int = field(default=0, repr=False)
     lane: Lane | None = field(default=None, repr=False)
 
@@ -119,10 +123,21 @@ class TaskRecord:
         return AttemptId(self.task_id, self.attempts)
 
     @property
+    def in_hand(self) -> Needs:
+        """What its attempt has of its worker."""
+        return self.needs if self.memory is None else replace(self.needs, memory=self.memory)
+
+    @property
     def history(self) -> TaskHistory:
         """What the judge may know of it."""
         return TaskHistory(
-            self.charged, self.uncharged, self.deaths, self.first_placed_at, self.suspicions, self.limited
+            self.charged,
+            self.uncharged,
+            self.deaths,
+            self.first_placed_at,
+            self.suspicions,
+            self.limited,
+            self.memory,
         )
 
 
@@ -141,6 +156,8 @@ class TaskView:
     avoid: tuple[str, ...]
     digest: str | None
     error: str
+    floor_memory: int = 0
+    timeout_s: float | None = None
     suspicions: int = 0
 
 
@@ -158,5 +175,7 @@ def view_of(record: TaskRecord) -> TaskView:
         record.avoid,
         record.result.digest if record.result else None,
         record.error,
+        record.floor_memory,
+        record.timeout_s,
         record.suspicions,
     )

@@ -54,7 +54,7 @@ class Reunions:
                 continue
             self._roster.expect(record.worker, record.allocation, allocations[record.allocation])
             self._awaited[record.worker] = now + REJOIN_PATIENCE_S
-            self._roster.assign(record.worker, f"scalable-{record.attempt}", [record.attempt], record.needs)
+            self._roster.assign(record.worker, f"scalable-{record.attempt}", [record.attempt], record.in_hand)
 
     def next_due(self) -> float | None:
         """When the patience with somebody ends (seconds since the epoch)."""
@@ -104,7 +104,7 @@ class Reunions:
 
     def _take_up(self, hello: WorkerHello, holding: Holding, turn: Turn) -> None:
         records = {attempt: self._ledger.tasks.get(attempt.task_id) for attempt in holding.attempts}
-        needs = next((record.needs for record in records.values() if record is not None), Needs())
+        needs = next((record.in_hand for record in records.values() if record is not None), Needs())
         self._roster.assign(hello.address, holding.key, holding.attempts, needs)
         for attempt, record in records.items():
             if record is None or record.is_over:

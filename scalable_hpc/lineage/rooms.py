@@ -114,7 +114,7 @@ class Rooms:
         found = [
             room
             for name, rooms in self._by_type.items()
-            if record.needs.worker_type in (None, name)
+            if need.of(record).worker_type in (None, name)
             for room in self._first_of(rooms, record, need)
         ]
         if not found:
@@ -148,18 +148,18 @@ class Rooms:
         second_choice = None
         for index in order:
             room = rooms[index]
-            if room.takes(record.needs) and room.has_time_for(record.name, need):
+            if room.takes(need.of(record)) and room.has_time_for(record.name, need):
                 if not room.is_avoided(record):
                     yield room
                     return
                 second_choice = second_choice or room
-        if second_choice is not None and self._has_nowhere_else(record):
+        if second_choice is not None and self._has_nowhere_else(record, need.of(record)):
             yield second_choice
 
-    def _has_nowhere_else(self, record: TaskRecord) -> bool:
+    def _has_nowhere_else(self, record: TaskRecord, needs: Needs) -> bool:
         """Whether every worker that could run the task is one that it had better avoid."""
         return not any(
-            is_large_enough(worker, record.needs)
+            is_large_enough(worker, needs)
             and not worker.is_shunned
             and worker.address not in record.avoid
             and worker.node not in record.avoid
@@ -172,7 +172,7 @@ def worker_to_hold(record: TaskRecord, need: Need, idle: Iterable[Room]) -> str 
 
     The answer stays the same from round to round: a worker that is held open only comes closer.
     """
-    needs = record.needs
+    needs = need.of(record)
     candidates = []
     for room in idle:
         worker = room.worker

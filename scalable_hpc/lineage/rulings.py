@@ -11,7 +11,9 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
+from scalable_hpc.faults.escalate import next_timeout_s
 from scalable_hpc.faults.evidence import describe
+from scalable_hpc.faults.history import TaskHistory, more_memory, ran_out_of_memory
 from scalable_hpc.faults.judge import Judgement, judge
 from scalable_hpc.faults.retry import Action, Decision, decide
 from scalable_hpc.lineage.ledger import Ledger
@@ -27,6 +29,7 @@ from scalable_hpc.model.events import (
     TaskRevived,
 )
 from scalable_hpc.model.tasks import AttemptId, Ending, Evidence, Locator, Receipt, Verdict
+from scalable_hpc.model.units import format_memory
 
 _CHAIN = 6
 """Tasks named of a chain of ancestors, besides the one to blame."""
@@ -52,17 +55,28 @@ def on_found(ledger: Ledger, record: TaskRecord, found: Locator, now: float) -> 
     return [_reused(record, found, now), *_shared(ledger, record, found, now)]
 
 
-def on_evidence(ledger: Ledger, evidence: Evidence, now: float, rng: random.Random) -> list[Event]:
-    """Judge an attempt that ended without a receipt; one that is not its task's current attempt is no news."""
+def on_evidence(
+    ledger: Ledger, evidence: Evidence, now: float, rng: random.Random, sizes: tuple[int, ...] = ()
+) -> list[Event]:
+    """Judge an attempt that ended without a receipt; one that is not its task's current attempt is no news.
+
+    Args:
+        ledger: every task.
+        evidence: how the attempt ended.
+        now: seconds since the epoch.
+        rng: for the jitter of a wait.
+        sizes: memory of the workers that could run the task, smallest first (bytes); empty: not known.
+    """
     record = ledger.tasks.get(evidence.attempt.task_id)
     if record is None or record.state is not TaskState.SENT or evidence.attempt.number != record.attempts:
         return []
-    judgement = judge(evidence, record.history, record.policy)
-    decision = decide(judgement, record.history, record.policy, now, rng)
+    history = replace(record.history, sizes=sizes)
+    judgement = judge(evidence, history, record.policy)
+    decision = decide(judgement, history, record.policy, now, rng)
     failed = _attempt_failed(evidence, record, judgement, decision, now)
     if decision.action is not Action.GIVE_UP:
-        return [failed]
-    error_type, error = _error(evidence, record, judgement, decision)
+        return [_with_more(failed, evidence, record, history)]
+    error_type, error = _error(evidence, record, judgement, decision, history)
     return [failed, *give_up(ledger, record, error_type, error, failed.because, now)]
 
 
@@ -232,6 +246,19 @@ def _attempt_failed(
     )
 
 
+def _with_more(failed: AttemptFailed, evidence: Evidence, record: TaskRecord, history: TaskHistory) -> AttemptFailed:
+    """Give the next attempt more of what this one ran out of."""
+    if ran_out_of_memory(evidence, history, record.policy):
+        memory = more_memory(evidence, history)
+        told = "" if memory is None else f" with {format_memory(memory)} of memory"
+        return replace(failed, next_memory=memory, because=failed.because + told)
+    is_limited = record.policy.limit_of(Verdict.RESOURCE) is not None
+    if evidence.ending is Ending.TIMEOUT and record.timeout_s is not None and is_limited:
+        timeout_s = next_timeout_s(record.timeout_s)
+        return replace(failed, next_timeout_s=timeout_s, because=f"{failed.because} with a timeout of {timeout_s:g} s")
+    return failed
+
+
 def _reused(record: TaskRecord, found: Locator, now: float) -> ReceiptTaken:
     return ReceiptTaken(
         now,
@@ -289,9 +316,13 @@ def _short(text: str) -> str:
     return text if len(text) <= _WHY else f"{text[:_WHY]}..."
 
 
-def _error(evidence: Evidence, record: TaskRecord, judgement: Judgement, decision: Decision) -> tuple[str, str]:
+def _error(
+    evidence: Evidence, record: TaskRecord, judgement: Judgement, decision: Decision, history: TaskHistory
+) -> tuple[str, str]:
     """Return type and text of the error that the task's future raises."""
     told = describe(evidence)
+    if ran_out_of_memory(evidence, history, record.policy):
+        return "TaskOutOfMemory", _out_of_memory(evidence, record, history)
     if evidence.ending is Ending.EXCEPTION and evidence.exception is not None:
         facts = evidence.exception
         return facts.type_name.removeprefix("builtins."), facts.message
@@ -301,6 +332,15 @@ def _error(evidence: Evidence, record: TaskRecord, judgement: Judgement, decisio
     if evidence.ending is Ending.TIMEOUT:
         return "TaskTimeout", f"{record.task_id!r} ran longer than its timeout of {record.timeout_s or 0:g} s"
     return "AttemptsExhausted", f"{record.task_id!r}: {told}; {decision.because}{_tail(evidence)}"
+
+
+def _out_of_memory(evidence: Evidence, record: TaskRecord, history: TaskHistory) -> str:
+    held = "" if evidence.peak_memory is None else f", held {format_memory(evidence.peak_memory)}"
+    said = "" if evidence.exception is None else f" ({evidence.exception.message[:_WHY]})"
+    return (
+        f"{record.task_id!r} ran out of memory: it was given {format_memory(history.memory or 0)}{held} and needed"
+        f" more{said}; the largest worker that could run it has {format_memory(history.sizes[-1])}{_tail(evidence)}"
+    )
 
 
 def _tail(evidence: Evidence) -> str:

@@ -19,6 +19,9 @@ from scalable_hpc.model.tasks import AttemptId, ExceptionFacts, Locator
 
 logger = logging.getLogger(__name__)
 
+OUR_WORD = frozenset({"AncestorFailed", "TaskOutOfMemory"})
+"""Errors that say more than what the task raised, which is their cause."""
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -115,7 +118,7 @@ def _outcome(event: ReceiptTaken | TaskGivenUp | TaskCancelled, record: TaskReco
         return Outcome(event.task_id, cancelled=True, because=event.because, attempts=record.attempts)
     if told.error is not None:
         return Outcome(event.task_id, error=told.error, because=event.because, attempts=record.attempts)
-    if told.exception is not None and event.error_type != "AncestorFailed":
+    if told.exception is not None and event.error_type not in OUR_WORD:
         return Outcome(event.task_id, exception=told.exception, because=event.because, attempts=record.attempts)
     error, cause = task_error(event), told.exception
     return Outcome(event.task_id, error=error, exception=cause, because=event.because, attempts=record.attempts)

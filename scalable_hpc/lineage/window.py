@@ -22,6 +22,7 @@ from scalable_hpc.lineage.need import Allowance, Refusal
 from scalable_hpc.lineage.record import TaskRecord
 from scalable_hpc.lineage.rooms import Room, Rooms, is_large, room_of, worker_to_hold
 from scalable_hpc.lineage.roster import Worker
+from scalable_hpc.model.resources import Needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,15 @@ class Placement:
     bundle: int
     need_s: float | None
     time_left_s: float | None
+    needs: Needs
+    """What is set aside for it there."""
     alone: bool = False
     """Nothing else is to run on its allocation meanwhile."""
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes that it has for itself; None: nobody knows how much the worker has."""
+        return (self.worker.memory if self.alone else self.worker.memory_of(self.needs)) or None
 
 
 @dataclass(slots=True)
@@ -136,8 +144,9 @@ class _Round:
         for lane in self.ready.lanes():
             head = self._head(lane)
             if head is not None:
-                need_s = self.allowance.need(head).cold_s
-                size = -head.needs.gpus, -head.needs.cpus, not is_large(head.needs)
+                need = self.allowance.need(head)
+                need_s, needs = need.cold_s, need.of(head)
+                size = -needs.gpus, -needs.cpus, not is_large(needs)
                 ranked.append(((-head.priority, *size, need_s is not None, -(need_s or 0.0), head.order), lane))
         ranked.sort(key=lambda entry: entry[0])
         return [lane for _, lane in ranked]
@@ -165,10 +174,10 @@ class _Round:
             room = rooms.choose(head, need) if rooms.free > 0 else None
             if room is None:
                 self.plan.unplaced[lane.key] = self._why_not(head, need, rooms)
-                if is_large(head.needs):
+                if is_large(need.of(head)):
                     self._hold_open_for(head, need, rooms)
                 return
-            self._send(lane, head, room, room.need_s(head.name, need), rooms)
+            self._send(lane, head, room, need, rooms)
 
     def _isolate(self, lane: Lane) -> None:
         """Send each suspect to an allocation that it has for itself; have others emptied for those that find none."""
@@ -184,7 +193,8 @@ class _Round:
             time_left_s = None if math.isinf(room.time_left_s) else room.worker.time_left_s(self.now)
             need_s = room.need_s(head.name, need)
             number = len(self.plan.placements)
-            self.plan.placements.append(Placement(head, room.worker, number, need_s, time_left_s, alone=True))
+            needs = need.of(head)
+            self.plan.placements.append(Placement(head, room.worker, number, need_s, time_left_s, needs, alone=True))
 
     def _hold_open_for(self, record: TaskRecord, need: Need, rooms: Rooms) -> None:
         free = (self._room(worker, 0) for worker in self.workers if worker.address not in self.held)
@@ -198,12 +208,15 @@ class _Round:
         for room in sorted(rooms.of_type(lane.key.worker_type), key=lambda room: -room.bundles / room.worker.slots):
             while room.bundles > 0:
                 head = self._head(lane)
-                need_s = None if head is None else room.need_s(head.name, self.allowance.need(head))
-                if head is None or need_s is None:
+                if head is None:
+                    return
+                need = self.allowance.need(head)
+                need_s = room.need_s(head.name, need)
+                if need_s is None or is_large(need.of(head)):
                     return
                 if 2 * need_s > room.time_left_s or room.is_avoided(head):
                     break
-                self._send(lane, head, room, need_s, rooms)
+                self._send(lane, head, room, need, rooms)
 
     def _may_go_ahead(self, key: LaneKey) -> bool:
         mean_s = self._believed_mean_s(key.name)
@@ -213,8 +226,9 @@ class _Round:
     def _believed_mean_s(self, name: str) -> float | None:
         return self.learned.mean_s(name) if self.learned.count(name) >= self.rules.believed_after else None
 
-    def _send(self, lane: Lane, head: TaskRecord, room: Room, need_s: float | None, rooms: Rooms) -> None:
+    def _send(self, lane: Lane, head: TaskRecord, room: Room, need: Need, rooms: Rooms) -> None:
         """Take the lane's next task, or a bundle of short ones, for a room."""
+        need_s, needs = room.need_s(head.name, need), need.of(head)
         number = len(self.plan.placements)
         left_s = room.worker.time_left_s(self.now)
         time_left_s = None if math.isinf(left_s) else left_s
@@ -222,12 +236,12 @@ class _Round:
         record: TaskRecord | None = head
         while record is not None:
             self.ready.discard(record)
-            self.plan.placements.append(Placement(record, room.worker, number, need_s, time_left_s))
+            self.plan.placements.append(Placement(record, room.worker, number, need_s, time_left_s, needs))
             members -= 1
             record = self._head(lane) if members > 0 else None
             if record is not None and room.is_avoided(record):
                 break
-        rooms.take(room, head.needs)
+        rooms.take(room, needs)
         address = room.worker.address
         self.bundles[address] = self.bundles.get(address, 0) + 1
 
@@ -241,15 +255,15 @@ class _Round:
         return max(1, min(wanted, fair, in_time, self.rules.bundle_most))
 
     def _why_not(self, record: TaskRecord, need: Need, rooms: Rooms) -> str:
-        need_s = need.cold_s
-        longest_s = rooms.longest_left_s(record.needs.worker_type)
+        need_s, needs = need.cold_s, need.of(record)
+        longest_s = rooms.longest_left_s(needs.worker_type)
         if longest_s is None:
-            return self._nobody(record.needs.worker_type)
+            return self._nobody(needs.worker_type)
         if need_s is not None and need_s > longest_s:
             return f"it needs {need_s:.1f} s, no free slot has more than {longest_s:.1f} s left"
-        if record.avoid and not is_large(record.needs):
+        if record.avoid and not is_large(needs):
             return f"it had better go elsewhere than {', '.join(record.avoid)}"
-        return f"no worker has its {record.needs.cpus} cpus, {record.needs.gpus} gpus and memory free"
+        return f"no worker has its {needs.cpus} cpus, {needs.gpus} gpus and memory free"
 
     def _nobody(self, worker_type: str | None) -> str:
         if any(worker_type in (None, worker.worker_type) for worker in self.workers):

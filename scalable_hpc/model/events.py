@@ -95,6 +95,8 @@ class AttemptPlaced:
     need_s: float | None = None
     alone: bool = False
     """It is a suspect: nothing else runs on its allocation meanwhile."""
+    memory: int | None = None
+    """Bytes that are set aside for it on the worker; None: nobody knows how much that has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,10 @@ class AttemptFailed:
     """Attempts that were executing on the worker when it went, this one included."""
     worker_end: str | None = None
     """How the worker itself died, where that is known."""
+    next_memory: int | None = None
+    """Bytes that the next attempt must be given at least, since this one ran out of memory."""
+    next_timeout_s: float | None = None
+    """Timeout of the next attempt, which is given more time than this one."""
 
 
 @dataclass(frozen=True, slots=True)
