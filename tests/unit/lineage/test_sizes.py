@@ -67,14 +67,13 @@ def test_that_a_task_is_never_given_less_than_its_word_nor_an_estimate_more_than
     result = given(needs, floor, likely, kinds)
 
     least = max(said or 0, floor)
-    assert (result.memory or 0) >= said if said is not None else True
-    if result.memory is not None:
-        assert result.memory <= max(least, sizes_of(kinds)[-1])
-    if floor > (said or 0) and floor > GIB * 32:
-        assert result.memory >= floor
+    if result == needs:
+        assert floor <= max(said or 0, 32 * GIB)
+        return
+    assert least <= result.memory <= max(least, sizes_of(kinds)[-1])
     if name is None:
         assert result.worker_type is None
-    elif result.memory is not None and result.memory <= sizes_of(kinds)[-1]:
+    elif result.memory <= sizes_of(kinds)[-1]:
         chosen = next(kind for kind in kinds if kind.name == result.worker_type)
         assert chosen.memory >= result.memory
 
