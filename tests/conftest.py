@@ -12,6 +12,14 @@ import pytest
 pytest_plugins = ["tests.slurm_support", "tests.pbs_support"]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--require-fuse",
+        action="store_true",
+        help="fail, do not skip, where /dev/fuse is there and no file system can be mounted",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Take HOME away before any test module is imported: imports read and write there too."""
     home = tempfile.mkdtemp(prefix="shpc-test-home-")

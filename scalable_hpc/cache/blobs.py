@@ -10,9 +10,12 @@ import itertools
 import mmap
 import os
 import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from scalable_hpc.cache.layout import DIRECTORY_MODE, FILE_MODE, Layout, is_ours, sync_directory, write_all
+from scalable_hpc.cache.content import digest_of_open
+from scalable_hpc.cache.layout import DIRECTORY_MODE, FILE_MODE, Layout, is_gone, is_ours, sync_directory, write_all
 from scalable_hpc.errors import StoreError
 
 ABANDONED_S = 86_400.0
@@ -20,6 +23,17 @@ ABANDONED_S = 86_400.0
 FileState = tuple[int, int, int, int, int]
 """Device, inode, size, mtime and ctime: another file, or a changed one, has another."""
 _count = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A blob as it was read."""
+
+    data: memoryview
+    """Mapped privately; empty where the file has not the size that was asked for."""
+    state: FileState
+    is_sound: bool
+    """Whether it has the content that its name says, as far as that was to be looked at."""
 
 
 class Blobs:
@@ -60,8 +74,8 @@ class Blobs:
             sync_directory(target.parent)
             sync_directory(self._layout.blobs)
 
-    def read(self, digest: bytes, size: int) -> tuple[memoryview, FileState]:
-        """Return a blob's bytes, mapped privately (shorter than ``size`` where the file is), and its file's state.
+    def read(self, digest: bytes, size: int, is_trusted: Callable[[FileState], bool]) -> Blob:
+        """Return a blob, verified unless the state of its file says that it need not be.
 
         Raises:
             OSError: it is not there, is another user's, or cannot be read.
@@ -73,8 +87,10 @@ class Blobs:
                 raise PermissionError(f"the blob {digest.hex()!r} belongs to another user")
             state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
             if status.st_size != size:
-                return memoryview(b""), state
-            return memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_COPY)), state
+                return Blob(memoryview(b""), state, is_sound=True)
+            # read, not mapped, to be verified: what the disk refuses is an error here, and a killed process there
+            is_sound = is_trusted(state) or digest_of_open(descriptor) == digest
+            return Blob(memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_COPY)), state, is_sound)
         finally:
             os.close(descriptor)
 
@@ -94,10 +110,15 @@ class Blobs:
         self.path(digest).replace(self._layout.quarantine / f"{digest.hex()}-{secrets.token_hex(4)}")
 
     def _is_there(self, target: Path, size: int) -> bool:
+        """Say whether a blob need not be written, and see to it that upkeep does not take it for forgotten."""
         try:
             status = target.stat()
-        except FileNotFoundError:
-            return False
-        if not is_ours(status):
-            raise StoreError(f"the blob {str(target)!r} belongs to user id {status.st_uid}, not to you")
-        return status.st_size == size
+            if not is_ours(status):
+                raise StoreError(f"the blob {str(target)!r} belongs to user id {status.st_uid}, not to you")
+            if status.st_size == size:
+                os.utime(target)
+                return True
+        except OSError as err:
+            if not is_gone(err):
+                raise
+        return False

@@ -164,10 +164,9 @@ def _fault_of_record(packs: PackReader, place: Place) -> tuple[str, bool] | None
 
 def _fault_of_blob(books: Books, digest: bytes, size: int) -> tuple[str, bool] | None:
     try:
-        data, _ = books.blobs.read(digest, size)
+        blob = books.blobs.read(digest, size, lambda _: False)
     except (FileNotFoundError, PermissionError) as err:
         return f"it cannot be opened: {err}", False
-    if len(data) != size:
+    if len(blob.data) != size:
         return "it is not as long as the index says", False
-    sound = blake3(data, max_threads=blake3.AUTO).digest() == digest
-    return None if sound else ("its bytes do not have its digest", True)
+    return None if blob.is_sound else ("its bytes do not have its digest", True)

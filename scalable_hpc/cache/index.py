@@ -53,6 +53,7 @@ class Index:
         self._first: dict[bytes, int] = {}
         self._others: dict[bytes, list[int]] = {}
         self._revoked: set[tuple[bytes, int]] = set()
+        self._waiting: list[tuple[float, Place]] = []
 
     def __len__(self) -> int:
         return len(self._first)
@@ -126,6 +127,18 @@ class Index:
         number = self._numbers[place.stem]
         self._revoked.add((self._files[number].id, place.ordinal))
         self._remove(place.entry.key, number << _ORDINAL_BITS | place.ordinal)
+
+    def set_aside(self, place: Place, now: float) -> None:
+        """Pass over an entry for a while: what it names is not (all) there yet, as far as this process sees."""
+        self._remove(place.entry.key, place.handle)
+        self._waiting.append((now, place))
+
+    def reconsider(self, before: float) -> None:
+        """Take up again what was set aside before a time."""
+        due = [place for since, place in self._waiting if since < before]
+        self._waiting = [(since, place) for since, place in self._waiting if since >= before]
+        for place in due:
+            self._add(self._numbers[place.stem], place.ordinal, place.entry.key)
 
     def keys(self) -> list[bytes]:
         """Return every key that has a result."""

@@ -8,6 +8,7 @@ Rule 2: files are written aside and renamed, or appended to by their one writer.
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,11 @@ def open_layout(root: Path, *, create: bool) -> Layout:
             hint="set SCALABLE_HPC_CACHE_DIR to a directory that you can write to",
         ) from err
     return layout
+
+
+def is_gone(err: OSError) -> bool:
+    """Say whether an error means that what was there is not there (any more): a file server may tell it so, too."""
+    return err.errno in {errno.ENOENT, errno.ESTALE}
 
 
 def is_ours(status: os.stat_result) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scalable_hpc.cache.index import Index
-from scalable_hpc.cache.layout import FILE_MODE, is_ours, sync_directory, write_all
+from scalable_hpc.cache.layout import FILE_MODE, is_gone, is_ours, sync_directory, write_all
 from scalable_hpc.cache.records import ENTRY_SIZE, HEADER_SIZE, Entry, Kind, pack_entry, pack_header
 from scalable_hpc.cache.seal import Seal
 
@@ -184,14 +184,19 @@ class PackReader:
         self._descriptors: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    def read(self, stem: str, entry: Entry) -> tuple[bytes, bytes]:
+    def read(self, stem: str, entry: Entry, *, anew: bool = False) -> tuple[bytes, bytes]:
         """Return a record's header and its result's bytes; shorter than they should be where the file ends.
+
+        Args:
+            stem: The pack's name.
+            entry: The record's.
+            anew: Open the pack even if it is open: only then does a node ask the file server how long it is now.
 
         Raises:
             OSError: the pack is not there, is another user's, or cannot be read.
         """
         descriptor = self._descriptors.get(stem)
-        if descriptor is not None:
+        if descriptor is not None and not anew:
             raw = os.pread(descriptor, HEADER_SIZE + entry.size, entry.offset)
             return raw[:HEADER_SIZE], raw[HEADER_SIZE:]
         descriptor = os.open(self._packs / (stem + PACK), os.O_RDONLY)
@@ -214,7 +219,10 @@ class PackReader:
 
     def _keep(self, stem: str, descriptor: int) -> None:
         with self._lock:
-            if stem not in self._descriptors and len(self._descriptors) < OPEN_PACKS:
+            old = self._descriptors.get(stem)
+            if old is not None:
+                os.dup2(descriptor, old, inheritable=False)  # other threads may be reading from it
+            elif len(self._descriptors) < OPEN_PACKS:
                 self._descriptors[stem] = descriptor
                 return
         os.close(descriptor)
@@ -243,8 +251,10 @@ def _tail(entry: os.DirEntry[str], known: int) -> bytes:
         if status.st_size - known < ENTRY_SIZE or not is_ours(status):
             return b""
         descriptor = os.open(entry.path, os.O_RDONLY)
-    except FileNotFoundError:  # removed since it was listed
-        return b""
+    except OSError as err:
+        if is_gone(err):  # removed since it was listed
+            return b""
+        raise
     try:
         return os.pread(descriptor, status.st_size - known, known)
     finally:

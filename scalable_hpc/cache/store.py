@@ -54,6 +54,8 @@ MISSING: Any = object()
 REVIEW_S = 1.0
 """Seconds after which even a known result is looked for anew: somebody may have taken it back or replaced it."""
 
+RECONSIDER_S = 2.0
+"""Seconds after which a record that was not (all) there is looked for again: caches of file systems are as slow."""
 _T = TypeVar("_T")
 logger = logging.getLogger(__name__)
 _told: set[str] = set()
@@ -202,6 +204,7 @@ class Store:
             self._check_open()
             begun = time.time()
             self._trying("read", lambda: take_in_news(self._layout.packs, self._index, self._scribe.stems))
+            self._index.reconsider(begun - RECONSIDER_S)
             self._looked_at = begun
             self._tell_of_strangers()
 
@@ -456,15 +459,17 @@ class Store:
         return NewRecord(key, blake3(data).digest(), len(data), bytes(data), core_s=core_s)
 
     def _verified(self, place: Place) -> bytes | memoryview | None:
-        """Return a record if it is what was stored; else see to it that it is not met again."""
+        """Return a record if it is what was stored; else see to it that it is not met again (soon)."""
         try:
             data = self._trying("read", lambda: self._records.read(place))
         except Damaged:
-            data = None
             self._take_back(place)
-        if data is None:
             with self._scribe.lock:
                 self._index.drop(place)
+            return None
+        if data is None:
+            with self._scribe.lock:
+                self._index.set_aside(place, time.time())
         return data
 
     def _take_back(self, place: Place) -> None:

@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from scalable_hpc.cache.blobs import Blobs, FileState
 from scalable_hpc.cache.index import Place
-from scalable_hpc.cache.layout import FILE_MODE, Layout, write_all
+from scalable_hpc.cache.layout import FILE_MODE, Layout, is_gone, write_all
 from scalable_hpc.cache.packs import PackReader
 from scalable_hpc.cache.records import Entry, Kind, pack_header
 from scalable_hpc.cache.settings import Verify
@@ -56,8 +56,12 @@ class RecordReader:
             return self.read_blob(entry.digest, entry.size)
         try:
             return self._read_packed(place.stem, entry)
-        except (FileNotFoundError, PermissionError):
+        except PermissionError:
             return None
+        except OSError as err:
+            if is_gone(err):
+                return None
+            raise
 
     def read_blob(self, digest: bytes, size: int) -> memoryview | None:
         """Return a blob's bytes; None where it is not (all) there.
@@ -67,18 +71,19 @@ class RecordReader:
             OSError: they cannot be read.
         """
         try:
-            data, state = self._blobs.read(digest, size)
-        except (FileNotFoundError, PermissionError):
+            blob = self._blobs.read(digest, size, lambda state: self._is_trusted(digest, size, state))
+        except PermissionError:
             return None
-        if len(data) != size:
+        except OSError as err:
+            if is_gone(err):
+                return None
+            raise
+        if len(blob.data) != size:
             return None
-        if size >= _LARGE and (self._verify == "never" or (self._verify == "once" and _sound.get(digest) == state)):
-            return data
-        if blake3(data, max_threads=blake3.AUTO).digest() == digest:
-            if len(_sound) >= _REMEMBERED:
-                _sound.clear()
-            _sound[digest] = state
-            return data
+        if blob.is_sound:
+            if self._verify != "never":
+                _remember(digest, blob.state)
+            return blob.data
         # a store that cannot be written to stays as it is; every reader finds out for itself
         with contextlib.suppress(OSError):
             self._blobs.condemn(digest)
@@ -88,12 +93,25 @@ class RecordReader:
         """Close every file."""
         self._packs.close()
 
+    def _is_trusted(self, digest: bytes, size: int, state: FileState) -> bool:
+        """Say whether a blob need not be verified."""
+        if size < _LARGE or self._verify == "always":
+            return False
+        return self._verify == "never" or _sound.get(digest) == state
+
     def _read_packed(self, stem: str, entry: Entry) -> bytes | None:
-        header, data = self._packs.read(stem, entry)
+        header = data = b""
+        for anew in (False, True):
+            try:
+                header, data = self._packs.read(stem, entry, anew=anew)
+            except OSError as err:
+                if anew or not is_gone(err):
+                    raise
+                continue  # the file that is open was replaced under its name
+            if header == pack_header(entry.key, entry.digest, entry.size) and blake3(data).digest() == entry.digest:
+                return data
         if len(data) != entry.size:
             return None
-        if header == pack_header(entry.key, entry.digest, entry.size) and blake3(data).digest() == entry.digest:
-            return data
         self._quarantine(f"{stem}@{entry.offset}-{secrets.token_hex(4)}", header + data)
         raise Damaged(f"the record at {entry.offset} of the pack {stem!r} is not what was written there")
 
@@ -108,3 +126,9 @@ class RecordReader:
             pass  # a full disk: the copy is for people to look at, nothing depends on it
         finally:
             os.close(descriptor)
+
+
+def _remember(digest: bytes, state: FileState) -> None:
+    if len(_sound) >= _REMEMBERED:
+        _sound.clear()
+    _sound[digest] = state

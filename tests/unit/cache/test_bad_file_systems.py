@@ -76,7 +76,6 @@ def root(tmp_path):
         ("fsync", errno.EIO),
         ("fsync", errno.ESTALE),
         ("open", errno.EROFS),
-        ("open", errno.ESTALE),
         ("scandir", errno.EIO),
         ("scandir", errno.ESTALE),
     ],
@@ -98,8 +97,7 @@ def test_that_a_failing_file_system_costs_a_warning(root, monkeypatch, fill, cal
         assert all(later.read(locator) for locator in later.lookup_many(list(later.keys())))
 
 
-@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE])
-def test_that_a_result_that_cannot_be_read_is_computed(root, monkeypatch, code):
+def test_that_a_result_that_cannot_be_read_is_computed(root, monkeypatch):
     """A known result on a disk that fails is as good as none, and is known again afterwards."""
 
     @cacheable(ignore="RUNS")
@@ -108,10 +106,30 @@ def test_that_a_result_that_cannot_be_read_is_computed(root, monkeypatch, code):
         return 2 * x
 
     double(1)
-    with failing(monkeypatch, root, "pread", code), pytest.warns(CacheWarning, match="without looking"):
+    with failing(monkeypatch, root, "pread", errno.EIO), pytest.warns(CacheWarning, match="without looking"):
         assert double(1) == 2
 
     assert (double(1), RUNS) == (2, [1, 1])
+
+
+@pytest.mark.parametrize("call", ["open", "pread"])
+def test_that_a_stale_handle_is_as_good_as_no_file(root, monkeypatch, call):
+    """What a file server says is gone is computed anew: its record is missing, nothing else is wrong."""
+
+    @cacheable(ignore="RUNS")
+    def double(x):
+        RUNS.append(x)
+        return 2 * x
+
+    double(1)
+    default_store().close()
+    assert default_store().lookup(double.cache.key(1)) is not None
+    with failing(monkeypatch, root, call, errno.ESTALE), warnings.catch_warnings():
+        warnings.simplefilter("ignore", CacheWarning)  # nothing can be kept, either
+        assert double(1) == 2
+
+    assert RUNS == [1, 1]
+    assert double(1) == 2
 
 
 @pytest.fixture
