@@ -6,6 +6,7 @@ Rule 2: a large result is read by mapping it, privately: what the reader does to
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import mmap
 import os
@@ -98,8 +99,9 @@ class Blobs:
         """Remove what processes that died while writing have left."""
         with os.scandir(self._layout.aside) as entries:
             for entry in entries:
-                if entry.stat(follow_symlinks=False).st_mtime < now - ABANDONED_S:
-                    Path(entry.path).unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):  # its writer has given it its name since
+                    if entry.stat(follow_symlinks=False).st_mtime < now - ABANDONED_S:
+                        Path(entry.path).unlink()
 
     def condemn(self, digest: bytes) -> None:
         """Move a damaged blob to quarantine.
