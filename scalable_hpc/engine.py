@@ -179,7 +179,8 @@ class Engine:
                 tuple(sys.argv),
             )
         )
-        duties = {asyncio.ensure_future(self.keeper.run()), asyncio.ensure_future(self._serve())}
+        self._serving = asyncio.ensure_future(self._serve())
+        duties = {asyncio.ensure_future(self.keeper.run()), self._serving}
         sweeping = asyncio.ensure_future(self._sweep())
         self._up.set()
         closing = asyncio.ensure_future(self._closing.wait())
@@ -280,7 +281,9 @@ class Engine:
         with contextlib.suppress(ScalableError, OSError):
             await sweeping
         if self._estate.left():
-            await self._begun.wait()  # what was taken over must be given back
+            serving, begun = self._serving, asyncio.ensure_future(self._begun.wait())
+            await asyncio.wait({serving, begun}, return_when=asyncio.FIRST_COMPLETED)  # what was taken over ends too
+            begun.cancel()
         if self._supervisor is not None:
             await self._supervisor.close(self._because, patient=self._is_patient)
         if self._transport.link is not None:

@@ -3,6 +3,7 @@
 <runs_root>/<run_id>/
     manifest.yaml  plan.json      as resolved
     journal.jsonl  payloads.pack  the only truth, and what its tasks were called with
+    failures.jsonl summary.json   drawn from the journal, for other programs
     scheduler.json security/      where the workers find the driver; gone when the session ends
     scripts/  logs/  recorders/   each rendered job script, job output, flight recorders
     store.key                     by which workers and later drivers know the run's results for ours, 0600
@@ -111,6 +112,24 @@ class RunDirectory:
                 path.write_text(text)
         except OSError as err:
             raise RunDirectoryError(f"the run directory cannot be written: {str(self.path)!r}: {err.strerror}") from err
+
+    def keep(self, name: str, text: str) -> None:
+        """Put a file into the directory that can be made again: aside first, so that readers find all of it.
+
+        Raises:
+            OSError: the disk is full or gone.
+        """
+        aside = self.path / f".{name}.{os.getpid()}.part"
+        try:
+            with aside.open("w", encoding="utf-8") as file:
+                os.fchmod(file.fileno(), 0o600)
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(self.path / name)
+        except OSError:
+            aside.unlink(missing_ok=True)
+            raise
 
     def read_manifest(self) -> str:
         """Return the text of the manifest that the run was started from.

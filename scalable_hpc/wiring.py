@@ -27,6 +27,7 @@ from scalable_hpc.cache.settings import care_of, set_settings
 from scalable_hpc.cache.verify import Damaged
 from scalable_hpc.call import Call
 from scalable_hpc.config.resolved import ResolvedManifest
+from scalable_hpc.derived import sum_up
 from scalable_hpc.engine import Engine
 from scalable_hpc.errors import TaskError
 from scalable_hpc.exits import ExitWatch
@@ -230,6 +231,7 @@ class LiveRun:
             self._display.stop()
         words = self._engine.close("the session ended", patient=patient and not unfinished)
         self._stores.close()
+        sum_up(self.directory)
         logger.info("%s", words)
         if self._display is not None:
             print(f"scalable-hpc: {words}", file=sys.stderr)  # noqa: T201 - the last line of the display

@@ -15,22 +15,27 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add_run_arguments(parser, optional=True)
     parser.add_argument("--last", action="store_true", help="the newest run, which is also the default")
     parser.add_argument("--failures", action="store_true", help="only the tasks that failed for good")
+    parser.add_argument(
+        "--attempts",
+        action="store_true",
+        help="every attempt that ended without a result, and all that is known of it",
+    )
     parser.add_argument("--format", choices=("text", "json"), default="text")
     parser.set_defaults(act=act)
 
 
 def act(arguments: argparse.Namespace) -> int:
-    """Print the report."""
-    from scalable_hpc.lineage.journal import read_events
-    from scalable_hpc.telemetry.report import build_report
-    from scalable_hpc.telemetry.text import render_failures, render_report
+    """Print the report, and leave its figures in the run's directory where that can be written."""
+    from scalable_hpc.derived import report_of
+    from scalable_hpc.telemetry.text import render_attempts, render_failures, render_report
 
     if arguments.last:
         arguments.run = None
-    run = chosen_run(arguments)
-    report = build_report(read_events(run.journal))
+    report = report_of(chosen_run(arguments))
     if arguments.format == "json":
         print(json.dumps(asdict(report), indent=2, default=str))
+    elif arguments.attempts:
+        print(render_attempts(report))
     else:
         print(render_failures(report) if arguments.failures else render_report(report))
     return 0

@@ -27,13 +27,12 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def act(arguments: argparse.Namespace) -> int:
     """Run what is left and print the report; 30 when some tasks failed."""
-    from scalable_hpc.lineage.journal import read_events
+    from scalable_hpc.derived import report_of
     from scalable_hpc.session import ScalableSession
-    from scalable_hpc.telemetry.report import build_report
     from scalable_hpc.telemetry.text import render_report
 
     run = chosen_run(arguments)
     os.environ.setdefault("SCALABLE_HPC_PROGRESS", "1")
     progress = ScalableSession.resume(run, retry_quarantined=arguments.retry_quarantined)
-    print(render_report(build_report(read_events(run.journal))))
+    print(render_report(report_of(run)))
     return _SOME_FAILED if progress.failed else 0

@@ -243,6 +243,8 @@ def _attempt_failed(
         allocation_reason=evidence.allocation_reason,
         together=evidence.together,
         worker_end=evidence.worker_end or None,
+        time_left_s=evidence.time_left_s,
+        allocation_raw=evidence.allocation_raw,
     )
 
 

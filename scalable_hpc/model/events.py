@@ -169,6 +169,10 @@ class AttemptFailed:
     """Bytes that the next attempt must be given at least, since this one ran out of memory."""
     next_timeout_s: float | None = None
     """Timeout of the next attempt, which is given more time than this one."""
+    time_left_s: float | None = None
+    """Of its allocation, when it ended."""
+    allocation_raw: str | None = None
+    """The batch system's own words on the allocation."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,42 @@ class AllocationReport:
 
 
 @dataclass(frozen=True, slots=True)
+class EndedAttempt:
+    """An attempt that ended without a receipt, and all that was known of it; None: nobody knew."""
+
+    task_id: str
+    label: str
+    attempt: int
+    at: float
+    ending: str
+    verdict: str
+    charged: bool
+    decision: str
+    because: str
+    worker: str | None
+    allocation: str | None
+    node: str | None
+    exit_code: int | None
+    """Of its slot; so is the signal."""
+    signal: int | None
+    worker_end: str | None
+    """How its worker died, if it did."""
+    ran_s: float | None
+    peak_memory: int | None
+    """Bytes."""
+    time_left_s: float | None
+    """Of its allocation."""
+    allocation_reason: str
+    """Why its allocation ended, as far as anybody said, then or later; empty: it did not, or nobody did."""
+    allocation_raw: str
+    """The batch system's own words on that."""
+    error_type: str | None
+    error: str | None
+    traceback: str
+    """Of the exception; where there was none, the end of what the slot had printed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """A task that failed for good."""
 
@@ -96,6 +132,8 @@ class Failure:
     deaths: int
     """Slots that died running it and nothing else was to blame."""
     traceback: str
+    attempts: tuple[EndedAttempt, ...] = ()
+    """Each of its attempts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +201,8 @@ class RunReport:
     """Calls that were computed once more, to be compared."""
     differing: tuple[Differing, ...] = ()
     """Those of them whose results were not the same."""
+    ended: tuple[EndedAttempt, ...] = ()
+    """Every attempt that ended without a receipt, in the order of the journal."""
 
     @property
     def wall_s(self) -> float:
@@ -189,7 +229,10 @@ def build_report(events: Iterable[Event]) -> RunReport:
         attempts=_attempts(tally),
         allocations=allocations,
         node_hours=sum(each.node_hours for each in allocations),
-        failures=tuple(_failure(task_id, task) for task_id, task in tally.tasks.items() if task.given_up is not None),
+        failures=tuple(
+            _failure(task_id, task, tally) for task_id, task in tally.tasks.items() if task.given_up is not None
+        ),
+        ended=tuple(sorted((each for task in tally.tasks.values() for each in _ended(task, tally)), key=_when)),
         upkeep=_upkeep(tally),
         notes=tuple(Note(note.at, note.kind, note.because) for note in tally.notes),
         verified=sum(task.state == "done" for task in tally.once_more.values()),
@@ -254,7 +297,40 @@ def _allocation(seen: AllocationTally, tally: Tally) -> AllocationReport:
     )
 
 
-def _failure(task_id: str, task: TaskTally) -> Failure:
+def _ended(task: TaskTally, tally: Tally) -> Iterator[EndedAttempt]:
+    for failed in task.failed:
+        yield EndedAttempt(
+            task_id=failed.task_id,
+            label=task.label or failed.task_id,
+            attempt=failed.attempt,
+            at=failed.at,
+            ending=failed.ending,
+            verdict=failed.verdict,
+            charged=failed.charged,
+            decision=failed.decision,
+            because=failed.because,
+            worker=failed.worker,
+            allocation=failed.allocation,
+            node=failed.node,
+            exit_code=failed.exit_code,
+            signal=failed.signal,
+            worker_end=failed.worker_end,
+            ran_s=failed.ran_s,
+            peak_memory=failed.peak_memory,
+            time_left_s=failed.time_left_s,
+            allocation_reason=tally.reason_of(failed),
+            allocation_raw=failed.allocation_raw or tally.raw_of(failed),
+            error_type=failed.error_type,
+            error=failed.error,
+            traceback=failed.traceback,
+        )
+
+
+def _when(ended: EndedAttempt) -> float:
+    return ended.at
+
+
+def _failure(task_id: str, task: TaskTally, tally: Tally) -> Failure:
     assert task.given_up is not None, "only tasks that were given up are failures"
     last = task.failed[-1] if task.failed else None
     charged = sum(failed.charged for failed in task.failed)
@@ -273,6 +349,7 @@ def _failure(task_id: str, task: TaskTally) -> Failure:
         uncharged=sum(is_lost(failed) for failed in task.failed),
         deaths=sum(failed.verdict == Verdict.KILLER.value for failed in task.failed),
         traceback=last.traceback if last else "",
+        attempts=tuple(_ended(task, tally)),
     )
 
 

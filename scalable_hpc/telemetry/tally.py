@@ -122,6 +122,11 @@ class Tally:
         said = self._explained.get((failed.task_id, failed.attempt)) or failed.allocation_reason or ""
         return "" if said == ExitReason.COMPLETED.value else said
 
+    def raw_of(self, failed: AttemptFailed) -> str:
+        """The batch system's last words on the allocation under an attempt, once that has ended."""
+        seen = self.allocations.get(failed.allocation or "")
+        return "" if seen is None or seen.ended_at is None else seen.last.raw or ""
+
     def _add_run(self, event: RunOpened | RunClosed) -> None:
         if isinstance(event, RunClosed):
             self.closed_because = event.because

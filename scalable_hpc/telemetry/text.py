@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
+from scalable_hpc.faults.evidence import signal_name
 from scalable_hpc.model.tasks import Verdict
-from scalable_hpc.model.units import format_walltime
-from scalable_hpc.telemetry.report import AllocationReport, Failure, RunReport
+from scalable_hpc.model.units import format_memory, format_walltime
+from scalable_hpc.telemetry.report import AllocationReport, EndedAttempt, Failure, RunReport
 
 ALLOCATIONS_SHOWN = 40
 """More lines than this are summed up: nobody reads four hundred."""
@@ -41,6 +42,41 @@ def render_failures(report: RunReport) -> str:
     paragraphs = [f"Failures ({len(report.failures):,} of {_count(total, 'task')}):"]
     paragraphs += [_failure(number, failure) for number, failure in enumerate(report.failures, 1)]
     return "\n\n".join(paragraphs)
+
+
+def render_attempts(report: RunReport) -> str:
+    """Return every attempt that ended without a result, with all that is known of it, one paragraph each."""
+    if not report.ended:
+        return "Every attempt ended with its result."
+    paragraphs = [f"Attempts that ended without a result: {len(report.ended):,}"]
+    paragraphs += [_ended(ended, report.opened_at) for ended in report.ended]
+    return "\n\n".join(paragraphs)
+
+
+def _ended(ended: EndedAttempt, start: float) -> str:
+    """Say what is known; what is not is left out."""
+    number = None if ended.signal is None else f"ended by {signal_name(ended.signal)}"
+    code = None if ended.exit_code is None else f"ended with exit code {ended.exit_code}"
+    raw = f"[{ended.allocation_raw}]" if ended.allocation_raw else ""
+    reason = " ".join(filter(None, (ended.allocation_reason, raw)))
+    known = (
+        ("ended", f"{_ending(ended.ending, ended.verdict)}, {'charged' if ended.charged else 'not charged'}"),
+        ("because", ended.because),
+        ("exception", f"{ended.error_type}: {ended.error}" if ended.error_type else None),
+        ("slot", number or code),
+        ("its worker", ended.worker_end),
+        ("place", " ".join(filter(None, (ended.allocation, f"({ended.node})" if ended.node else "")))),
+        ("ran", None if ended.ran_s is None else _seconds(ended.ran_s)),
+        ("peak memory", None if ended.peak_memory is None else format_memory(ended.peak_memory)),
+        ("time left", None if ended.time_left_s is None else _seconds(max(0.0, ended.time_left_s))),
+        ("allocation ended", reason),
+    )
+    lines = [f"+{_seconds(ended.at - start)} {ended.label}, attempt {ended.attempt} ({ended.task_id})"]
+    lines += [f"   {word}: {said}" for word, said in known if said]
+    if ended.traceback:
+        lines += ["   " + ("traceback:" if ended.error_type else "the end of its output:")]
+        lines += [f"      {line}" for line in ended.traceback.rstrip().splitlines()]
+    return "\n".join(lines)
 
 
 def _head(report: RunReport) -> str:

@@ -122,6 +122,19 @@ def test_that_a_remote_exception_is_recorded(notebook):
     assert shown.startswith("Failures (1 of 20 tasks):\n\n1. risky_function(13)\n")
 
 
+def test_that_a_remote_exception_is_recorded_in_failures_jsonl(notebook):
+    """ "Recorded in telemetry (failures.jsonl)": one line for the one task that failed, with its remote traceback."""
+    run = notebook.runs[0]
+    lines = (run.directory.path / "failures.jsonl").read_text().splitlines()
+    (failure,) = map(json.loads, lines)
+
+    assert (failure["label"], failure["error_type"]) == ("risky_function(13)", "ValueError")
+    assert failure["run_id"] == run.directory.run_id
+    (attempt,) = failure["attempts"]
+    assert 'raise ValueError(f"Unlucky number: {x}")' in attempt["traceback"]
+    assert attempt["node"]
+
+
 def test_that_retries_let_transient_failures_succeed(notebook):
     """Twenty futures: nineteen values, and the error of the one that never works."""
     expected = [-number for number in range(19)] + ["RuntimeError('number 19 never works')"]
