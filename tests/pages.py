@@ -1,6 +1,6 @@
 """Pages of the documentation as data: their blocks, the files and the script in them, the commands that they show.
 
-A block whose first line is ``# some/file.yaml`` (or .sh, .py, .toml) is that file. All other Python blocks are one
+A block whose first line is ``# some/file.yaml`` (or .sh, .py, .toml, .j2) is that file. All other Python blocks are one
 script. A ``console`` block shows commands after ``$`` and what they print; a line ``...`` stands for any lines.
 """
 
@@ -22,7 +22,7 @@ DIRECTORY, INTERPRETER, RUN = "/home/me/ensemble", "/home/me/venv/bin/python", "
 """What pages show in place of the directory, the interpreter and the run of whoever reads them."""
 
 _BLOCK = re.compile(r"^```(?P<language>\w*)[^\S\n]*\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
-_FILE = re.compile(r"(?:#!.*\n)?# (?P<name>[\w./-]+\.(?:yaml|sh|py|toml))\n")
+_FILE = re.compile(r"(?:#!.*\n)?# (?P<name>[\w./-]+\.(?:yaml|sh|py|toml|j2))\n")
 _LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (?P<text>.+)$", re.MULTILINE)
 _ANY_LINES = "..."

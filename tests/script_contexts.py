@@ -75,5 +75,27 @@ PBS_FULL = replace(
 PBS_BOXED = replace(BOXED, extra_directives=(), select_extras=("ngpus=2",), signal_lead_s=None)
 
 
+SOFTWARE = replace(
+    PLAIN,
+    python=("python3",),
+    module_paths=("/projects/crops/modules",),
+    modules=("gcc/12", "openmpi"),
+    conda="/projects/crops/envs/ensemble 7",
+    conda_init="/opt/conda/etc/profile.d/conda.sh",
+    venv=Path("/home/me/venv"),
+    node_local="/local/scratch",
+    mpi="pmix",
+)
+"""Everything that finds software on a node."""
+
+_NAMED = replace(BOXED, image="ghcr.io/crops/gcam:7", node_local="/local/scratch")
+IN_RUNTIME = {
+    "podman-hpc": replace(_NAMED, runtime="podman-hpc"),
+    "shifter": replace(_NAMED, runtime="shifter", image="docker:crops/gcam:7"),
+    "charliecloud": replace(_NAMED, runtime="charliecloud", image="/home/me/images/gcam.sqfs"),
+    "singularity": replace(_NAMED, runtime="singularity", image="/home/me/images/gcam 7.sif"),
+}
+
+
 def context(**changes: Any) -> ScriptContext:
     return replace(PLAIN, **changes)

@@ -26,6 +26,7 @@ from scalable_hpc.config.values import (
     Option,
     OptionalDirective,
     OptionalLine,
+    OptionalName,
     OptionalPlace,
     Port,
     Ports,
@@ -109,7 +110,7 @@ class Settings(Part):
     env: Annotated[Environment, BeforeValidator(nothing_is_empty)] = {}
     module_paths: Lines | None = None
     modules: tuple[Module, ...] | None = None
-    conda: OptionalLine = None
+    conda: OptionalName = None
     conda_init: OptionalLine = None
     venv: OptionalLine = None
     setup: Lines | None = None
@@ -149,7 +150,7 @@ class Target(Settings):
 class Component(Part):
     """One entry of ``components``: a worker type."""
 
-    image: OptionalLine = None
+    image: OptionalName = None
     runtime: OptionalLine = None
     cpus: Positive = 1
     memory: Memory | None = None

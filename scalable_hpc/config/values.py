@@ -120,6 +120,12 @@ def _module(value: str) -> str:
     return _line(value)
 
 
+def _name(value: str) -> str:
+    if value.startswith("-"):
+        raise _refused("starts with a dash, which would make it an option")
+    return _line(value)
+
+
 def _words(value: Any) -> tuple[str, ...]:
     if isinstance(value, list):
         return tuple(_line(str(word)) for word in value)
@@ -238,6 +244,8 @@ _TEXT_OR_LIST = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type
 
 Line = Annotated[str, AfterValidator(_line)]
 OptionalLine = Annotated[Line | None, BeforeValidator(_empty_is_unset)]
+OptionalName = Annotated[Annotated[str, AfterValidator(_name)] | None, BeforeValidator(_empty_is_unset)]
+"""A word of a command, which must not be taken for an option of it."""
 Walltime = Annotated[int, BeforeValidator(_walltime), WithJsonSchema({"type": "string"})]
 Duration = Annotated[float, BeforeValidator(_duration), WithJsonSchema(_NUMBER_OR_TEXT)]
 Span = Annotated[float, BeforeValidator(_span), WithJsonSchema(_NUMBER_OR_TEXT)]

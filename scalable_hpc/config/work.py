@@ -14,8 +14,10 @@ from scalable_hpc.model.units import format_memory, format_walltime
 if TYPE_CHECKING:
     from scalable_hpc.config.schema import Component, Manifest, Target, Task
 
-RUNTIMES = ("apptainer", "singularity")
-"""Container runtimes that run unprivileged on a node under the batch system, with the same command line."""
+RUNTIMES = ("apptainer", "singularity", "podman-hpc", "shifter", "charliecloud")
+"""Container runtimes that run unprivileged on a node under the batch system."""
+_TAKE_NAMES = ("podman-hpc", "shifter")
+"""Those that know images by name, and no files."""
 DEFAULT_TYPE = "default"
 """The worker type of a manifest without components."""
 
@@ -82,7 +84,11 @@ def _container(part: Component, where: str, target: Target, sheet: Sheet) -> tup
         word = key.rsplit(".", maxsplit=1)[-1]
         text = f"{word} is '{runtime}': allowed is {one_of(RUNTIMES)}{nearest(runtime, RUNTIMES)}"
         sheet.error(key, text, "E_BAD_VALUE")
-    is_file = part.image.startswith((".", "~", "/")) or (part.image.endswith(".sif") and ":" not in part.image)
+    has_ending = part.image.endswith((".sif", ".sqfs")) and ":" not in part.image
+    is_file = part.image.startswith((".", "~", "/")) or has_ending
+    if is_file and runtime in _TAKE_NAMES:
+        text = f"image of {where} is a file; {runtime} takes the name of an image that it has pulled"
+        sheet.error(f"{where}.image", text, "E_BAD_VALUE", "such as docker.io/library/python:3.11")
     return str(sheet.path_of(part.image)) if is_file else part.image, runtime
 
 

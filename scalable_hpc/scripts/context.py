@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from scalable_hpc.scripts.containers import Box, container_words, has_own_tmp, is_tmp, outermost
+
 _SOURCE_AND_RUN = '. "$0" && exec "$@"'
 """For ``bash -c``: reads the script named first, then becomes the command that follows."""
 
@@ -130,12 +132,13 @@ class ScriptContext:
         """The words that run a command in the image; empty without one."""
         if self.image is None:
             return ()
-        gpus = ("--nv",) if self.gpus else ()
-        binds = tuple(f"--bind={host}:{inside}" for host, inside in self._binds())
-        return (self.runtime or "apptainer", "exec", *gpus, *binds, f"--pwd={self.work_dir}", self.image)
+        box = Box(self.image, self.work_dir, self._binds(), self.gpus, tuple(name for name, _ in self.env))
+        return container_words(self.runtime or "apptainer", box)
 
     def _binds(self) -> tuple[tuple[str, str], ...]:
         """Return the mounts, then each shared directory that no other one contains."""
-        shared = dict.fromkeys((self.run_dir, self.work_dir, *self.shared_dirs))
-        outer = [one for one in shared if not any(other in one.parents for other in shared)]
-        return (*self.mounts, *((str(one), str(one)) for one in outer))
+        local = () if self.node_local is None else (Path(self.node_local),)
+        own_tmp = has_own_tmp(self.runtime or "apptainer")
+        shared = (self.run_dir, self.work_dir, *self.shared_dirs)
+        there = outermost([*shared, *(one for one in local if own_tmp or not is_tmp(one))])
+        return (*self.mounts, *((str(one), str(one)) for one in there))

@@ -23,7 +23,7 @@ from tests.pages import (
 )
 
 PAGES = all_pages()
-LANGUAGES = {"python", "output", "yaml", "console", "bash", "text"}
+LANGUAGES = {"jinja", "python", "output", "yaml", "console", "bash", "text"}
 WRONG = "wrong.yaml"
 """A page's manifest of this name shows what is said about a wrong one."""
 

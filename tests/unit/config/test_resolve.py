@@ -103,6 +103,20 @@ def test_that_a_container_runtime_we_cannot_use_is_refused_with_those_we_can(des
         desk.load(targets + f"    components: {{a: {{image: x.sif{own}}}}}\n")
 
 
+@pytest.mark.parametrize("runtime", ["podman-hpc", "shifter"])
+def test_that_a_runtime_that_knows_images_by_name_is_given_no_file(desk, runtime):
+    """It would take the path for a name."""
+    with pytest.raises(ManifestError, match=f"is a file; {runtime} takes the name of an image"):
+        desk.load(SLURM + f"    components: {{a: {{image: images/x.sif, runtime: {runtime}}}}}\n")
+
+
+@pytest.mark.parametrize("setting", ["image: --x", "image: -B/etc"])
+def test_that_no_image_is_an_option(desk, setting):
+    """Of the container runtime."""
+    with pytest.raises(ManifestError, match="starts with a dash"):
+        desk.load(SLURM + f"    components: {{a: {{{setting}}}}}\n")
+
+
 def test_that_local_uses_images_only_when_told(desk):
     """``containers: auto`` in the target."""
     text = LOCAL + "        containers: auto\n    components: {a: {image: x.sif}}\n"

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from scalable_hpc.batch.local_text import parse_script
-from scalable_hpc.errors import TemplateError
+from scalable_hpc.config.trust import Trust
+from scalable_hpc.errors import SiteError, TemplateError
 from scalable_hpc.scripts.render import render_worker
-from tests.script_contexts import BOXED, FULL, PBS_BOXED, PBS_FULL, PLAIN, context
+from tests.script_contexts import BOXED, FULL, IN_RUNTIME, PBS_BOXED, PBS_FULL, PLAIN, SOFTWARE, context
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 CASES = {
@@ -22,6 +23,9 @@ CASES = {
     "slurm-container.sh": (BOXED, "slurm"),
     "local-plain.sh": (PLAIN, "local"),
     "local-full.sh": (FULL, "local"),
+    "slurm-software.sh": (SOFTWARE, "slurm"),
+    "pbs-software.sh": (SOFTWARE, "pbs"),
+    **{f"slurm-{name}.sh": (boxed, "slurm") for name, boxed in IN_RUNTIME.items()},
 }
 SHELLCHECK = Path(sys.executable).with_name("shellcheck")
 HOSTILE = "a b'c\"$(touch pwned)`touch pwned`;touch pwned&|>pwned #\\"
@@ -144,6 +148,13 @@ def test_that_an_unsafe_value_in_a_directive_is_refused(key, value):
         {"preload_script": "relative.sh"},
         {"memory": -1},
         {"walltime_s": 0},
+        {"node_local": "scratch"},
+        {"node_local": "/a\nb"},
+        {"module_paths": ("a\nb",)},
+        {"conda": "a\nb"},
+        {"conda": "x", "conda_init": "conda.sh"},
+        {"venv": Path("venv")},
+        {"mpi": "a\nb"},
     ],
 )
 def test_that_what_cannot_be_made_safe_is_refused_with_file_and_line(changes):
@@ -163,6 +174,85 @@ def test_that_a_template_of_ones_own_wins_and_may_extend_ours(tmp_path):
 
     assert "echo gcam\nexec /home/me/venv/bin/python" in text
     assert text.startswith("#!/bin/bash\n#LOCAL job-name=")
+
+
+def test_that_software_is_found_by_paths_that_are_full_of_shell_code(tmp_path):
+    """Modules, conda, venv, scratch: each value is one word to the command that it is meant for."""
+    evil = HOSTILE.replace("/", "")
+    root = tmp_path / evil
+    (root / "bin").mkdir(parents=True)
+    (root / "bin" / "activate").write_text('said venv "$0"\n')
+    (root / "conda.sh").write_text('conda() { said conda "$@"; }\n')
+    python = root / "python"
+    python.write_text('#!/bin/bash\nprintf "%s\\0" tmp "$TMPDIR" "$SLURM_MPI_TYPE"\n')
+    python.chmod(0o755)
+    here = context(
+        work_dir=tmp_path,
+        output=tmp_path / "out",
+        python=(str(python),),
+        module_paths=(evil,),
+        modules=(evil,),
+        conda=evil,
+        conda_init=str(root / "conda.sh"),
+        venv=root,
+        node_local=str(root / "local"),
+        mpi=evil,
+    )
+    script = tmp_path / "script.sh"
+    script.write_text(render_worker(here, system="local"))
+    before = 'said() { printf "%s\\0" "$@"; }; module() { said module "$@"; }; export -f said module\n'
+    answer = subprocess.run(
+        ["bash", "-c", before + f"exec bash {script}"], capture_output=True, cwd=tmp_path, check=True
+    )
+
+    words = answer.stdout.decode().split("\0")
+    assert words == [
+        *("module", "use", evil), *("module", "load", evil), *("conda", "activate", evil), *("venv", str(script)),
+        *("tmp", str(root / "local"), evil), "",
+    ]  # fmt: skip
+    assert not list(tmp_path.rglob("pwned"))
+
+
+@pytest.mark.parametrize("block", ["environment", "modules", "interpreter", "setup", "launch"])
+@pytest.mark.parametrize("system", ["slurm", "pbs", "local"])
+def test_that_each_block_can_be_replaced_alone(tmp_path, system, block):
+    """What is not replaced stays ours."""
+    text = f'{{% extends "builtin/{system}/worker.sh.j2" %}}\n{{% block {block} %}}\n# mine\n{{% endblock %}}\n'
+    own = template(tmp_path, text, f"{system}/worker.sh.j2")
+    script = render_worker(SOFTWARE, system=system, template_dirs=[own])
+
+    kept = {
+        "environment": "SLURM_MPI_TYPE", "modules": "module load", "interpreter": "conda activate",
+        "launch": "scalable_hpc.worker",
+    }  # fmt: skip
+    assert "# mine" in script
+    assert {name for name, sign in kept.items() if sign not in script} <= {block}
+
+
+def test_that_the_first_of_several_directories_wins(tmp_path):
+    """A user's template lies over that of the machine's admin, which lies over ours."""
+    folders = [tmp_path / name for name in ("user", "admin")]
+    for folder, kinds in zip(folders, (("setup",), ("setup", "modules")), strict=True):
+        for kind in kinds:
+            template(folder, f"# {folder.name}'s {kind}\n", f"partials/{kind}.sh.j2")
+    script = render_worker(FULL, system="slurm", template_dirs=[folder / "templates" for folder in folders])
+
+    assert "# user's setup" in script
+    assert "# admin's modules" in script
+    assert "# admin's setup" not in script
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("what", ["templates/partials/setup.sh.j2", "templates/partials"])
+def test_that_a_strangers_template_is_not_read_unless_a_policy_trusts_its_owner(tmp_path, what):
+    """Nor one in a stranger's folder; the refusal names file and owner."""
+    own = template(tmp_path, "# mine\n", "partials/setup.sh.j2")
+    os.chown(tmp_path / what, 54321, 54321)
+
+    with pytest.raises(SiteError, match=r"partials.* is not read: it belongs to '54321'"):
+        render_worker(FULL, system="slurm", template_dirs=[own])
+    trusting = Trust(users=frozenset({54321}), groups=frozenset({54321}))
+    assert "# mine" in render_worker(FULL, system="slurm", template_dirs=[own], trust=trusting)
 
 
 def test_that_a_part_of_ones_own_is_used_by_our_templates(tmp_path):
@@ -261,6 +351,13 @@ def test_that_a_pbs_job_is_placed_as_its_nodes_need(changes, placement):
         {"run_dir": Path("relative")},
         {"memory": -1},
         {"walltime_s": 0},
+        {"node_local": "scratch"},
+        {"node_local": "/a\nb"},
+        {"module_paths": ("a\nb",)},
+        {"conda": "a\nb"},
+        {"conda": "x", "conda_init": "conda.sh"},
+        {"venv": Path("venv")},
+        {"mpi": "a\nb"},
     ],
 )
 def test_that_what_qsub_would_misread_is_refused(changes):

@@ -1,0 +1,44 @@
+#!/bin/bash
+#SBATCH --job-name=scalable-20261122T084512Z-ab12cd-a0007
+#SBATCH --comment="scalable_hpc 20261122T084512Z-ab12cd"
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=16
+#SBATCH --mem=65536M
+#SBATCH --time=0-04:00:00
+#SBATCH --output=/scratch/me/runs/20261122T084512Z-ab12cd/logs/a0007.txt
+#SBATCH --no-requeue
+
+# Allocation a0007 of run 20261122T084512Z-ab12cd, written by scalable_hpc and run as it stands.
+set -eo pipefail # not -u: module and environment scripts read variables that are not set
+
+export SLURM_MPI_TYPE=pmix
+
+export TMPDIR=/local/scratch
+mkdir -p -- "$TMPDIR"
+
+if ! type module >/dev/null 2>&1; then # a batch shell is no login shell
+  for init in "${MODULESHOME:-/usr/share/modules}/init/bash" /etc/profile.d/{modules,lmod,z00_lmod}.sh; do
+    # shellcheck source=/dev/null
+    if [[ -r $init ]]; then source "$init" && break; fi
+  done
+fi
+module use /projects/crops/modules
+module load gcc/12 openmpi
+
+# shellcheck source=/dev/null
+source /opt/conda/etc/profile.d/conda.sh
+conda activate '/projects/crops/envs/ensemble 7'
+
+# shellcheck source=/dev/null
+source /home/me/venv/bin/activate
+
+cd -- /home/me/ensemble
+exec python3 -m scalable_hpc.worker \
+  --run-dir /scratch/me/runs/20261122T084512Z-ab12cd \
+  --allocation a0007 \
+  --worker-type gcam \
+  --slots 4 \
+  --cpus 16 \
+  --memory 68719476736 \
+  --walltime 14400
