@@ -26,7 +26,7 @@ import cloudpickle
 from scalable_hpc.cache.declared import check_result
 from scalable_hpc.cache.serial import dumps, loads
 from scalable_hpc.cache.spec import CacheSpec
-from scalable_hpc.cache.store import Staged, Store
+from scalable_hpc.cache.store import Staged, Store, flush_tallies
 from scalable_hpc.errors import Checkpointed
 from scalable_hpc.model.messages import Envelope
 from scalable_hpc.model.tasks import Ending, ExceptionFacts, ResultRef
@@ -263,6 +263,7 @@ class Slot:
     def _tidy(self) -> None:
         """Undo what an attempt may have changed around us."""
         context.leave()
+        flush_tallies()  # a slot ends without farewell
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError, AttributeError):
                 stream.flush()

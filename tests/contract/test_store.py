@@ -86,7 +86,7 @@ def test_that_small_results_ride_inline(store, reader):
 
 
 def test_that_none_and_falsy_results_are_results(store, reader):
-    """None is told from nothing (C13)."""
+    """None is told from nothing."""
     store.publish(key(1), dumps(None))
 
     assert (reader.fetch(key(1)), reader.fetch(key(2))) == (None, MISSING)
@@ -105,7 +105,7 @@ def test_that_the_first_publisher_wins(store, reader, make):
 
 @pytest.mark.parametrize(("before", "after"), [(small, small), (small, large), (large, small), (large, large)])
 def test_that_a_replacement_takes_the_place_of_what_was_there(store, reader, before, after):
-    """``replace`` is seen by those who open the store later, and by those who ask anew (C8)."""
+    """``replace`` is seen by those who open the store later, and by those who ask anew."""
     store.publish(key(1), before(1))
     reader.publish(key(1), after(2), replace=True)
 
@@ -148,7 +148,7 @@ def test_that_large_arrays_are_mapped_and_private(store, reader):
 @pytest.mark.parametrize("make", [small, large])
 @pytest.mark.parametrize("place", [0, 40, 79, 81, -1])
 def test_that_a_flipped_bit_is_never_returned(store, reader, make, place):
-    """A damaged record is detected, put in quarantine, and can be published anew (C10)."""
+    """A damaged record is detected, put in quarantine, and can be published anew."""
     locator = store.publish(key(1), make(1))
     flip(files(store, "packs/*.pack" if make is small else "blobs/*/*")[0], place)
 
@@ -164,7 +164,7 @@ def test_that_a_flipped_bit_is_never_returned(store, reader, make, place):
 @pytest.mark.parametrize("make", [small, large])
 @pytest.mark.parametrize("remains", [0, 50, 100])
 def test_that_a_cut_file_costs_only_what_was_cut(store, reader, make, remains):
-    """A truncated pack or blob is a miss, not a crash, and not a wrong result (C10)."""
+    """A truncated pack or blob is a miss, not a crash, and not a wrong result."""
     store.publish(key(1), make(1))
     os.truncate(files(store, "packs/*.pack" if make is small else "blobs/*/*")[0], remains)
 
@@ -176,7 +176,7 @@ def test_that_a_cut_file_costs_only_what_was_cut(store, reader, make, remains):
 
 @pytest.mark.parametrize("pattern", ["packs/*.pack", "packs/*.idx", "blobs/*/*"])
 def test_that_a_missing_file_costs_only_its_results(store, reader, pattern):
-    """Deleted packs, indexes and blobs are misses (C10)."""
+    """Deleted packs, indexes and blobs are misses."""
     store.publish(key(1), small(1))
     store.publish(key(2), large(2))
     for path in files(store, pattern):

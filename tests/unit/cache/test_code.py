@@ -122,7 +122,7 @@ def hexed(folder, source, name="target"):
 
 @pytest.mark.parametrize("edit", MATTERING.values(), ids=MATTERING)
 def test_that_an_edit_of_what_the_function_reaches_changes_its_identity(tmp_path, edit):
-    """Code, constants, closures, defaults, classes and decorators that are reached all count (C7)."""
+    """Code, constants, closures, defaults, classes and decorators that are reached all count."""
     assert edit[0] in BASE
 
     assert hexed(tmp_path, BASE.replace(*edit)) != hexed(tmp_path, BASE)

@@ -64,7 +64,7 @@ def test_that_a_known_call_is_not_computed_again():
 
 
 def test_that_swapped_arguments_get_results_of_their_own():
-    """``sub(5, 3)`` is not ``sub(3, 5)`` (C1)."""
+    """``sub(5, 3)`` is not ``sub(3, 5)``."""
 
     @cacheable
     def subtract(x, y):
@@ -74,7 +74,7 @@ def test_that_swapped_arguments_get_results_of_their_own():
 
 
 def test_that_values_that_merely_look_alike_are_computed_each():
-    """Types are told apart, and so are Python's equal hashes (C3, C4)."""
+    """Types are told apart, and so are Python's equal hashes."""
     values = [1, "1", 1.0, True, b"1", -1, -2, (1, 2), [1, 2]]
 
     assert [anything(value) for value in values] == values
@@ -82,13 +82,13 @@ def test_that_values_that_merely_look_alike_are_computed_each():
 
 
 def test_that_none_is_a_result():
-    """A function that returns None is computed once (C13)."""
+    """A function that returns None is computed once."""
     assert [anything(None), anything(None)] == [None, None]
     assert RUNS == [None]
 
 
 def test_that_every_hit_is_a_value_of_its_own():
-    """What a caller does to a result never reaches the next caller (C22)."""
+    """What a caller does to a result never reaches the next caller."""
     first = simulate(1)
     first["value"] = "spoiled"
     array = anything(np.arange(3))
@@ -114,7 +114,7 @@ def test_that_an_exception_is_not_kept():
 
 
 def test_that_results_outlive_the_process(tmp_path):
-    """A second process, with another hash seed, finds what the first one computed (C5)."""
+    """A second process, with another hash seed, finds what the first one computed."""
     (tmp_path / "study.py").write_text(
         "from scalable_hpc.cache.decorator import cacheable\n\n\n"
         "@cacheable(config=dict, name=str)\n"
@@ -134,7 +134,7 @@ def test_that_results_outlive_the_process(tmp_path):
 
 
 def test_that_an_edited_helper_makes_the_call_run_again(tmp_path):
-    """Changed code is another call; code changed back is the old one (C7)."""
+    """Changed code is another call; code changed back is the old one."""
     source = """
         from scalable_hpc.cache.decorator import cacheable
         def helper(x): return x * {n}
@@ -148,7 +148,7 @@ def test_that_an_edited_helper_makes_the_call_run_again(tmp_path):
 
 
 def test_that_two_closures_do_not_share_results():
-    """Functions made by one factory differ by what they close over (C7)."""
+    """Functions made by one factory differ by what they close over."""
 
     def make(n):
         @cacheable
@@ -161,7 +161,7 @@ def test_that_two_closures_do_not_share_results():
 
 
 def test_that_refresh_replaces_what_is_kept():
-    """After a refresh everybody gets the new result (C8)."""
+    """After a refresh everybody gets the new result."""
     source = [1]
 
     def make(refresh):
@@ -249,7 +249,7 @@ def test_that_an_ignored_name_that_is_nothing_is_an_error():
 
 
 def test_that_files_count_by_content(tmp_path):
-    """A declared file is read for the key; its name does not matter (C21)."""
+    """A declared file is read for the key; its name does not matter."""
 
     @cacheable(path=FileType, ignore="RUNS")
     def count(path):
@@ -263,7 +263,7 @@ def test_that_files_count_by_content(tmp_path):
 
 
 def test_that_an_argument_without_an_encoding_bypasses_the_cache():
-    """One warning, and the call runs uncached every time (C17)."""
+    """One warning, and the call runs uncached every time."""
     lock = threading.Lock()
 
     with pytest.warns(CacheWarning, match="argument x") as caught:
@@ -273,7 +273,7 @@ def test_that_an_argument_without_an_encoding_bypasses_the_cache():
 
 
 def test_that_a_result_that_cannot_be_pickled_is_still_returned():
-    """One warning, and the caller has the result (C18)."""
+    """One warning, and the caller has the result."""
 
     @cacheable
     def make(x):
@@ -296,7 +296,7 @@ def test_that_a_store_that_cannot_be_opened_costs_only_a_warning(tmp_path):
 
 
 def test_that_a_damaged_result_is_computed_again(root):
-    """A flipped bit or a cut file costs one computation, silently (C10)."""
+    """A flipped bit or a cut file costs one computation, silently."""
     simulate(1)
     pack = next(root.glob("v1/packs/*.pack"))
     raw = bytearray(pack.read_bytes())

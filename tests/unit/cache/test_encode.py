@@ -202,7 +202,7 @@ def test_that_keys_are_the_same_in_processes_with_other_hash_seeds(elsewhere, va
 
 
 def test_that_nothing_that_is_equal_in_python_only_shares_a_key():
-    """Values that compare equal, print alike or hash alike, yet differ, have digests of their own (C3, C4)."""
+    """Values that compare equal, print alike or hash alike, yet differ, have digests of their own."""
     family = [
         1, 1.0, True, "1", b"1", bytearray(b"1"), 1 + 0j, decimal.Decimal(1), decimal.Decimal("1.0"),
         fractions.Fraction(1), Level.LOW, Color.RED, (1,), [1], {1}, frozenset({1}), {1: 1}, Text("1"),
@@ -280,7 +280,7 @@ def test_that_a_structure_too_deep_is_refused_not_fatal():
     ],
 )
 def test_that_what_has_no_encoding_is_named_with_its_place(value, where):
-    """A value that cannot be encoded raises ``Unencodable``, which says which type and where (C17)."""
+    """A value that cannot be encoded raises ``Unencodable``, which says which type and where."""
     with pytest.raises(Unencodable) as problem:
         key(value)
 
@@ -328,7 +328,7 @@ def test_that_a_result_to_come_counts_by_its_lineage_key():
 
 
 def test_that_a_file_counts_by_its_content_alone(tmp_path):
-    """A renamed copy is the same input; a changed byte is another; the path's text is something else (C21)."""
+    """A renamed copy is the same input; a changed byte is another; the path's text is something else."""
     a, b, c = tmp_path / "a.csv", tmp_path / "b.csv", tmp_path / "c.csv"
     a.write_bytes(b"x" * 10_000_000)
     b.write_bytes(b"x" * 10_000_000)
@@ -339,7 +339,7 @@ def test_that_a_file_counts_by_its_content_alone(tmp_path):
 
 
 def test_that_a_directory_counts_by_names_and_contents_below_it(tmp_path):
-    """Trees are equal when names and bytes below them are; what stands in a name never runs into content (C16)."""
+    """Trees are equal when names and bytes below them are; what stands in a name never runs into content."""
     trees = [{"a": "bX"}, {"ab": "X"}, {"a/b": "X"}, {"a": "", "b": "X"}, {"a": "bX", "e/": None}, {"b": "bX"}]
     for number, tree in enumerate([*trees, trees[0]]):
         for name, text in tree.items():

@@ -46,7 +46,7 @@ def test_that_arrays_share_a_key_only_with_dtype_shape_and_elements(a, b):
 
 
 def test_that_equal_bytes_are_not_equal_arrays():
-    """Type, unit, byte order and shape count, not only bytes (C3)."""
+    """Type, unit, byte order and shape count, not only bytes."""
     family = [
         np.zeros(6), np.zeros(6, "i8"), np.zeros(6, "u8"), np.zeros((2, 3)), np.zeros((3, 2)), np.zeros(6, ">f8"),
         np.zeros(6, "M8[ns]"), np.zeros(6, "M8[s]"), np.zeros(6, "m8[s]"), np.zeros(12, "f4"), np.zeros(48, "?"),
@@ -61,7 +61,7 @@ def test_that_equal_bytes_are_not_equal_arrays():
 
 
 def test_that_object_arrays_count_by_their_elements_in_every_process():
-    """Object arrays are equal by value, and in processes with other hash seeds too (C15)."""
+    """Object arrays are equal by value, and in processes with other hash seeds too."""
     array = np.array(["a", 1, None, {"x", "y", "z"}, (1, 2)], dtype=object)
     process = DigestProcess(7)
     try:

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from scalable_hpc.cache.books import Result
 from scalable_hpc.cache.eviction import (
     MERGED_FROM,
+    PREFIX,
     SMALL_FILE,
     FileView,
     Limits,
     choose_evictions,
     choose_rewrites,
+    footprint,
     total_size,
 )
 from scalable_hpc.cache.index import Place
@@ -132,3 +134,16 @@ def test_that_a_writer_counts_as_gone_only_when_that_is_known(stem, touched, gon
 def test_that_hosts_may_have_dashes_in_their_names():
     """A writer's name is read from its end."""
     assert writer_of("cn-01-rack-4-123-0badcafe-2") == ("cn-01-rack-4", 123)
+
+
+def test_that_what_a_run_names_stays_whatever_the_limits():
+    """Neither age nor size takes it, and it counts towards what all results take."""
+    entries = [Entry(Kind.PACKED, bytes([n]) * 32, bytes([n]) * 32, 0, 100, int(NOW) - 100 + n) for n in range(4)]
+    held = [Result((Place("w", n, entry),)) for n, entry in enumerate(entries)]
+    kept = frozenset({entries[0].key[:PREFIX]})
+
+    by_age = choose_evictions(held, Limits(older_than_s=1, kept=kept), NOW)
+    by_size = choose_evictions(held, Limits(max_size=2 * footprint(held[0]), kept=kept), NOW)
+
+    assert [each.result for each in by_age] == held[1:]
+    assert [each.result for each in by_size] == held[1:3]

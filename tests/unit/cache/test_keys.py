@@ -30,7 +30,7 @@ def hexed(function, *args, **kwargs):
 
 
 def test_that_swapped_arguments_have_keys_of_their_own():
-    """Values are bound to their parameters (C1)."""
+    """Values are bound to their parameters."""
     assert hexed(subtract, 5, 3) != hexed(subtract, 3, 5)
     assert hexed(subtract, x="a", y="b") != hexed(subtract, x="b", y="a")
     assert hexed(spelled, 1, 2, 3, 5, 6) != hexed(spelled, 1, 2, 3, 6, 5)
@@ -57,21 +57,21 @@ def test_that_a_call_that_python_would_refuse_is_refused(args, kwargs):
 
 
 def test_that_known_collisions_of_short_keys_do_not_collide():
-    """Keys have 256 bits; two arguments that collide in 32 do not (C2)."""
+    """Keys have 256 bits; two arguments that collide in 32 do not."""
     one, other = hexed(subtract, 25688, 0), hexed(subtract, 96525, 0)
 
     assert (len(one), one != other) == (64, True)
 
 
 def test_that_types_count():
-    """``1``, ``"1"``, ``1.0``, ``True`` and Python's equal hashes are all different calls (C3, C4)."""
+    """``1``, ``"1"``, ``1.0``, ``True`` and Python's equal hashes are all different calls."""
     values = [1, "1", 1.0, True, b"1", (1, 2), [1, 2], {1: 2}, -1, -2, 2**61, {"a": 1}]
 
     assert len({hexed(subtract, value, 0) for value in values}) == len(values)
 
 
 def test_that_keys_are_the_same_in_another_process():
-    """Text and dicts as arguments, of any function, have one key under every hash seed (C5, C6)."""
+    """Text and dicts as arguments, of any function, have one key under every hash seed."""
     program = """
         from scalable_hpc.cache.keys import call_key
         from textwrap import dedent
@@ -148,7 +148,7 @@ def test_that_a_declared_file_counts_by_content(tmp_path):
 
 
 def test_that_what_has_no_encoding_is_named_by_its_argument():
-    """The complaint says which argument of the call it is about (C17)."""
+    """The complaint says which argument of the call it is about."""
     with pytest.raises(Unencodable, match=r"argument x\['model'\]"):
         call_key(subtract, ({"model": threading.Lock()}, 1), {})
 

@@ -68,7 +68,7 @@ def test_that_what_plain_pickle_refuses_goes_by_value():
 
 
 def test_that_what_nothing_can_pickle_is_refused():
-    """A generator is no result that could be kept (C18)."""
+    """A generator is no result that could be kept."""
     with pytest.raises(Unstorable, match="generator"):
         dumps(n for n in ())
 
