@@ -33,6 +33,11 @@ class TaskHistory:
     sizes: tuple[int, ...] = ()
     """Memory of the workers that could run it, smallest first; empty: nobody knows."""
 
+    checkpoint: str = ""
+    """Mark of what lay in its checkpoint directory when it last handed itself back; empty: nothing, or it never did."""
+    idle_legs: int = 0
+    """Times in a row that it handed itself back and nothing had changed there."""
+
     def endings_of(self, verdict: Verdict) -> int:
         """How many endings of a verdict with a limit of its own there were."""
         return dict(self.limited).get(verdict.value, 0)
@@ -54,6 +59,18 @@ def ran_out_of_memory(evidence: Evidence, history: TaskHistory, policy: RetryPol
             return evidence.allocation_reason == ExitReason.OUT_OF_MEMORY.value and was_alone(evidence, history)
         case _:
             return False
+
+
+def goes_nowhere(evidence: Evidence, history: TaskHistory, policy: RetryPolicy) -> bool:
+    """Whether a task hands itself back once more than it may: in all, or without having got on."""
+    facts = evidence.exception
+    if evidence.ending is not Ending.EXCEPTION or facts is None or not raised.is_rescheduled(facts):
+        return False
+    is_idle = (facts.checkpoint or "") == history.checkpoint
+    most = policy.limit_of(Verdict.EXPECTED)
+    return (is_idle and history.idle_legs + 1 >= policy.infrastructure_limit) or (
+        most is not None and history.endings_of(Verdict.EXPECTED) >= most
+    )
 
 
 def was_alone(evidence: Evidence, history: TaskHistory) -> bool:

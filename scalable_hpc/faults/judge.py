@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from scalable_hpc.faults import raised
 from scalable_hpc.faults.evidence import describe
-from scalable_hpc.faults.history import TaskHistory, more_memory, ran_out_of_memory, was_alone
+from scalable_hpc.faults.history import TaskHistory, goes_nowhere, more_memory, ran_out_of_memory, was_alone
 from scalable_hpc.model.allocations import ExitReason
 from scalable_hpc.model.tasks import Ending, Evidence, ExceptionFacts, RetryPolicy, Verdict
 
@@ -132,6 +132,14 @@ ROWS: tuple[Row, ...] = (
         Verdict.EXPECTED,
         charged=False,
         because="we asked for it",
+    ),
+    Row(
+        "handed back too often",
+        goes_nowhere,
+        Verdict.PERMANENT,
+        charged=True,
+        because="it handed itself back once more than it may, or again and again without getting on",
+        is_final=True,
     ),
     Row(
         "handed back by the task",

@@ -253,6 +253,9 @@ class Ledger:
         record.timeout_s = event.next_timeout_s or record.timeout_s
         if was_handed_back(event):
             record.checkpoints = record.handed_back = True
+            mark = event.checkpoint or ""
+            record.idle_legs = record.idle_legs + 1 if mark == record.checkpoint else 0
+            record.checkpoint = mark
         ran_s, place = proven_run_time_s(event), place_to_avoid(event)
         if ran_s is not None:
             record.bound_s = max(record.bound_s, ran_s)
@@ -302,6 +305,8 @@ class Ledger:
         if not record.policy.limits or record.policy.limit_of(Verdict(event.verdict)) is None:
             record.charged += event.charged
             record.uncharged += not event.charged and event.verdict != Verdict.EXPECTED.value
+            return
+        if event.verdict == Verdict.EXPECTED.value and not was_handed_back(event):
             return
         counts = dict(record.limited)
         counts[event.verdict] = counts.get(event.verdict, 0) + 1

@@ -28,7 +28,8 @@ def proven_run_time_s(event: AttemptFailed) -> float | None:
 
 def was_handed_back(event: AttemptFailed) -> bool:
     """Whether the task saved its state and ended the attempt itself, to go on in another one."""
-    return event.ending == Ending.EXCEPTION.value and event.error_type == CHECKPOINTED
+    is_told = event.checkpoint is not None or event.error_type == CHECKPOINTED
+    return event.ending == Ending.EXCEPTION.value and is_told
 
 
 def casts_suspicion(event: AttemptFailed) -> bool:

@@ -98,6 +98,10 @@ class TaskRecord:
     """Verdict to endings, for verdicts that have a limit of their own."""
     memory: int | None = None
     """Bytes that are set aside for its attempt, while it is SENT."""
+    checkpoint: str = ""
+    """Mark of what lay in its checkpoint directory when it last handed itself back."""
+    idle_legs: int = 0
+    """Times in a row that it handed itself back and nothing had changed there."""
     floor_memory: int = 0
     """Bytes that it must be given at least: it ran out of less."""
     ticket: int = field(default=0, repr=False)
@@ -138,6 +142,8 @@ class TaskRecord:
             self.suspicions,
             self.limited,
             self.memory,
+            checkpoint=self.checkpoint,
+            idle_legs=self.idle_legs,
         )
 
 
@@ -157,6 +163,7 @@ class TaskView:
     digest: str | None
     error: str
     floor_memory: int = 0
+    idle_legs: int = 0
     timeout_s: float | None = None
     suspicions: int = 0
 
@@ -176,6 +183,7 @@ def view_of(record: TaskRecord) -> TaskView:
         record.result.digest if record.result else None,
         record.error,
         record.floor_memory,
+        record.idle_legs,
         record.timeout_s,
         record.suspicions,
     )

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from scalable_hpc.faults.escalate import next_timeout_s
 from scalable_hpc.faults.evidence import describe
-from scalable_hpc.faults.history import TaskHistory, more_memory, ran_out_of_memory
+from scalable_hpc.faults.history import TaskHistory, goes_nowhere, more_memory, ran_out_of_memory
 from scalable_hpc.faults.judge import Judgement, judge
 from scalable_hpc.faults.retry import Action, Decision, decide
 from scalable_hpc.lineage.ledger import Ledger
@@ -241,6 +241,7 @@ def _attempt_failed(
         ran_s=evidence.ran_s,
         peak_memory=evidence.peak_memory,
         allocation_reason=evidence.allocation_reason,
+        checkpoint=facts.checkpoint if facts else None,
         together=evidence.together,
         worker_end=evidence.worker_end or None,
         time_left_s=evidence.time_left_s,
@@ -325,6 +326,8 @@ def _error(
     told = describe(evidence)
     if ran_out_of_memory(evidence, history, record.policy):
         return "TaskOutOfMemory", _out_of_memory(evidence, record, history)
+    if goes_nowhere(evidence, history, record.policy):
+        return "AttemptsExhausted", _going_nowhere(record, history)
     if evidence.ending is Ending.EXCEPTION and evidence.exception is not None:
         facts = evidence.exception
         return facts.type_name.removeprefix("builtins."), facts.message
@@ -334,6 +337,16 @@ def _error(
     if evidence.ending is Ending.TIMEOUT:
         return "TaskTimeout", f"{record.task_id!r} ran longer than its timeout of {record.timeout_s or 0:g} s"
     return "AttemptsExhausted", f"{record.task_id!r}: {told}; {decision.because}{_tail(evidence)}"
+
+
+def _going_nowhere(record: TaskRecord, history: TaskHistory) -> str:
+    legs = history.idle_legs + 1
+    if legs >= record.policy.infrastructure_limit:
+        return (
+            f"{record.task_id!r} handed itself back {legs} times in a row, and nothing in its checkpoint_dir changed;"
+            f" if it saves its state elsewhere, raise infrastructure_limit (it is {record.policy.infrastructure_limit})"
+        )
+    return f"{record.task_id!r} handed itself back more often than its limit for EXPECTED allows"
 
 
 def _out_of_memory(evidence: Evidence, record: TaskRecord, history: TaskHistory) -> str:

@@ -19,7 +19,7 @@ from scalable_hpc.model.tasks import AttemptId, ExceptionFacts, Locator
 
 logger = logging.getLogger(__name__)
 
-OUR_WORD = frozenset({"AncestorFailed", "TaskOutOfMemory"})
+OUR_WORD = frozenset({"AncestorFailed", "AttemptsExhausted", "TaskOutOfMemory"})
 """Errors that say more than what the task raised, which is their cause."""
 
 

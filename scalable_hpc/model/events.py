@@ -173,6 +173,8 @@ class AttemptFailed:
     """Of its allocation, when it ended."""
     allocation_raw: str | None = None
     """The batch system's own words on the allocation."""
+    checkpoint: str | None = None
+    """A mark of what lay in the checkpoint directory, when the task handed itself back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,15 @@ class Verdict(Enum):
     UNKNOWN = "unknown"
 
 
-LIMITABLE = (Verdict.INFRASTRUCTURE, Verdict.RESOURCE, Verdict.TRANSIENT, Verdict.PERMANENT, Verdict.UNKNOWN)
-"""An EXPECTED ending is a wish, and a KILLER has its two deaths: there is nothing to count."""
+LIMITABLE = (
+    Verdict.INFRASTRUCTURE,
+    Verdict.RESOURCE,
+    Verdict.TRANSIENT,
+    Verdict.PERMANENT,
+    Verdict.UNKNOWN,
+    Verdict.EXPECTED,
+)
+"""A KILLER has its two deaths. Of EXPECTED endings those are counted in which the task handed itself back."""
 
 ExceptionClass = type[BaseException] | str
 """A class, or its name: ``package.module.Class``; modules in the middle may be left out, ``builtins.`` too."""
@@ -54,7 +61,8 @@ class RetryPolicy:
     jitter: bool = True
     max_elapsed_s: float | None = None
     infrastructure_limit: int = 20
-    """Uncharged endings after which a task is given up, to bound a livelock."""
+    """Uncharged endings after which a task is given up, to bound a livelock; so are as many times in a row that it
+    handed itself back without a change in its checkpoint directory."""
     transient: ExceptionClass | Iterable[ExceptionClass] = ()
     """Exceptions, subclasses included, that are worth another try; kept as names."""
     permanent: ExceptionClass | Iterable[ExceptionClass] = ()

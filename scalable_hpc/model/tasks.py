@@ -111,6 +111,8 @@ class ExceptionFacts:
     """What the user's own rule said of it; None: nothing."""
     rule_failed: str = ""
     """Why the user's own rule could not be asked."""
+    checkpoint: str | None = None
+    """A mark of what lay in the checkpoint directory of a task that handed itself back; empty: nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,18 @@ Rule 1: asking costs nothing until it is asked: no directory is made for a task 
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from urllib.parse import quote
+
+from blake3 import blake3
 
 from scalable_hpc.model.tasks import AttemptId
 from scalable_hpc.worker.outlook import Outlook, read_outlook
@@ -22,6 +28,9 @@ from scalable_hpc.worker.outlook import Outlook, read_outlook
 STOP_BEFORE_S = 2.0
 """Seconds before its end at which a worker that was not told to drain is taken to be ending all the same; the
 launcher drains it earlier than that, so this counts only where its word did not come through."""
+
+MARKED_FILES = 10_000
+"""Files of a checkpoint directory that are looked at to see whether the task got on: a second's work at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +94,8 @@ class Context:
         """
         if self._attempt is None or self._surroundings is None:
             return _temporary("checkpoint")
-        parent = Path(self._surroundings.checkpoints)
-        parent.mkdir(mode=0o700, exist_ok=True)
-        path = parent / quote(self._attempt.task_id, safe="")
+        path = _kept_in(self._attempt, self._surroundings)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         path.mkdir(mode=0o700, exist_ok=True)
         return path
 
@@ -96,6 +104,18 @@ class Context:
 
     def _outlook(self) -> Outlook:
         return Outlook() if self._surroundings is None else read_outlook(self._surroundings.outlook)
+
+
+def _files(directory: str) -> Iterator[tuple[str, int, int]]:
+    """Yield path, size and time of each file below a directory."""
+    with suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            with suppress(OSError):
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _files(entry.path)
+                else:
+                    found = entry.stat(follow_symlinks=False)
+                    yield entry.path, found.st_size, found.st_mtime_ns
 
 
 _OUTSIDE = Context(None, None)
@@ -118,6 +138,19 @@ def leave() -> None:
     """Be outside of any task again."""
     global _current  # noqa: PLW0603  as above
     _current = _OUTSIDE
+
+
+def mark_of_checkpoint(attempt: AttemptId, surroundings: Surroundings) -> str:
+    """Return a mark that changes when a file in a task's ``checkpoint_dir`` does; empty where there is none.
+
+    Names, sizes and times are looked at, of the first few thousand files.
+    """
+    seen = list(islice(_files(str(_kept_in(attempt, surroundings))), MARKED_FILES))
+    return blake3(repr(sorted(seen)).encode()).hexdigest(length=16) if seen else ""
+
+
+def _kept_in(attempt: AttemptId, surroundings: Surroundings) -> Path:
+    return Path(surroundings.checkpoints) / quote(attempt.task_id, safe="")
 
 
 def _temporary(purpose: str) -> Path:

@@ -27,7 +27,7 @@ from scalable_hpc.cache.declared import check_result
 from scalable_hpc.cache.serial import dumps, loads
 from scalable_hpc.cache.spec import CacheSpec
 from scalable_hpc.cache.store import Staged, Store, flush_tallies
-from scalable_hpc.errors import Checkpointed
+from scalable_hpc.faults.raised import is_rescheduled
 from scalable_hpc.model.messages import Envelope
 from scalable_hpc.model.tasks import Ending, ExceptionFacts, ResultRef
 from scalable_hpc.worker import context, wire
@@ -120,11 +120,11 @@ def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     return value
 
 
-def _facts(envelope: Envelope, error: BaseException) -> ExceptionFacts:
+def _facts(envelope: Envelope, error: BaseException, surroundings: context.Surroundings) -> ExceptionFacts:
     """Take down what user code raised, with what its own rule says of it."""
     facts = pack(error, caller=__file__)
-    if isinstance(error, Checkpointed):
-        return facts
+    if is_rescheduled(facts):
+        return replace(facts, checkpoint=context.mark_of_checkpoint(envelope.attempt, surroundings))
     answer = ask(envelope.rule, error)
     return replace(facts, worth_retrying=answer.worth_retrying, rule_failed=answer.failed)
 
@@ -209,7 +209,7 @@ class Slot:
             self._leave_if_forked(error.code if isinstance(error, SystemExit) else 1)
             # A program that the user's code had started may have heeded what we do not.
             is_ending, ended = self._unheeded.was_told_to_end, span()
-            return wire.Raised(number, ended, Ending.EXCEPTION, _facts(envelope, error), is_ending)
+            return wire.Raised(number, ended, Ending.EXCEPTION, _facts(envelope, error, self._surroundings), is_ending)
 
     def _leave_if_forked(self, code: object) -> None:
         """End a child that user code forked and let return: it must not answer in our place."""

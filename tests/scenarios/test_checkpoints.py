@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import scalable_hpc
-from scalable_hpc import Checkpointed, ScalableSession
-from scalable_hpc.errors import TaskTooLong
+from scalable_hpc import Checkpointed, RetryPolicy, ScalableSession
+from scalable_hpc.errors import AttemptsExhausted, TaskTooLong
 from scalable_hpc.lineage.journal import read_events
 from tests.ensembles import AttemptFailed, AttemptPlaced, ReceiptTaken, of_kind
 
@@ -86,3 +86,38 @@ def test_that_a_task_that_does_not_checkpoint_fails_fast(session, tmp_path):
 
     assert "checkpoints=True" in str(caught.value)
     assert not (tmp_path / "steps").exists()
+
+
+def never_gets_on(number):
+    """Raise at once, whatever there is to save."""
+    raise Checkpointed(f"nothing done of {number}")
+
+
+def gets_on(legs):
+    """Raise at once, but with a file that says how far it is."""
+    saved = scalable_hpc.context().checkpoint_dir / "legs"
+    done = int(saved.read_text()) if saved.exists() else 0
+    if done < legs:
+        saved.write_text(str(done + 1))
+        raise Checkpointed(f"leg {done + 1}")
+    return done
+
+
+def test_that_handing_itself_back_without_getting_on_comes_to_an_end(session):
+    """One that changes nothing fails after so many times, one that does may go on longer, and a limit is a limit."""
+    client = session.start()
+    policy = RetryPolicy(infrastructure_limit=3)
+    stuck = client.submit(never_gets_on, 1, retry=policy)
+    moving = client.submit(gets_on, 5, retry=policy)
+    limited = client.submit(gets_on, 5, retry=RetryPolicy(limits={"EXPECTED": 2}))
+
+    assert moving.result(timeout=60) == 5
+    with pytest.raises(AttemptsExhausted, match="3 times in a row, and nothing in its checkpoint_dir changed"):
+        stuck.result(timeout=60)
+    with pytest.raises(AttemptsExhausted, match="limit for EXPECTED"):
+        limited.result(timeout=60)
+
+    session.close()
+    failed = of_kind(read_events(session.run_directory.journal), AttemptFailed)
+    decisions = [event.decision for event in failed if event.task_id == stuck.task_id]
+    assert decisions == ["again", "again", "give_up"]

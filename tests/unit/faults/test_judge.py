@@ -241,3 +241,27 @@ def test_that_a_rule_that_could_not_be_asked_is_told():
 
     assert judgement.verdict is V.PERMANENT
     assert "worth_retrying raised KeyError: 'code'" in judgement.because
+
+
+def handed_back(mark: str) -> Evidence:
+    return ended(E.EXCEPTION, exception=replace(facts_of(Checkpointed()), checkpoint=mark), ran_s=1.0)
+
+
+@pytest.mark.parametrize(
+    ("mark", "history", "policy", "verdict"),
+    [
+        ("", TaskHistory(idle_legs=18), RetryPolicy(), V.EXPECTED),
+        ("", TaskHistory(idle_legs=19), RetryPolicy(), V.PERMANENT),
+        ("a", TaskHistory(idle_legs=19), RetryPolicy(), V.EXPECTED),
+        ("a", TaskHistory(checkpoint="a", idle_legs=19), RetryPolicy(), V.PERMANENT),
+        ("a", TaskHistory(checkpoint="a", idle_legs=19), RetryPolicy(infrastructure_limit=21), V.EXPECTED),
+        ("a", TaskHistory(limited=(("expected", 1),)), RetryPolicy(limits={"EXPECTED": 2}), V.EXPECTED),
+        ("a", TaskHistory(limited=(("expected", 2),)), RetryPolicy(limits={"EXPECTED": 2}), V.PERMANENT),
+    ],
+)
+def test_that_a_task_that_hands_itself_back_must_get_on(mark, history, policy, verdict):
+    """A change in its checkpoint directory is getting on; without one it is bounded, and by the user's limit anyway."""
+    judgement = judge(handed_back(mark), history, policy)
+
+    assert judgement.verdict is verdict
+    assert judgement.is_final is (verdict is V.PERMANENT)

@@ -136,3 +136,24 @@ def test_that_outside_a_task_there_is_a_context_too():
     assert words == "None 1 None False False"
     assert len(paths) == 2
     assert not any(Path(path).exists() for path in paths)
+
+
+def save_and_stop(text):
+    if text is not None:
+        (scalable_hpc.context().checkpoint_dir / "state").write_text(text)
+    raise Checkpointed
+
+
+def test_that_a_checkpoint_is_marked_by_what_was_saved(bench):
+    """Nothing: an empty mark. The same as before: the same. Anything else: another."""
+
+    def mark(text, attempt):
+        [outcome] = bench.run(bench.envelope(save_and_stop, text, attempt=attempt))
+        return outcome.exception.checkpoint
+
+    first, second = AttemptId("model-00001", 1), AttemptId("model-00001", 2)
+    marks = [mark(None, first), mark("one", first), mark(None, second), mark("two!", second)]
+
+    assert marks[0] == ""
+    assert marks[1] == marks[2]
+    assert len(set(marks)) == 3
