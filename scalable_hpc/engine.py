@@ -236,6 +236,7 @@ class Engine:
                 record=self._record,
                 on_allocation_ended=self._allocation_ended,
                 on_failure=self._give_up,
+                on_requeued=self.keeper.allocation_requeued,
                 log_tail=self._run.log_tail,
                 never_runs=never_runs_on(self._manifest.target),
                 unexplained=self.keeper.unexplained,

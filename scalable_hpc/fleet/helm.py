@@ -248,6 +248,8 @@ class Helm:
                 self.actions.forget(name, known.view.because)
             if known.view.job_id is not None:
                 self._run.on_allocation_ended(name, ending)
+        elif known.interrupted is not None and (change.before is None or change.before.interrupted is None):
+            self._run.on_requeued(name, known.interrupted)
         elif known.view.state is AllocationState.CLOSING and not known.close_because and known.workers:
             self.actions.drain(name, known.view.because)
 

@@ -92,6 +92,8 @@ class Run:
     """Nodes that new allocations are to keep away from."""
     unexplained: Callable[[], Collection[str]] = tuple
     """Names of allocations that took attempts along, and whose own end would say why."""
+    on_requeued: Callable[[str, JobEnding], None] = lambda *_: None
+    """The batch system took an allocation's nodes away and will run its job again, under the same name."""
     first_number: int = 1
     """The number of the first allocation's name; more than 1 when a run is taken up again."""
     inherited: Sequence[Inherited] = ()

@@ -51,7 +51,15 @@ class AllocationOver:
     ending: JobEnding
 
 
-Message = Upward | AllocationOver
+@dataclass(frozen=True, slots=True)
+class AllocationRequeued:
+    """An allocation was interrupted, and its job will run again; said by the fleet."""
+
+    name: str
+    ending: JobEnding
+
+
+Message = Upward | AllocationOver | AllocationRequeued
 
 
 class Intake:
@@ -108,6 +116,9 @@ class Intake:
                 self._receive(message, turn)
             case AttemptEnded():
                 self.take_evidence(message.evidence, turn)
+            case AllocationRequeued():
+                turn.tell(self._explanations.explain(message.name, message.ending, turn.now))
+                self._roster.welcome_again(message.name)
             case AllocationOver():
                 self._end_allocation(message, turn)
 

@@ -23,7 +23,7 @@ from scalable_hpc.lineage.files import RunFiles
 from scalable_hpc.lineage.hosts import HostRules
 from scalable_hpc.lineage.inbox import Cancellation, Command, Hits, Inbox, OnDone, Submission, Surrender
 from scalable_hpc.lineage.inquiry import Inquiries
-from scalable_hpc.lineage.intake import AllocationOver, Intake, Message
+from scalable_hpc.lineage.intake import AllocationOver, AllocationRequeued, Intake, Message
 from scalable_hpc.lineage.lanes import LaneKey
 from scalable_hpc.lineage.lease import BEAT_S
 from scalable_hpc.lineage.ledger import Ledger
@@ -154,6 +154,11 @@ class Keeper:
     def allocation_ended(self, name: str, ending: JobEnding) -> None:
         """Hear how an allocation ended: its workers are gone, and what they were running is explained."""
         self._messages.append(AllocationOver(name, ending))
+        self._inbox.ring()
+
+    def allocation_requeued(self, name: str, ending: JobEnding) -> None:
+        """Hear that an allocation's nodes were taken away, and that its job will run again with new workers."""
+        self._messages.append(AllocationRequeued(name, ending))
         self._inbox.ring()
 
     def worker_draining(self, address: str, because: str) -> None:

@@ -191,6 +191,10 @@ class Roster:
         for worker in self.of_allocation(allocation):
             worker.draining = because
 
+    def welcome_again(self, allocation: str) -> None:
+        """Let the workers that an allocation will have from now on take work: its job begins anew."""
+        self._drained.pop(allocation, None)
+
     def remove(self, address: str) -> Worker | None:
         """Take a worker out and return it with what it had in hand."""
         worker = self._workers.pop(address, None)

@@ -257,3 +257,17 @@ async def test_that_a_repeated_hello_changes_nothing(tmp_path):
 
         assert (await s.outcome("t1")).attempts == 1
         assert (await s.outcome("t2")).attempts == 1
+
+
+@law
+async def test_that_a_requeued_allocations_next_worker_takes_work(tmp_path):
+    """It was drained before its nodes were taken away; its job begins anew, and why its attempts ended is told."""
+    async with stage(tmp_path) as s:
+        lost = await two_on_a_lost_worker(s)
+        s.keeper.drain_allocation(lost.allocation, "it asked: SIGTERM")
+        s.gone(lost)
+        s.keeper.allocation_requeued(lost.allocation, JobEnding(ExitReason.REQUEUED, "PENDING", ended_at=s.clock.now))
+        s.keeper.receive(replace(hello(3, slots=2), allocation=lost.allocation))
+        await s.transport.until_sent(4)
+
+        assert {address for address, _ in s.transport.sent[2:]} == {hello(3).address}
