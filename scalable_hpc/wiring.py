@@ -22,7 +22,8 @@ from blake3 import blake3
 from scalable_hpc.backends import make_backend
 from scalable_hpc.cache.decorator import set_default_store_root
 from scalable_hpc.cache.keyring import share_keys
-from scalable_hpc.cache.serial import Unstorable, dumps
+from scalable_hpc.cache.record import Unstorable
+from scalable_hpc.cache.serial import dumps
 from scalable_hpc.cache.settings import care_of, set_settings
 from scalable_hpc.cache.verify import Damaged
 from scalable_hpc.call import Call

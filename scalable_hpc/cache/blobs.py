@@ -11,11 +11,13 @@ import itertools
 import mmap
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from scalable_hpc.cache.content import digest_of_open
+from blake3 import blake3
+
+from scalable_hpc.cache.content import CHUNK, digest_of_open
 from scalable_hpc.cache.layout import DIRECTORY_MODE, FILE_MODE, Layout, is_gone, is_ours, sync_directory, write_all
 from scalable_hpc.errors import StoreError
 
@@ -49,31 +51,32 @@ class Blobs:
         name = digest.hex()
         return self._layout.blobs / name[:2] / name
 
-    def write(self, digest: bytes, data: bytes | bytearray | memoryview, writer: str) -> None:
-        """Write a blob, unless it is there.
+    def write(self, chunks: Iterable[bytes | memoryview], writer: str) -> bytes:
+        """Write a blob, unless it is there; return its digest.
 
         Raises:
             OSError: it was not written.
         """
-        target = self.path(digest)
-        if not self._is_there(target, len(data)):
-            aside = self._layout.aside / f"{writer}-{next(_count)}"
-            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+        aside = self._layout.aside / f"{writer}-{next(_count)}"
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+        try:
             try:
-                try:
-                    write_all(descriptor, data)
-                    if self._durable:
-                        os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+                digest, size = _written(descriptor, chunks)
+                target = self.path(digest)
+                is_there = self._is_there(target, size)
+                if self._durable and not is_there:
+                    os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            if not is_there:
                 target.parent.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
                 aside.replace(target)
-            except OSError:
-                aside.unlink(missing_ok=True)
-                raise
+        finally:
+            aside.unlink(missing_ok=True)
         if self._durable:
             sync_directory(target.parent)
             sync_directory(self._layout.blobs)
+        return digest
 
     def read(self, digest: bytes, size: int, is_trusted: Callable[[FileState], bool]) -> Blob:
         """Return a blob, verified unless the state of its file says that it need not be.
@@ -124,3 +127,16 @@ class Blobs:
             if not is_gone(err):
                 raise
         return False
+
+
+def _written(descriptor: int, chunks: Iterable[bytes | memoryview]) -> tuple[bytes, int]:
+    """Write pieces one after another; return the digest and size of them all."""
+    hasher, size = blake3(max_threads=blake3.AUTO), 0
+    for chunk in chunks:
+        whole = memoryview(chunk).cast("B")
+        for start in range(0, len(whole), CHUNK):
+            piece = whole[start : start + CHUNK]
+            hasher.update(piece)
+            write_all(descriptor, piece)
+        size += len(whole)
+    return hasher.digest(), size

@@ -15,7 +15,8 @@ from scalable_hpc.cache.declared import is_result
 from scalable_hpc.cache.encode import Unencodable
 from scalable_hpc.cache.flight import Flight
 from scalable_hpc.cache.keys import CallKey, KeyMaker
-from scalable_hpc.cache.serial import Unreadable, Unstorable, dumps
+from scalable_hpc.cache.record import Unstorable
+from scalable_hpc.cache.serial import Unreadable, record_of
 from scalable_hpc.cache.shared import default_store
 from scalable_hpc.cache.spec import CacheSpec
 from scalable_hpc.cache.store import MISSING, Store
@@ -123,7 +124,7 @@ class Caller:
 
     def _keep(self, store: Store, key: CallKey, value: Any, run_s: float, *, replace: bool) -> bool:
         try:
-            store.publish(key.hex, dumps(value), replace=replace, core_s=run_s)
+            store.publish(key.hex, record_of(value), replace=replace, core_s=run_s)
             store.note_call(key, run_s)
         except (Unstorable, StoreError) as problem:
             self._warn(problem, "the result was not kept")

@@ -73,7 +73,7 @@ def cacheable(
 
     Args:
         return_type: What the function returns; another type raises ``TypeError`` and is not kept. A ``FileType`` or
-            ``DirType`` that it returns is kept by content, in one piece in memory, and put back at its path wherever
+            ``DirType`` that it returns is kept by content, copied as a stream, and put back at its path wherever
             it is missing or changed when the result is found again.
         version: Part of the key: raise it when something changed that the code does not show.
         depends_on: More that the result depends on: functions (by code), names of libraries (by version) or of

@@ -14,31 +14,36 @@ import os
 import pickle
 import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
-
-from blake3 import blake3
 
 from scalable_hpc.cache.content import file_digest
 from scalable_hpc.cache.inputs import input_file_digest
 from scalable_hpc.cache.layout import write_all
 from scalable_hpc.cache.markers import DirType, FileType, PathType
+from scalable_hpc.cache.record import FilePart
 
 _Member = tuple[str, int, bytes, Any]
 """A file's name below the directory, its mode, its digest, and its content."""
 
+StandIn = Callable[[FilePart], pickle.PickleBuffer]
 
-def reduced(output: PathType) -> tuple[Any, ...]:
+
+def reduced(output: PathType, stand_in: StandIn) -> tuple[Any, ...]:
     """Return how an output is pickled into a result's record: with its content, in buffers of its own.
+
+    Args:
+        output: The file or directory.
+        stand_in: What gives a buffer that stands for a file until the record is written.
 
     Raises:
         OSError: there is nothing at its path, it cannot be read, or it is not what its type says.
     """
     if isinstance(output, DirType):
-        folders, members = _listed(Path(output.path))
+        folders, members = _listed(Path(output.path), stand_in)
         return put_back_directory, (type(output), output.path, output.is_strict, folders, members)
-    return put_back_file, (type(output), output.path, output.is_strict, _member(Path(output.path), ""))
+    return put_back_file, (type(output), output.path, output.is_strict, _member(Path(output.path), "", stand_in))
 
 
 def put_back_file(kind: type[FileType], path: str, is_strict: bool, member: _Member) -> FileType:  # noqa: FBT001
@@ -86,7 +91,9 @@ def demand_strictness(value: object) -> None:
         demand_strictness(list(value.values()))
 
 
-def _listed(top: Path, name: str = "", above: tuple[tuple[int, int], ...] = ()) -> tuple[list[str], list[_Member]]:
+def _listed(
+    top: Path, stand_in: StandIn, name: str = "", above: tuple[tuple[int, int], ...] = ()
+) -> tuple[list[str], list[_Member]]:
     """Return all folders and files below a directory, each by its name there; links are followed, as by its readers."""
     status = (top / name).stat()
     identity = (status.st_dev, status.st_ino)
@@ -97,21 +104,21 @@ def _listed(top: Path, name: str = "", above: tuple[tuple[int, int], ...] = ()) 
     for path in sorted((top / name).iterdir()):
         below = os.path.join(name, path.name)  # noqa: PTH118 - text, as it is pickled
         if path.is_dir():
-            more_folders, more_members = _listed(top, below, (*above, identity))
+            more_folders, more_members = _listed(top, stand_in, below, (*above, identity))
             folders += [below, *more_folders]
             members += more_members
         else:
-            members.append(_member(path, below))
+            members.append(_member(path, below, stand_in))
     return folders, members
 
 
-def _member(path: Path, name: str) -> _Member:
+def _member(path: Path, name: str, stand_in: StandIn) -> _Member:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise OSError(f"not a regular file: {str(path)!r}")
-    content = path.read_bytes()
-    digest = blake3(content, max_threads=blake3.AUTO).digest()
-    return name, stat.S_IMODE(status.st_mode), digest, pickle.PickleBuffer(content)
+    digest = file_digest(path)
+    part = FilePart(str(path.absolute()), status.st_size, digest)
+    return name, stat.S_IMODE(status.st_mode), digest, stand_in(part)
 
 
 def _put_back(path: Path, member: _Member, *, is_strict: bool) -> None:

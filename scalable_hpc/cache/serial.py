@@ -19,24 +19,14 @@ from __future__ import annotations
 import functools
 import io
 import pickle
-import struct
 import sys
 from typing import Any
 
+from scalable_hpc.cache.record import ALIGNMENT, HEADER, LENGTH, MAGIC, FilePart, Record, Unstorable
 from scalable_hpc.errors import ScalableError
 
-ALIGNMENT = 64
-"""What vector instructions like best, and enough for every dtype."""
-_MAGIC = b"shr\x01"
-"""The last byte is the version of this layout."""
-_HEADER = struct.Struct("<4sIQ")
-_LENGTH = struct.Struct("<Q")
 _MAIN = b"__main__"
 _MARKERS = b"scalable_hpc.cache.markers"
-
-
-class Unstorable(ScalableError):
-    """A result cannot be pickled."""
 
 
 class Unreadable(ScalableError):
@@ -49,24 +39,22 @@ def dumps(value: object) -> bytes:
     Raises:
         Unstorable: it cannot be pickled.
     """
+    return record_of(value).join()
+
+
+def record_of(value: object) -> Record:
+    """Return a value as a record in pieces, which are the value's own: to be written before it may change.
+
+    Raises:
+        Unstorable: it cannot be pickled.
+    """
     buffers: list[pickle.PickleBuffer] = []
     try:
         body = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
         plain = _MAIN not in body and _MARKERS not in body
     except Exception:  # noqa: BLE001 - a user's own __reduce__ may raise anything; cloudpickle has the last word
         plain = False
-    if not plain:
-        buffers = []
-        body = _dumps_by_value(value, buffers)
-    parts = [buffer.raw() for buffer in buffers]
-    record = bytearray(_HEADER.pack(_MAGIC, len(parts), len(body)))
-    for part in parts:
-        record += _LENGTH.pack(part.nbytes)
-    record += body
-    for part in parts:
-        record += bytes(-len(record) % ALIGNMENT)
-        record += part
-    return bytes(record)
+    return Record(body, [buffer.raw() for buffer in buffers]) if plain else _packed_by_value(value)
 
 
 def loads(record: bytes | bytearray | memoryview) -> Any:
@@ -79,18 +67,18 @@ def loads(record: bytes | bytearray | memoryview) -> Any:
         Unreadable: it is not a record, or cannot be unpickled here, or an output cannot be put back.
     """
     view = memoryview(record)
-    if len(view) < _HEADER.size:
+    if len(view) < HEADER.size:
         raise Unreadable("a result's record is shorter than its header")
-    magic, count, length = _HEADER.unpack_from(view)
-    if magic != _MAGIC:
-        raise Unreadable(f"a result's record starts with {magic!r}, not with {_MAGIC!r}")
-    start = _HEADER.size + count * _LENGTH.size
+    magic, count, length = HEADER.unpack_from(view)
+    if magic != MAGIC:
+        raise Unreadable(f"a result's record starts with {magic!r}, not with {MAGIC!r}")
+    start = HEADER.size + count * LENGTH.size
     end = start + length
     if end > len(view):
         raise Unreadable(f"a result's record has {len(view)} bytes where it speaks of at least {end}")
     buffers = []
     for position in range(count):
-        (size,) = _LENGTH.unpack_from(view, _HEADER.size + position * _LENGTH.size)
+        (size,) = LENGTH.unpack_from(view, HEADER.size + position * LENGTH.size)
         end += -end % ALIGNMENT
         part = view[end : end + size]
         buffers.append(bytearray(part) if view.readonly else part)
@@ -103,13 +91,14 @@ def loads(record: bytes | bytearray | memoryview) -> Any:
         raise Unreadable(f"a result cannot be unpickled here: {err}") from err
 
 
-def _dumps_by_value(value: object, buffers: list[pickle.PickleBuffer]) -> bytes:
+def _packed_by_value(value: object) -> Record:
     target = io.BytesIO()
     try:
-        _pickler()(target, protocol=5, buffer_callback=buffers.append).dump(value)
+        pickler = _pickler()(target)
+        pickler.dump(value)
+        return Record(target.getvalue(), pickler.parts)
     except Exception as err:  # as above
         raise Unstorable(f"a result of type {type(value).__qualname__!r} cannot be pickled: {err}") from err
-    return target.getvalue()
 
 
 @functools.cache
@@ -122,11 +111,25 @@ def _pickler() -> Any:
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         """Cloudpickle, but for the classes of ``__main__`` and for what a result names by its path."""
 
+        def __init__(self, target: io.BytesIO) -> None:
+            super().__init__(target, protocol=5, buffer_callback=self._take)
+            self.parts: list[memoryview | FilePart] = []
+            self._files: dict[int, tuple[pickle.PickleBuffer, FilePart]] = {}
+
+        def _take(self, buffer: pickle.PickleBuffer) -> None:
+            stands_for = self._files.pop(id(buffer), None)
+            self.parts.append(buffer.raw() if stands_for is None else stands_for[1])
+
+        def _stand_in(self, part: FilePart) -> pickle.PickleBuffer:
+            buffer = pickle.PickleBuffer(b"")
+            self._files[id(buffer)] = (buffer, part)
+            return buffer
+
         def reducer_override(self, obj: Any) -> Any:
             if isinstance(obj, type) and obj.__module__ == "__main__" and "<locals>" not in obj.__qualname__:
                 return _class_of_main, (obj.__qualname__, cloudpickle.dumps(obj))
             if isinstance(obj, PathType):
-                return reduced(obj)
+                return reduced(obj, self._stand_in)
             return super().reducer_override(obj)
 
     return Pickler

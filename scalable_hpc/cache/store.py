@@ -34,6 +34,7 @@ from scalable_hpc.cache.notebook import Notebook
 from scalable_hpc.cache.notes import NoteLines
 from scalable_hpc.cache.packs import NewRecord, take_in_news
 from scalable_hpc.cache.recent import Recent
+from scalable_hpc.cache.record import Record
 from scalable_hpc.cache.records import Entry
 from scalable_hpc.cache.scribe import Scribe
 from scalable_hpc.cache.serial import loads
@@ -218,22 +219,27 @@ class Store:
                 self.root,
             )
 
-    def publish(self, key: str, data: bytes, *, replace: bool = False, core_s: float = 0.0) -> Locator:
+    def publish(self, key: str, data: bytes | Record, *, replace: bool = False, core_s: float = 0.0) -> Locator:
         """Store a result's record under a key and return when it is durable.
 
         Args:
             key: 64 hex digits.
-            data: The record, from ``serial.dumps``.
+            data: The record, from ``serial.dumps``; or from ``serial.record_of``, which copies nothing large.
             replace: Take the place of what is there; otherwise the first publisher wins, and its result is returned.
             core_s: Core-seconds that computing it took: what every hit will save.
 
         Raises:
             StoreError: it could not be stored.
+            Unstorable: a file that it names cannot be read any more.
         """
         return self.publish_many([(key, data)], replace=replace, core_s=(core_s,))[0]
 
     def publish_many(
-        self, results: Sequence[tuple[str, bytes | Staged]], *, replace: bool = False, core_s: Sequence[float] = ()
+        self,
+        results: Sequence[tuple[str, bytes | Record | Staged]],
+        *,
+        replace: bool = False,
+        core_s: Sequence[float] = (),
     ) -> list[Locator]:
         """Store several results, as ``publish`` and ``publish_staged`` do, with one look, one write and one fsync.
 
@@ -258,15 +264,15 @@ class Store:
         entered = self._trying("written", lambda: self._scribe.enter(new, replace=replace)) if new else {}
         return [locator or entered[key] for key, locator in zip(raw_keys, there, strict=True)]
 
-    def stage(self, data: bytes) -> Staged:
-        """Store a large result's bytes alone, durably; ``publish_staged``, here or elsewhere, gives them a key.
+    def stage(self, data: bytes | Record) -> Staged:
+        """Store a large result's record alone, durably; ``publish_staged``, here or elsewhere, gives it a key.
 
         Raises:
             StoreError: they could not be stored.
         """
         self._check_open()
-        digest = blake3(data, max_threads=blake3.AUTO).digest()
-        self._trying("written", lambda: self._blobs.write(digest, data, self._scribe.name))
+        chunks = data.chunks() if isinstance(data, Record) else [data]
+        digest = self._trying("written", lambda: self._blobs.write(chunks, self._scribe.name))
         return Staged(digest.hex(), len(data))
 
     def publish_staged(self, key: str, staged: Staged, *, replace: bool = False) -> Locator:
@@ -451,11 +457,13 @@ class Store:
                 return self._locator(place.entry, bytes(data) if place.entry.size <= SMALL else None)
         return None
 
-    def _new_record(self, key: bytes, data: bytes | Staged, core_s: float) -> NewRecord:
+    def _new_record(self, key: bytes, data: bytes | Record | Staged, core_s: float) -> NewRecord:
         if isinstance(data, Staged):
             return NewRecord(key, bytes.fromhex(data.digest), data.size, None, core_s=core_s)
         if len(data) > SMALL:
             return self._new_record(key, self.stage(data), core_s)
+        if isinstance(data, Record):
+            data = data.join()
         return NewRecord(key, blake3(data).digest(), len(data), bytes(data), core_s=core_s)
 
     def _verified(self, place: Place) -> bytes | memoryview | None:

@@ -24,7 +24,8 @@ from typing import Any
 import cloudpickle
 
 from scalable_hpc.cache.declared import check_result
-from scalable_hpc.cache.serial import dumps, loads
+from scalable_hpc.cache.record import Record
+from scalable_hpc.cache.serial import loads, record_of
 from scalable_hpc.cache.spec import CacheSpec
 from scalable_hpc.cache.store import Staged, Store, flush_tallies
 from scalable_hpc.faults.raised import is_rescheduled
@@ -200,7 +201,7 @@ class Slot:
             ended = span()
             note = self._origins.note(origin, ended.ended_at - ended.started_at)
             if len(data) <= wire.INLINE_LIMIT:
-                return wire.Computed(number, ended, data, note, origin.stray)
+                return wire.Computed(number, ended, data.join(), note, origin.stray)
             staged = self._stage(store_of(envelope, origin.stray), data)
             return wire.Laid(number, span(), staged, note, origin.stray)
         except _Refusal as refusal:
@@ -216,7 +217,7 @@ class Slot:
         if os.getpid() != self._pid:
             os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
-    def _compute(self, envelope: Envelope) -> tuple[bytes, Origin]:
+    def _compute(self, envelope: Envelope) -> tuple[Record, Origin]:
         function = self._function(envelope)
         args, kwargs = cloudpickle.loads(envelope.arguments)
         origin = self._origins.of(envelope, function, args, kwargs)
@@ -226,7 +227,7 @@ class Slot:
         value = _call(function, args, kwargs)
         if envelope.result_type is not None:
             check_result(value, cloudpickle.loads(envelope.result_type), envelope.name)
-        return dumps(value), origin
+        return record_of(value), origin
 
     def _function(self, envelope: Envelope) -> Callable[..., Any]:
         digest = envelope.function_digest
@@ -254,7 +255,7 @@ class Slot:
         except Exception as err:
             raise _Refusal(err) from err
 
-    def _stage(self, store: str, data: bytes) -> Staged:
+    def _stage(self, store: str, data: Record) -> Staged:
         try:
             return self._store(store).stage(data)
         except Exception as err:
