@@ -11,6 +11,7 @@ import itertools
 import mmap
 import os
 import secrets
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,9 @@ ABANDONED_S = 86_400.0
 """Seconds after which a file that is still aside was left there by a process that died."""
 FileState = tuple[int, int, int, int, int]
 """Device, inode, size, mtime and ctime: another file, or a changed one, has another."""
+_PRIVATE = mmap.MAP_PRIVATE | (0x4000 if sys.platform == "linux" else 0)
+"""With Linux's ``MAP_NORESERVE``, which Python names from 3.13 on: a result may be larger than the memory, as only what
+a reader changes ever takes any."""
 _count = itertools.count()
 
 
@@ -94,7 +98,11 @@ class Blobs:
                 return Blob(memoryview(b""), state, is_sound=True)
             # read, not mapped, to be verified: what the disk refuses is an error here, and a killed process there
             is_sound = is_trusted(state) or digest_of_open(descriptor) == digest
-            return Blob(memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_COPY)), state, is_sound)
+            return Blob(
+                memoryview(mmap.mmap(descriptor, size, flags=_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)),
+                state,
+                is_sound,
+            )
         finally:
             os.close(descriptor)
 
