@@ -109,6 +109,46 @@ def test_that_an_unwritable_run_directory_is_named(tmp_path):
     assert "SCALABLE_HPC_RUNS_DIR" in finished.stderr
 
 
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        pytest.param(None, ["'qsub'", "module load pbs"], id="no PBS"),
+        pytest.param("echo 'Version: 6.1.2' >&2", ["'Version: 6.1.2'", "Torque"], id="Torque"),
+    ],
+)
+def test_that_a_machine_without_pbs_is_told_so(tmp_path, answer, words):
+    """No command of PBS on PATH, or one that is not PBS's: said before anything is made."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("qsub", "qstat", "qselect", "qdel") if answer else ():
+        (programs / name).write_text(f"#!/bin/sh\n{answer}\n")
+        (programs / name).chmod(0o755)
+    manifest = MANIFEST.replace("provider: local", "provider: pbs")
+    finished = run_driver(tmp_path, manifest, {"PATH": str(programs)})
+
+    assert finished.returncode == 23, finished.stderr
+    assert [word for word in words if word not in finished.stderr] == [], finished.stderr
+    assert not (tmp_path / ".scalable" / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("queue", "walltime", "cpus", "code", "words"),
+    [
+        pytest.param("nowhere", "00:05:00", 1, 21, "Unknown queue", id="bad queue"),
+        pytest.param("short", "00:30:00", 1, 22, "Job violates queue and/or server resource limits", id="walltime"),
+        pytest.param("workq", "00:05:00", 99, 20, "Can Never Run: Insufficient amount of resource", id="too large"),
+    ],
+)
+def test_that_pbs_refusal_reaches_the_user_in_its_own_words(pbs, tmp_path, queue, walltime, cpus, code, words):
+    """Also of a job that PBS takes and will never run; no job is left."""
+    manifest = slurm_manifest(queue, walltime, "lo").replace("slurm", "pbs").replace("queue:", "poll: 1\n    queue:")
+    finished = run_driver(tmp_path, f"{manifest}components: {{model: {{cpus: {cpus}}}}}\n")
+
+    assert finished.returncode == code, finished.stderr
+    assert words in finished.stderr
+    assert pbs.jobs() == []
+
+
 @pytest.mark.slurm
 @pytest.mark.parametrize(
     ("partition", "walltime", "code", "words"),

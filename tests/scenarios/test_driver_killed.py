@@ -141,6 +141,21 @@ def test_that_orphans_end_by_themselves_after_their_grace(tmp_path):
     assert all(ensemble.counted("start")[number] == 1 for number in done)
 
 
+@pytest.mark.timeout(200)
+def test_that_a_killed_drivers_pbs_jobs_are_taken_over(pbs, tmp_path):
+    """The same job ids go on: no second qsub, no second execution."""
+    target = {"provider": "pbs", "interface": "lo", "poll": 1, "allocations": {"max": 2, "walltime": "00:05:00"}}
+    ensemble = make_ensemble(tmp_path, target=target, count=COUNT, seconds=1.0)
+    kill_in_the_middle(ensemble, {})
+    jobs = jobs_of(ensemble)
+
+    restart(ensemble, {})
+
+    check_that_nothing_was_done_twice(ensemble, jobs)
+    assert set(pbs.run("qselect", "-x").stdout.split()) == set(jobs)
+    assert pbs.jobs() == []
+
+
 @pytest.mark.slurm
 @pytest.mark.timeout(300)
 def test_that_a_killed_drivers_slurm_jobs_are_taken_over(slurm, tmp_path):
