@@ -141,13 +141,13 @@ class Sessions:
                 os.kill(pid, number)
 
     def lose_node(self, job: Job, node: str) -> None:
-        """Kill what runs there, without a word."""
-        gone = {session for session, (job_id, where, _) in self.tasks.items() if (job_id, where) == (job.id, node)}
-        if job.id in self.leaders and job.places[0].node == node:
-            gone.add(self.leaders[job.id].pid)
-        for pid in _in_sessions(gone):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        """Kill what runs there, without a word; what has left its session too, by the variables it was born with."""
+        born = (f"PBS_NODEFILE={self.state}/aux/{job.id}".encode(), f"_NODE={node}".encode())
+        # All at once, as a power cut would: nobody lives to see another die.
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in _born_with(*born):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
 
     def memory_kb(self, job: Job) -> dict[int, int]:
         """Resident memory of each process."""
@@ -167,6 +167,18 @@ class Sessions:
 def _destination(job: Job, letter: str, kind: str) -> str:
     path = job.output_path(letter)
     return os.path.join(path, f"{job.id}.{kind}") if path.endswith("/") or os.path.isdir(path) else path
+
+
+def _born_with(variable: bytes, end_of_another: bytes) -> list[int]:
+    """Processes with this variable, and another one that ends so."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError):
+                variables = Path(f"/proc/{entry}/environ").read_bytes().split(b"\0")
+                if variable in variables and any(one.endswith(end_of_another) for one in variables):
+                    found.append(int(entry))
+    return found
 
 
 def _in_sessions(sessions: set[int]) -> list[int]:
