@@ -116,6 +116,7 @@ _REFUSALS: tuple[tuple[re.Pattern[str], type[ScalableError], str | None], ...] =
         (r"Slurm temporarily unable to accept job", SubmissionDeferred, _TRY_LATER),
         (r"Resource temporarily unavailable", SubmissionDeferred, _TRY_LATER),
         (r"Socket timed out|Connection timed out|Connection refused", SubmissionDeferred, _TRY_LATER),
+        (r"Connection reset by peer|Broken pipe|No route to host", SubmissionDeferred, _TRY_LATER),
         (r"Zero Bytes were transmitted or received", SubmissionDeferred, _TRY_LATER),
         (r"Message (send|receive) failure|Communication \w+ failure", SubmissionDeferred, _TRY_LATER),
         (r"Transport endpoint is not connected", SubmissionDeferred, _TRY_LATER),
@@ -145,7 +146,9 @@ _REFUSALS: tuple[tuple[re.Pattern[str], type[ScalableError], str | None], ...] =
     )
 )
 
-_ANSWER_LOST = re.compile(r"Socket timed out|receive failure|Zero Bytes|timed out reading", re.IGNORECASE)
+_ANSWER_LOST = re.compile(
+    r"Socket timed out|receive failure|Zero Bytes|timed out reading|Connection reset by peer|Broken pipe", re.IGNORECASE
+)
 """The request had been sent: the controller may have made the job and only the answer was lost."""
 
 _CANCEL_IS_MOOT = re.compile(r"Invalid job id|already completing or completed|Access/permission denied", re.IGNORECASE)

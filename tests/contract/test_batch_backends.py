@@ -138,6 +138,8 @@ class SlurmBed(Bed):
     def __init__(self, rig, directory: Path) -> None:
         super().__init__(SlurmBackend(), directory)
         self.rig = rig
+        if rig.settings.memory_limit != "cgroup":
+            self.detached = ""  # without cgroups Slurm, too, follows sessions only
 
     def header(self, name: str, walltime_s: int, cpus: int) -> list[str]:
         minutes = -(-walltime_s // 60)

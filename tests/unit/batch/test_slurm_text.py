@@ -332,6 +332,7 @@ def test_that_a_refusal_is_told_apart_and_keeps_slurms_words(case):
     "words",
     [
         "Batch job submission failed: Socket timed out on send/recv operation",
+        "Batch job submission failed: Connection reset by peer",
         "Batch job submission failed: Resource temporarily unavailable",
         "Slurm temporarily unable to accept job, sleeping and retrying",
         "Batch job submission failed: Zero Bytes were transmitted or received",
