@@ -103,12 +103,19 @@ def _text(error: BaseException) -> str:
 
 
 def _http_status(error: BaseException) -> int | None:
-    """Find the status where requests and httpx (``response.status_code``), urllib (``code``), aiohttp keep it."""
+    """Find the status where libraries keep it.
+
+    That is ``response.status_code`` (requests, httpx), ``response.status``, botocore's response, ``status_code``,
+    ``status`` (aiohttp, urllib3) and ``code`` (urllib, Google's).
+    """
     with suppress(Exception):
         response = getattr(error, "response", None)
+        botocore = response.get("ResponseMetadata") if isinstance(response, dict) else None
         found = (
+            _whole(botocore.get("HTTPStatusCode")) if isinstance(botocore, dict) else None,
             _whole(getattr(response, "status_code", None)),
             _whole(getattr(response, "status", None)),
+            _whole(getattr(error, "status_code", None)),
             _whole(getattr(error, "status", None)),
             _whole(getattr(error, "code", None)),
         )

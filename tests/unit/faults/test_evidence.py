@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import urllib.error
+from http import HTTPStatus
+from typing import ClassVar
+
 import pytest
 
 from scalable_hpc.faults.evidence import MESSAGE_LIMIT, describe, facts_of, signal_name
@@ -48,9 +52,56 @@ def test_that_no_exception_can_break_the_taking_down(error):
     assert type(error).__name__ in facts_of(error).type_name
 
 
-def test_that_an_http_status_is_found_where_requests_keeps_it():
-    """``error.response.status_code`` is the status."""
-    assert facts_of(HttpError()).http_status == 503
+class ClientError(Exception):
+    """As botocore has it."""
+
+    response: ClassVar = {"Error": {"Code": "SlowDown"}, "ResponseMetadata": {"HTTPStatusCode": 503}}
+
+
+class ClientResponseError(Exception):
+    """As aiohttp has it."""
+
+    status = 503
+
+
+class APIStatusError(Exception):
+    """As many clients of web services have it."""
+
+    status_code = 503
+
+
+class GoogleAPICallError(Exception):
+    """As Google's libraries have it."""
+
+    code = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        HttpError(),
+        ClientError(),
+        ClientResponseError(),
+        APIStatusError(),
+        GoogleAPICallError(),
+        urllib.error.HTTPError("http://x", 503, "busy", {}, None),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_that_an_http_status_is_found_where_a_library_keeps_it(error):
+    """Whatever attribute that is; the text is never looked at."""
+    assert facts_of(error).http_status == 503
+
+
+@pytest.mark.parametrize(
+    "response", [{}, {"ResponseMetadata": None}, {"ResponseMetadata": {"HTTPStatusCode": "503"}}, 7]
+)
+def test_that_a_response_without_a_status_is_none(response):
+    """Attributes of the same name with another content are not taken for a status."""
+    error = RuntimeError("HTTP 503 Service Unavailable")
+    error.response = response
+
+    assert facts_of(error).http_status is None
 
 
 def test_that_numbers_that_are_no_status_are_not_taken_for_one():
