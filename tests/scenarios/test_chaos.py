@@ -36,6 +36,8 @@ from tests.processes import processes_naming
 from tests.waiting import wait_until
 
 SEED, TASKS, STORM_S = 1, 500, 25.0
+STARTED_S = 6.0
+"""Jobs that end before their worker came three times in a row are an error of their own, and rightly so."""
 QUIET_S = 240.0
 """For what is left when the storm is over; a tenth of it on a free machine."""
 
@@ -166,13 +168,13 @@ class Storm:
         return True
 
 
-def processes_of(run: RunDirectory, module: str) -> list[psutil.Process]:
+def processes_of(run: RunDirectory, module: str, older_than_s: float = 0.0) -> list[psutil.Process]:
     """The launchers or couriers of a run."""
     found = []
     for pid in processes_naming(str(run.path)):
         with suppress(psutil.Error):
             process = psutil.Process(pid)
-            if module in process.cmdline():
+            if module in process.cmdline() and time.time() - process.create_time() >= older_than_s:
                 found.append(process)
     return found
 
@@ -190,9 +192,9 @@ def kill_a_slot(storm: Storm) -> bool:
     return True
 
 
-def _kill_one_with_all_below(storm: Storm, module: str) -> bool:
+def _kill_one_with_all_below(storm: Storm, module: str, *, older_than_s: float = 0.0) -> bool:
     run = storm.run()
-    found = processes_of(run, module) if run is not None else []
+    found = processes_of(run, module, older_than_s) if run is not None else []
     if not found:
         return False
     victim = storm.rng.choice(found)
@@ -210,7 +212,7 @@ def kill_a_worker(storm: Storm) -> bool:
 
 def kill_a_launcher(storm: Storm) -> bool:
     """And with it the whole job."""
-    return _kill_one_with_all_below(storm, "scalable_hpc.worker")
+    return _kill_one_with_all_below(storm, "scalable_hpc.worker", older_than_s=STARTED_S)
 
 
 def stop_a_worker_for_a_while(storm: Storm) -> bool:
@@ -230,8 +232,11 @@ def stop_a_worker_for_a_while(storm: Storm) -> bool:
 
 def _a_job(storm: Storm) -> tuple[LocalBackend, str] | None:
     run = storm.run()
-    jobs = sorted(path.name for path in run.spool.glob("local-*")) if run is not None else []
-    return (LocalBackend(run.spool), storm.rng.choice(jobs[-2:])) if run is not None and jobs else None
+    if run is None:
+        return None
+    born = {path.parent.name: path.stat().st_mtime for path in run.spool.glob("local-*/request.json")}
+    jobs = sorted(name for name, at in born.items() if time.time() - at >= STARTED_S)
+    return (LocalBackend(run.spool), storm.rng.choice(jobs[-2:])) if jobs else None
 
 
 def lose_a_node(storm: Storm) -> bool:
@@ -260,7 +265,22 @@ def kill_the_driver(storm: Storm) -> bool:
     return True
 
 
+def damage_a_record(storm: Storm) -> bool:
+    """One byte of a stored result is another: a disk that lies."""
+    packs = [path for path in storm.base.glob(".scalable/cache/v1/packs/**/*.pack") if path.stat().st_size]
+    if not packs:
+        return False
+    with storm.rng.choice(packs).open("r+b") as pack:
+        at = storm.rng.randrange(pack.seek(0, os.SEEK_END))
+        pack.seek(at)
+        byte = pack.read(1)
+        pack.seek(at)
+        pack.write(bytes([byte[0] ^ 0x40]))
+    return True
+
+
 LOCAL_BLOWS = (
+    damage_a_record,
     kill_a_slot,
     kill_a_slot,
     kill_a_worker,
@@ -322,7 +342,6 @@ def journals(storm: Storm) -> Iterator[RunDirectory]:
 
 def check(storm: Storm, graph: list[tuple[float, list[int]]]) -> None:
     """The laws."""
-    print(f"seed's storm: {dict(storm.done)}")  # shown where a law is broken, and with -s
     told = f"after {dict(storm.done)} in {storm.base}"
     assert json.loads((storm.base / "values.json").read_text()) == serially(graph), told
     for run in journals(storm):

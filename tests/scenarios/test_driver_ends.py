@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import subprocess
+import sys
 
 import pytest
 
-from scalable_hpc.model.events import AllocationChanged, RunClosed
+from scalable_hpc.model.events import AllocationChanged, ReceiptTaken, RunClosed
 from tests.ensembles import make_ensemble, of_kind
 from tests.processes import processes_naming
 from tests.waiting import wait_until
@@ -41,6 +44,38 @@ def test_that_a_signalled_driver_closes_its_journal_and_gives_back_its_allocatio
     assert set(last.values()) == {"ended"}
     assert processes_naming(str(ensemble.runs[0].path)) == []
     assert not ensemble.runs[0].is_open
+
+
+def test_that_a_full_disk_ends_the_run_with_an_error_and_loses_nothing(tmp_path):
+    """The journal cannot grow: every call fails and says why, allocations are given back, and resume goes on."""
+    ensemble = make_ensemble(tmp_path, target=LOCAL, count=60, seconds=0.2, cpus=2)
+    driver = ensemble.start()
+    try:
+        wait_until("ten scenarios done", lambda: len(ensemble.counted("end")) >= 10, timeout=60)
+        run = ensemble.runs[0]
+        limit = run.journal.stat().st_size + 500
+        resource.prlimit(driver.pid, resource.RLIMIT_FSIZE, (limit, limit))
+        _, err = driver.communicate(timeout=90)
+    finally:
+        driver.kill()
+    before = {event.task_id for event in of_kind(ensemble.events(), ReceiptTaken)}
+
+    assert driver.returncode != 0
+    assert "the run directory cannot be written" in err
+    assert str(run.path) in err
+    assert run.journal.stat().st_size <= limit
+    wait_until("nothing of the run to run", lambda: not processes_naming(str(run.path)), timeout=30)
+    assert 0 < len(before) < 60
+
+    resumed = subprocess.run(
+        [sys.executable, "-m", "scalable_hpc.cli", "resume", run.run_id],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+    assert resumed.returncode == 0, resumed.stderr
+    after = {event.task_id for event in of_kind(ensemble.events(), ReceiptTaken) if not event.late}
+    assert len(after) == 60
+    assert set(ensemble.counted("end").values()) == {1}
 
 
 def test_that_a_script_which_never_closes_its_session_leaves_nothing_behind(tmp_path):
