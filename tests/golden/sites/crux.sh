@@ -2,6 +2,7 @@
 #PBS -N scalable-20261122T084512Z-ab12cd-a0001
 #PBS -l select=1:ncpus=2
 #PBS -l walltime=00:30:00
+#PBS -l filesystems=home:eagle
 #PBS -j oe
 #PBS -o /dev/null
 #PBS -r n
