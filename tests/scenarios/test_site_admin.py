@@ -18,10 +18,13 @@ components:
   work: {{cpus: 1, memory: 200M}}
 """
 DRIVER = """\
+import psutil
 from scalable_hpc import ScalableSession
 
 with ScalableSession.from_yaml("scalable.yaml") as client:
     print(client.submit(pow, 2, 10).result())
+    ports = {c.laddr.port for c in psutil.Process().net_connections() if c.status == psutil.CONN_LISTEN}
+    print("listening in the range:", bool(ports & set(range(42000, 42900))))
 """
 
 
@@ -77,6 +80,7 @@ def test_that_an_admin_makes_a_preset_from_the_live_slurm_and_users_see_it(slurm
     assert "partition" in machine.call("site", "check", "juniper.yaml", code=13)
     corrected = corrected.replace("partiton: debug", "partition: debug")
     corrected = corrected.replace("# ? poll_floor: 30s", "poll_floor: 1s")
+    corrected = corrected.replace("# ? scheduler_ports: 40000-40100", "scheduler_ports: 42000-42899")
     (project / "juniper.yaml").write_text(corrected)
     assert "no mistakes found" in machine.call("site", "check", "juniper.yaml")
 
@@ -91,7 +95,9 @@ def test_that_an_admin_makes_a_preset_from_the_live_slurm_and_users_see_it(slurm
     assert "[project: scalable.yaml:3]" in plan["target.account"]
 
     (project / "driver.py").write_text(DRIVER)
-    assert "1024" in machine.call("run", "--no-progress", "driver.py")
+    said = machine.call("run", "--no-progress", "driver.py")
+    assert "1024" in said
+    assert "listening in the range: True" in said
 
 
 @pytest.mark.slurm

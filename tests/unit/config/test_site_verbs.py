@@ -195,3 +195,19 @@ def test_that_the_schema_is_json(world, capsys):
     """For editors."""
     assert main(["site", "schema"]) == 0
     assert "partitions" in json.loads(capsys.readouterr().out)["properties"]
+
+
+def test_that_render_shows_the_layer_of_each_value_beside_the_script(world, capsys):
+    """On stderr, so that the script can be piped; with values from the admin, the manifest and the command line."""
+    write(world / "etc" / "sites" / "juniper.yaml", JUNIPER)
+    manifest = "version: 1\ntargets: {c: {provider: slurm, site: juniper}}\ncomponents: {work: {cpus: 1}}\n"
+    write(world / "project" / "scalable.yaml", manifest)
+
+    assert main(["render", "--layers"]) == 0
+    told = capsys.readouterr()
+    lines = {line.split()[0]: line for line in told.err.splitlines() if line.startswith("  ")}
+    assert told.out.startswith("#!/bin/bash\n#SBATCH ")
+    assert "settings, and who set them" not in told.out
+    assert lines["target.partition"].endswith(f"standard  [admin: {world}/etc/sites/juniper.yaml:6]")
+    assert lines["target.lead"].split(maxsplit=1)[1].startswith("300 s  [admin: ")
+    assert lines["components.work.cpus"].endswith("1  [project: scalable.yaml:3]")
