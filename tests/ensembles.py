@@ -24,6 +24,8 @@ from scalable_hpc.model.events import (
     ReceiptTaken,
 )
 from scalable_hpc.runs import RunDirectory, list_runs
+from scalable_hpc.telemetry.report import build_report
+from scalable_hpc.telemetry.text import render_report
 
 DRIVER = """
 import os, sys, time
@@ -105,6 +107,10 @@ class Ensemble:
     def runs(self) -> list[RunDirectory]:
         """The run directories, oldest first."""
         return list_runs(self.base / ".scalable" / "runs")
+
+    def report(self) -> str:
+        """What ``scalable-hpc report`` prints of the newest run."""
+        return render_report(build_report(self.events()))
 
     def events(self, which: int = -1) -> list[Event]:
         """The journal of a run."""

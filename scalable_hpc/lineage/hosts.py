@@ -126,7 +126,8 @@ class HostBook:
             has_failed = event.reason in _START_REASONS and not start.has_worker
             if has_failed and len(start.nodes) == 1:  # of several nodes nobody knows which one it was
                 what = f"no worker started ({event.reason})"
-                incident = self._incident(start.nodes[0], event.at, what)
+                is_nodes_end = event.reason in (_R.NODE_FAIL.value, _R.BOOT_FAIL.value)  # of all that were there
+                incident = self._incident(start.nodes[0], event.at, what, joins=is_nodes_end)
                 incident.worker_type, self._is_news = start.worker_type, True
 
     def suspected(self, event: HostSuspected) -> None:
@@ -162,9 +163,10 @@ class HostBook:
     def _well_off(self, now: float) -> set[str]:
         return self._good.union(*self._started.values()) - set(self.excluded(now))
 
-    def _incident(self, host: str, at: float, what: str) -> _Incident:
+    def _incident(self, host: str, at: float, what: str, *, joins: bool = True) -> _Incident:
+        """Return the incident that a fault belongs to: one that has just begun, if it may have the same cause."""
         known = self._incidents.setdefault(host, [])
-        if not known or at - known[-1].at > _TOGETHER_S:
+        if not known or not joins or at - known[-1].at > _TOGETHER_S:
             known.append(_Incident(at, what))
         return known[-1]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from scalable_hpc.model.events import HostSuspected
 from tests.ensembles import FleetNote, allocations_of, of_kind
 from tests.held import holding
 from tests.waiting import wait_until
@@ -90,6 +91,29 @@ def test_that_a_prologue_that_fails_is_the_allocations_failure(slurm, tmp_path):
     reasons = [life[-1].reason for life in allocations_of(held.events).values()]
     assert reasons == ["failed"] * 3
     assert [event.kind for event in of_kind(held.events, FleetNote)].count("pause") == 3
+
+
+def test_that_new_allocations_keep_away_from_a_node_where_no_worker_starts(slurm, tmp_path):
+    """Two failed there while others started elsewhere: the next job is told to stay away, and everybody hears of it."""
+    bad = slurm.node_names[0]
+    setup = [f'if [ "$SLURMD_NODENAME" = {bad} ]; then echo no scratch here; exit 7; fi']
+    allocations = {"min": 2, "max": 2, "walltime": "00:10:00"}
+    with holding(tmp_path, slurm, count=4, setup=setup, allocations=allocations) as held:
+        held.wait_until_begun(4)
+        held.let_go()
+        held.wait_until_collected()
+        held.leave()
+        [suspected] = of_kind(held.events, HostSuspected)
+        scripts = {path.stem: path.read_text() for path in held.ensemble.runs[0].scripts.iterdir()}
+        report = held.ensemble.report()
+
+    lives = allocations_of(held.events)
+    assert [life[-1].nodes for life in lives.values() if life[-1].reason == "failed"] == [(bad,)] * 2
+    assert suspected.host == bad
+    assert "no worker started (failed)" in suspected.because
+    assert f"#SBATCH --exclude={bad}\n" in scripts[max(lives)]
+    assert suspected.because in report
+    assert held.failed() == []
 
 
 @pytest.mark.slow
