@@ -146,6 +146,7 @@ class Harness:
         self.ended = []
         self.failures = []
         self.unexplained = set()
+        self.excluded = ()
         self.failed = asyncio.Event()
         facts = {"maximum": 2, "slots_per_node": 4, "walltime_s": 3600} | limits
         run = Run(
@@ -158,6 +159,7 @@ class Harness:
             log_tail=log_tail,
             never_runs=never_runs,
             unexplained=lambda: self.unexplained,
+            excluded_nodes=lambda: self.excluded,
         )
         self.supervisor = Supervisor(
             run,

@@ -9,7 +9,7 @@ import pytest
 from scalable_hpc.errors import AllocationsFailing, BatchSilent, PartitionRefused, SubmissionDeferred, SubmissionError
 from scalable_hpc.fleet.actions import OPENS_AT_ONCE
 from scalable_hpc.model.allocations import ExitReason, JobState
-from scalable_hpc.model.events import AllocationChanged
+from scalable_hpc.model.events import AllocationChanged, HostsTrusted
 from scalable_hpc.model.messages import WorkerDraining
 from tests.unit.fleet.builders import hello
 from tests.unit.fleet.fakes import Harness
@@ -287,6 +287,24 @@ async def test_that_a_refusal_for_good_is_told_once_with_the_batch_systems_words
     assert fleet.batch.jobs == {}
     assert fleet.ended == []
     assert fleet.states("a0001") == ["submitting", "ended"]
+
+
+@on_the_loop
+async def test_that_a_refusal_while_hosts_are_excluded_trusts_them_again():
+    """Perhaps there is no other node to be had: nobody is told of a failure before it was tried with all of them."""
+    async with Harness(maximum=1) as fleet:
+        fleet.excluded = ("bad",)
+        fleet.batch.refuse_with = PartitionRefused("sbatch: error: Requested node configuration is not available")
+        await fleet.want(4, seconds=2.0)
+        [trusted] = [event for event in fleet.events if isinstance(event, HostsTrusted)]
+        fleet.excluded = ()
+        fleet.batch.refuse_with = None
+        await fleet.clock.wind(30.0)
+
+        assert len(fleet.names()) == 1
+    assert trusted.hosts == ("bad",)
+    assert "Requested node configuration is not available" in trusted.because
+    assert fleet.failures == []
 
 
 @on_the_loop

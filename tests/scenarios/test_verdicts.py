@@ -1,0 +1,183 @@
+"""Rows of the judge's table, each brought about by real processes on this machine; one session for all.
+
+Rows that need a worker to die are in ``test_suspects``, those of memory in ``test_memory``, users' own rules in
+``test_retry_rules``, what a batch system does in ``test_verdicts_slurm`` and ``test_node_loss``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from scalable_hpc import Checkpointed, ScalableSession
+from scalable_hpc.batch.local import LocalBackend
+from scalable_hpc.faults.judge import ROWS
+from scalable_hpc.lineage.journal import read_events
+from scalable_hpc.model.events import AllocationChanged, AttemptFailed, AttemptPlaced
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.timeout(120)
+
+MANIFEST = """\
+version: 1
+project: {name: verdicts}
+targets:
+  here:
+    provider: local
+    capacity: {cpus: 4}
+    allocations: {max: 2, walltime: "00:20:00"}
+components:
+  model: {cpus: 2, memory: 1G}
+tasks:
+  in_vain: {retry: {retries: 1, base_s: 0.05}}
+"""
+
+
+def first_time(path):
+    """Whether this is the first execution that asks for this path."""
+    try:
+        Path(path).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def hands_back(path):
+    if first_time(path):
+        raise Checkpointed("saved")
+    return "done"
+
+
+def is_told_to_end(path):
+    if first_time(path):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    return "done"
+
+
+def dies(path):
+    if first_time(path):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "done"
+
+
+def in_vain(how):
+    if how == "stale":
+        raise OSError(errno.ESTALE, "Stale file handle")
+    raise {"value": ValueError, "own": RuntimeError}[how](how)
+
+
+def naps(seconds):
+    time.sleep(seconds)
+
+
+def dies_always():
+    os._exit(3)
+
+
+def long_the_first_time(path):
+    if first_time(path):
+        time.sleep(90)
+    return "done"
+
+
+def tiny(number):
+    if number == 40:
+        os.abort()
+    return number
+
+
+def lose_the_node_of(session, future):
+    """Cut the power of the allocation where it runs."""
+
+    def placed():
+        events = list(read_events(session.run_directory.journal))
+        mine = [event for event in events if isinstance(event, AttemptPlaced) and event.task_id == future.task_id]
+        return mine and [
+            event.job_id
+            for event in events
+            if isinstance(event, AllocationChanged) and event.name == mine[0].allocation and event.job_id
+        ]
+
+    jobs = wait_until("it is placed", placed, timeout=60)
+    LocalBackend(session.run_directory.spool).lose_node(jobs[-1])
+
+
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory):
+    """What became of each task, and the journal's attempts that failed."""
+    place = tmp_path_factory.mktemp("verdicts")
+    (place / "scalable.yaml").write_text(MANIFEST)
+    session = ScalableSession.from_yaml(place / "scalable.yaml")
+    with session as client:
+        lost = client.submit(long_the_first_time, str(place / "lost"))
+        wait_until("it runs", (place / "lost").exists, timeout=60)
+        lose_the_node_of(session, lost)
+        client.gather(client.map(tiny, range(30)))
+        futures = {
+            "allocation ended": lost,
+            "handed back by the task": client.submit(hands_back, str(place / "back")),
+            "slot ended from outside": client.submit(is_told_to_end, str(place / "told")),
+            "first death": client.submit(dies, str(place / "dies")),
+            "second death": client.submit(dies_always),
+            "ran into its timeout": client.submit(naps, 60, timeout=1.0),
+            "transient exception": client.submit(in_vain, "stale"),
+            "permanent exception": client.submit(in_vain, "value", retries=5),
+            "other exception": client.submit(in_vain, "own"),
+        }
+        tinies = client.map(tiny, range(30, 90))
+        batch = client.collect([*futures.values(), *tinies])
+        assert len(batch.ok) == 59 + 4
+    events = list(read_events(session.run_directory.journal))
+    return futures, [event for event in events if isinstance(event, AttemptFailed)]
+
+
+ROW_OF = {row.name: row for row in ROWS}
+EXPECTED = [
+    ("allocation ended", 1, "done"),
+    ("handed back by the task", 1, "done"),
+    ("slot ended from outside", 1, "done"),
+    ("first death", 1, "done"),
+    ("second death", 1, "TaskKilled"),
+    ("ran into its timeout", 1, "TaskTimeout"),
+    ("transient exception", 2, "OSError"),
+    ("permanent exception", 1, "ValueError"),
+    ("other exception", 2, "RuntimeError"),
+]
+
+
+@pytest.mark.parametrize(("name", "times", "outcome"), EXPECTED, ids=[name for name, _, _ in EXPECTED])
+def test_that_a_row_is_what_real_processes_bring_about(lived, name, times, outcome):
+    """Its words, its verdict, its price; and the task goes on or ends as it says."""
+    futures, failed = lived
+    row, future = ROW_OF[name], futures[name]
+    mine = [event for event in failed if event.task_id == future.task_id and row.because in event.because]
+
+    assert [(event.verdict, event.charged) for event in mine] == [(row.verdict.value, row.charged)] * times
+    error = future.exception()
+    assert (future.result() if error is None else type(error).__name__) == outcome
+
+
+def test_that_those_behind_a_killer_in_its_bundle_never_started(lived):
+    """Tiny tasks share a trip to a slot: what came after the one that killed it has not begun, and costs nothing."""
+    _, failed = lived
+    row = ROW_OF["never started"]
+    behind = [event for event in failed if event.ending == "never_started"]
+
+    assert behind
+    assert all(row.because in event.because and not event.charged for event in behind)
+
+
+def test_that_nobody_else_is_charged(lived):
+    """All that was charged were the guilty, as often as they failed."""
+    futures, failed = lived
+    guilty = {futures[name].task_id for name, _, _ in EXPECTED if ROW_OF[name].charged}
+    charged = {event.task_id for event in failed if event.charged}
+
+    assert {task_id for task_id in charged if not task_id.startswith("tiny")} == guilty
