@@ -27,6 +27,7 @@ aside/       files that are still being written
 quarantine/  records whose digest did not match; nothing reads them again
 stat-memo/   digests of input files, so that each is read once
 locks/       one file per host, by which its processes agree on who computes what
+upkeep.lock  held while cache gc is at work
 notes/       what results were computed from, and how often they were found; for people
 
 It is safe to delete the whole directory while no run is using it: everything in it can be computed again.

@@ -59,7 +59,9 @@ class Publisher:
                 by_store.setdefault(envelope.store, []).append(envelope)
         found = {}
         for root, together in by_store.items():
-            places = self._store(root).lookup_many([envelope.key for envelope in together])
+            store = self._store(root)
+            store.refresh()  # what the driver took back a moment ago, since it had outlived its time, must not be found
+            places = store.lookup_many([envelope.key for envelope in together], fresh=False)
             found.update({one.attempt: place for one, place in zip(together, places, strict=True) if place is not None})
         return found
 

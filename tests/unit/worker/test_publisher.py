@@ -53,3 +53,16 @@ def test_that_what_others_have_published_is_found(tmp_path):
 
     assert before == {}
     assert list(found) == [known.attempt]
+
+
+def test_that_what_was_taken_back_just_now_is_not_found(tmp_path):
+    """A driver forgets what has outlived its ttl and sends the call at once: no worker knows an older answer."""
+    envelope = Envelopes(tmp_path)
+    one = envelope(len, "a")
+    publisher = Publisher()
+    with Store(tmp_path) as driver:
+        driver.publish(one.key, dumps(1))
+        known = publisher.lookup([one])
+        driver.forget(one.key)
+
+        assert (list(known), publisher.lookup([one])) == ([one.attempt], {})
