@@ -51,6 +51,7 @@ class Options:
     pure: bool | None = None
     verify_pure: float | str | None = None
     checkpoints: bool | None = None
+    persist: bool = True
 
     def __post_init__(self) -> None:
         for name in ("task", "tag", "key"):
@@ -68,11 +69,21 @@ class Options:
             raise TypeError(f"priority must be a whole number: {self.priority!r}")
         if not isinstance(self.checkpoints, bool | None):
             raise TypeError(f"checkpoints must be True or False: {self.checkpoints!r}")
+        self._check_results()
+        _ = self.timeout_s, self.expected_runtime_s, self.memory_bytes  # wrong ones are refused here, not later
+
+    def _check_results(self) -> None:
+        """Refuse wishes for what becomes of a result that cannot be had together."""
         if self.pure is not None and not isinstance(self.pure, bool):
             raise TypeError(f"pure must be True or False: {self.pure!r}")
+        if not isinstance(self.persist, bool):
+            raise TypeError(f"persist must be True or False: {self.persist!r}")
+        if not self.persist and self.key is not None:
+            raise ValueError(f"a call with a key is stored under it, persist=False is not for it: {self.key!r}")
+        if not self.persist and self.pure is False:
+            raise ValueError(f"persist=False may compute a call again, which pure=False forbids: {self.pure!r}")
         if self.verify_share is not None and self.pure is False:
             raise ValueError(f"verify_pure is for pure calls, not with pure=False: {self.verify_pure!r}")
-        _ = self.timeout_s, self.expected_runtime_s, self.memory_bytes  # wrong ones are refused here, not later
 
     @property
     def verify_share(self) -> float | None:
@@ -181,7 +192,7 @@ def make_call(
         call.identity = _identity(fn, args, kwargs)
         return call
     declared = getattr(fn, "__scalable_cache__", None)
-    if options.key is not None or cache is False or (declared is None and cache is None):
+    if options.key is not None or not options.persist or cache is False or (declared is None and cache is None):
         return call
     try:
         if declared is None:

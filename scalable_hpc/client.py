@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from scalable_hpc.call import Call, Options, call_name, make_call, pickle_function, show
 from scalable_hpc.future import Owner, ScalableFuture, Stored
 from scalable_hpc.gathering import Batch, Errors, collect, gather, replace_futures
-from scalable_hpc.model.tasks import Locator, Payload, TaskSpec
+from scalable_hpc.model.tasks import Locator, Payload, ResultRef, TaskSpec
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -34,6 +35,8 @@ class _Asked:
     future: ScalableFuture
     options: Options
     may_be_known: bool
+    bare: tuple[Any, Any]
+    """Its arguments, with references in the place of futures: who keeps a call need not keep those."""
 
 
 class Run(Owner, Protocol):
@@ -60,6 +63,9 @@ class Run(Owner, Protocol):
 
     def load(self, spec: TaskSpec, locator: Locator) -> Any:
         """Read a result, or have it made again when it is damaged."""
+
+    def forget(self, task_id: str) -> None:
+        """Hear that nobody has the future of a task any more."""
 
     def put(self, value: Any, label: str) -> ScalableFuture:
         """Make a value durable and return a future of it that is done."""
@@ -118,6 +124,8 @@ class ScalableClient(concurrent.futures.Executor):
                 may be expected to run longer than any allocation lasts.
                 pure: False: calling it again may give something else (default: as the manifest says, else True).
                 Its first result counts; it is not looked up in the shared cache, nor kept there.
+                persist: False: a large result is not stored but held by the worker that computed it, for calls that
+                need it; if that worker is lost, it is computed again as far as it is needed.
                 verify_pure: ``"sample"`` (5 %) or a share from 0 to 1 of calls that are computed once more; a result
                 that differs is reported, and the first one stays.
         """
@@ -229,9 +237,9 @@ class ScalableClient(concurrent.futures.Executor):
             self._ask(fn, function, args, kwargs, options)
             for (args, kwargs), options in self._run.watched(zip(calls, each, strict=False), len(calls))
         ]
-        for one, (args, kwargs) in zip(asked, calls, strict=True):
-            key = one.options.key
-            one.future.call = (fn, args, kwargs, ours if keys is None else {**ours, "key": key})
+        for one in asked:
+            args, kwargs = one.bare
+            one.future.call = (fn, args, kwargs, ours if keys is None else {**ours, "key": one.options.key})
         self._answer(asked)
         return [one.future for one in asked]
 
@@ -244,7 +252,7 @@ class ScalableClient(concurrent.futures.Executor):
         options: Options,
     ) -> _Asked:
         """Name one call, and make its future."""
-        found: list[ScalableFuture] = []
+        found: list[ResultRef] = []
         name = options.task or call_name(fn)
         cache = self._run.cache_of(name)
         pure = self._run.is_pure(name) if options.pure is None else options.pure
@@ -253,11 +261,13 @@ class ScalableClient(concurrent.futures.Executor):
         if call.warning and call.warning not in self._warned:
             self._warned.add(call.warning)
             warnings.warn(call.warning, stacklevel=5)
-        call.ancestors = tuple({future.task_id: future.ref for future in found}.values())
+        call.ancestors = tuple({ref.task_id: ref for ref in found}.values())
         spec = self._run.specify(call)
         future = ScalableFuture(task_id=spec.task_id, key=spec.key, label=spec.label, owner=self._run)
         may_be_known = not call.refresh and (call.may_be_known or self._run.has_past)
-        return _Asked(spec, future, options, may_be_known)
+        if not spec.persist:
+            weakref.finalize(future, self._run.forget, spec.task_id).atexit = False
+        return _Asked(spec, future, options, may_be_known, bare)
 
     def _answer(self, asked: Sequence[_Asked]) -> None:
         """Complete what is known, all looked up at once, and have the rest run."""

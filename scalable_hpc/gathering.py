@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from scalable_hpc.errors import ScalableError
 from scalable_hpc.future import ScalableFuture
+from scalable_hpc.model.tasks import ResultRef
 
 _NAMED = 3
 """Calls that are named of each kind of failure; the rest are counted."""
@@ -140,15 +141,17 @@ def rebuild(like: Any, values: list[Any]) -> Any:
     return type(like)(values)
 
 
-def replace_futures(node: Any, found: list[ScalableFuture]) -> Any:
-    """Return ``node`` with every future replaced by its ResultRef, and note the futures in ``found``.
+def replace_futures(node: Any, found: list[ResultRef]) -> Any:
+    """Return ``node`` with every future replaced by its ResultRef, and note these in ``found``.
 
-    Looks into lists, tuples, sets and dicts (their keys excepted), as deep as they go; other objects are left alone,
-    and containers without futures are returned as they are, not copied.
+    References that are there already, of a call that is submitted again, are noted too. Looks into lists, tuples, sets
+    and dicts (their keys excepted), as deep as they go; other objects are left alone, and containers without futures
+    are returned as they are, not copied.
     """
-    if isinstance(node, ScalableFuture):
-        found.append(node)
-        return node.ref
+    if isinstance(node, (ScalableFuture, ResultRef)):
+        ref = node.ref if isinstance(node, ScalableFuture) else node
+        found.append(ref)
+        return ref
     if isinstance(node, dict) and type(node) is dict:
         before = len(found)
         replaced = {key: replace_futures(value, found) for key, value in node.items()}

@@ -32,6 +32,16 @@ class LateTransport:
         if self.link is not None:
             self.link.cancel_attempts(worker_address, attempts)
 
+    def persist_held(self, worker_address: str, keys: Sequence[str]) -> None:
+        """Have a worker store results that it holds."""
+        if self.link is not None:
+            self.link.persist_held(worker_address, keys)
+
+    def free_held(self, worker_address: str, keys: Sequence[str]) -> None:
+        """Let a worker drop results that it holds."""
+        if self.link is not None:
+            self.link.free_held(worker_address, keys)
+
     def release(self, keys: Iterable[str]) -> None:
         """Let go of bundles."""
         if self.link is not None:

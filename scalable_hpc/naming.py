@@ -93,7 +93,8 @@ class Naming:
             label=call.label,
             refresh=call.refresh,
             pure=is_pure,
-            verify_pure=self._verified(call, said) if is_pure else 0.0,
+            verify_pure=self._verified(call, said) if is_pure and options.persist else 0.0,
+            persist=options.persist or not is_pure,
             checkpoints=bool(said.checkpoints) if options.checkpoints is None else options.checkpoints,
             rule=self._rule(policy),
         )

@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import InvalidStateError
+from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import wait as wait_for_futures
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -134,7 +134,9 @@ class LiveRun:
         return counted(calls, count, "looking for known results")
 
     def load(self, spec: TaskSpec, locator: Locator) -> Any:
-        """Read a result; one that turns out damaged is made again."""
+        """Read a result; one that turns out damaged is made again, one that a worker holds is stored first."""
+        if locator.held:
+            locator = self._stored(spec)
         try:
             return self._stores.load(locator)
         except Damaged as damage:
@@ -151,6 +153,26 @@ class LiveRun:
             again = ScalableFuture(task_id=f"{spec.task_id}-again", key=spec.key, label=spec.label, owner=self)
             self.accept([(replace(spec, task_id=again.task_id, refresh=True), again)])
             return again.result()
+
+    def _stored(self, spec: TaskSpec) -> Locator:
+        """Have a result stored that only a worker holds, computed again if it was lost; blocks.
+
+        Raises:
+            BaseException: what became of the task meanwhile.
+        """
+        answer: Future[Outcome] = Future()
+        self._engine.keeper.read(spec.task_id, answer.set_result)
+        self._engine.wake()
+        outcome = answer.result()
+        if outcome.result is not None:
+            return outcome.result
+        if outcome.cancelled:
+            raise TaskError(f"the result of {spec.label} cannot be had: {outcome.because}")
+        raise error_of(outcome, spec.label)
+
+    def forget(self, task_id: str) -> None:
+        """Hear that nobody has the future of a task any more."""
+        self._engine.keeper.forget(task_id)
 
     def put(self, value: Any, label: str) -> ScalableFuture:
         """Make a value durable in the run's own store, under a key of its content."""

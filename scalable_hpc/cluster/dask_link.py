@@ -217,6 +217,14 @@ class DaskLink:
         elif bundles:
             self._dispatch.send(worker_address, bundles)
 
+    def persist_held(self, worker_address: str, keys: Sequence[str]) -> None:
+        """Have a worker store results that it holds; it answers with receipts, or ``HeldGone``."""
+        self._dispatch.persist_held(worker_address, keys)
+
+    def free_held(self, worker_address: str, keys: Sequence[str]) -> None:
+        """Let a worker drop results that it holds."""
+        self._dispatch.free_held(worker_address, keys)
+
     def cancel_attempts(self, worker_address: str, attempts: Iterable[AttemptId]) -> None:
         """Have a worker stop attempts; returns at once. It answers each with ``AttemptEnded(CANCELLED)``."""
         self._dispatch.cancel_attempts(worker_address, attempts)

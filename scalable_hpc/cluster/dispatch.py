@@ -100,6 +100,16 @@ class Dispatch:
         """Have a worker stop attempts; returns at once."""
         self._errands.send(self._call(self._verbs.cancel_attempts, tuple(attempts), [address]))
 
+    def persist_held(self, address: str, keys: Sequence[str]) -> None:
+        """Have a worker store results that it holds; returns at once."""
+        if self._verbs.persist_held is not None:
+            self._errands.send(self._call(self._verbs.persist_held, tuple(keys), [address]))
+
+    def free_held(self, address: str, keys: Sequence[str]) -> None:
+        """Let a worker drop results that it holds; returns at once."""
+        if self._verbs.free_held is not None:
+            self._errands.send(self._call(self._verbs.free_held, tuple(keys), [address]))
+
     async def drain(self, addresses: list[str], because: str) -> None:
         """Have workers begin nothing new."""
         await self._call(self._verbs.drain, because, addresses)

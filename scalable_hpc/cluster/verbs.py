@@ -17,10 +17,14 @@ class CourierVerbs:
     """``(attempts: tuple[AttemptId, ...]) -> None``, on the courier's loop."""
     drain: Callable[..., Any]
     """``(because: str) -> None``, on the courier's loop."""
+    persist_held: Callable[..., Any] | None = None
+    """``(keys: tuple[str, ...]) -> None``, on the courier's loop; None: it holds no results."""
+    free_held: Callable[..., Any] | None = None
+    """Likewise."""
 
 
 def courier_verbs() -> CourierVerbs:
     """Return the real courier's."""
-    from scalable_hpc.worker.courier import cancel_attempts, drain, run_bundle
+    from scalable_hpc.worker.courier import cancel_attempts, drain, free_held, persist_held, run_bundle
 
-    return CourierVerbs(run_bundle, cancel_attempts, drain)
+    return CourierVerbs(run_bundle, cancel_attempts, drain, persist_held, free_held)

@@ -39,7 +39,7 @@ class Causes:
         found = self._root(record)
         if found is None or found is record:
             return None
-        return self._raised.get(found.task_id) or _as_told(found.error)
+        return self._raised.get(found.task_id) or as_told(found.error)
 
     def _root(self, record: TaskRecord) -> TaskRecord | None:
         """Go from failed task to failed ancestor, up to one that failed by itself."""
@@ -65,8 +65,8 @@ def _size(raised: ExceptionFacts) -> int:
     return len(raised.pickled or b"") + len(raised.traceback) + len(raised.message)
 
 
-def _as_told(error: str) -> ExceptionFacts:
-    """Return the facts that ``Type: message`` holds."""
+def as_told(error: str) -> ExceptionFacts:
+    """Return what ``Type: message`` tells of an exception, as a record keeps it."""
     name, _, message = error.partition(": ")
     if isinstance(vars(errors).get(name), type):
         name = f"{errors.__name__}.{name}"

@@ -37,7 +37,7 @@ def progress_of(ledger: Ledger, now: float = -math.inf) -> Progress:
     """Return how far a run is; ``now`` (seconds since the epoch) is for hosts whose time is over."""
     state = TaskState
     return Progress(
-        done=ledger.count(state.DONE),
+        done=ledger.count(state.DONE, state.LET_GO),
         running=ledger.count(state.SENT),
         waiting=ledger.count(state.WAITING, state.ATTACHED, state.READY, state.BACKOFF),
         failed=ledger.count(state.FAILED),

@@ -113,6 +113,10 @@ class HostBook:
             if host != event.node and any(task_id == event.task_id for task_id, _ in incident.attempts):
                 incident.is_proven = self._is_news = True
 
+    def did_well(self, node: str) -> None:
+        """Note a success of a task that has failed nowhere."""
+        self._good.add(node)
+
     def allocation_changed(self, event: AllocationChanged) -> None:
         """Note where allocations start, and where they do not."""
         start = self._starts.setdefault(event.name, _Start())

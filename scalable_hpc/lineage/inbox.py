@@ -43,13 +43,21 @@ class Hits:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """A result that is to be stored if only a worker holds it, computed again if nobody does."""
+
+    task_id: str
+    on_done: OnDone
+
+
+@dataclass(frozen=True, slots=True)
 class Surrender:
     """Nothing can be run any more."""
 
     error: ScalableError
 
 
-Command = Submission | Cancellation | Hits | Surrender
+Command = Submission | Cancellation | Hits | Reading | Surrender
 
 
 class Inbox:

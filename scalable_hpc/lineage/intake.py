@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 from scalable_hpc.cache.calls import CacheWarning
 from scalable_hpc.errors import ScalableError
-from scalable_hpc.lineage import rulings
+from scalable_hpc.lineage import holdings, rulings
+from scalable_hpc.lineage.custody import Custody
 from scalable_hpc.lineage.explanations import Explanations
-from scalable_hpc.lineage.inbox import Cancellation, Command, Hits, OnDone, Submission, Surrender
+from scalable_hpc.lineage.inbox import Cancellation, Command, Hits, OnDone, Reading, Submission, Surrender
 from scalable_hpc.lineage.inquiry import Departure, Inquiries
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.need import Offer
@@ -33,6 +34,7 @@ from scalable_hpc.model.events import AttemptFailed, FleetNote, ResultsDiffer, T
 from scalable_hpc.model.messages import (
     AttemptDone,
     AttemptEnded,
+    HeldGone,
     Upward,
     WorkerDraining,
     WorkerGone,
@@ -90,6 +92,7 @@ class Intake:
         self._explanations = Explanations()
         self._strayed: set[str] = set()
         """Names of tasks whose results were not what their keys say."""
+        self.custody = Custody(ledger)
 
     def take_command(self, command: Command, turn: Turn) -> None:
         """Carry out what another thread wants."""
@@ -100,6 +103,8 @@ class Intake:
                 turn.tell(rulings.cancel(self._ledger, command.task_id, command.because, turn.now))
             case Hits():
                 turn.tell([TasksHit(turn.now, command.name, command.count, command.keys)])
+            case Reading():
+                self.custody.read(command.task_id, command.on_done)
             case Surrender():
                 self._give_everything_up(command.error, turn)
 
@@ -119,6 +124,8 @@ class Intake:
             case AllocationRequeued():
                 turn.tell(self._explanations.explain(message.name, message.ending, turn.now))
                 self._roster.welcome_again(message.name)
+            case HeldGone():
+                self.custody.gone(message, turn)
             case AllocationOver():
                 self._end_allocation(message, turn)
 
@@ -131,6 +138,9 @@ class Intake:
         for event in events:
             if isinstance(event, AttemptFailed):
                 self._explanations.await_word(event)
+        record = self._ledger.tasks.get(evidence.attempt.task_id)
+        if evidence.ending is Ending.REFUSED and record is not None:
+            self.custody.ask_for_ancestors(record, turn)  # it may be one of them that could not be read
 
     def unexplained(self) -> Collection[str]:
         """The allocations whose end would say why attempts were lost."""
@@ -140,6 +150,7 @@ class Intake:
         """Yield everybody who still waits, with the task they wait for, and forget them."""
         while self.listeners:
             yield self.listeners.popitem()
+        yield from self.custody.pop_readers()
 
     def adopt(self, turn: Turn, awaited: Mapping[str, str], *, retry_quarantined: bool = False) -> None:
         """Take up what a driver that ended left open.
@@ -155,6 +166,8 @@ class Intake:
         self._reunions.expect(awaited, turn.now)
         for events in rulings.on_new_driver(self._ledger, turn.now, self._rng, awaited):
             turn.tell(events)
+        self.custody.lose(list(self._ledger.held), "the driver that knew where its result is held ended", turn)
+        self.custody.recall_for_all(turn)
 
     def give_up_late(self, turn: Turn) -> None:
         """Part with workers of an earlier driver that did not come back in time."""
@@ -175,6 +188,9 @@ class Intake:
         turn.tell([self._submitted(spec, turn.now)])
         record = self._ledger.tasks[spec.task_id]
         turn.tell(rulings.on_submitted(self._ledger, record, turn.now))
+        turn.tell(holdings.recall_for(self._ledger, record, turn.now))
+        if not spec.persist:
+            self.custody.begin(spec.task_id)
         if self._surrender is not None and not record.is_over:
             self._give_up(spec.task_id, self._surrender, turn)
 
@@ -199,6 +215,7 @@ class Intake:
             checkpoints=spec.checkpoints,
             pure=spec.pure,
             verifies=spec.verifies,
+            persist=spec.persist,
             rule=None if spec.rule is None else self._payloads.add(spec.rule),
         )
 
@@ -227,6 +244,7 @@ class Intake:
         events = rulings.on_receipt(self._ledger, receipt, turn.now)
         turn.tell(events, Told(result=receipt.result))
         self._reunions.ended(receipt.attempt.task_id, turn)
+        self.custody.received(receipt, is_known=self._roster.get(receipt.worker) is not None, turn=turn)
         for event in events:
             if isinstance(event, ResultsDiffer):
                 logger.warning("%s (%s, then %s on %s)", event.because, event.first, event.second, event.second_node)
@@ -261,6 +279,7 @@ class Intake:
         worker = self._roster.remove(address)
         if worker is not None:
             turn.releases.extend(worker.loads)
+            self.custody.lose_worker(address, because, turn)
             self._inquiries.begin(Departure(worker, at, expected, because, ending))
 
     def _end_allocation(self, over: AllocationOver, turn: Turn) -> None:

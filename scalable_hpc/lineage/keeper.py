@@ -21,7 +21,7 @@ from scalable_hpc.lineage.causes import Causes
 from scalable_hpc.lineage.census import Progress, demand_of, progress_of
 from scalable_hpc.lineage.files import RunFiles
 from scalable_hpc.lineage.hosts import HostRules
-from scalable_hpc.lineage.inbox import Cancellation, Command, Hits, Inbox, OnDone, Submission, Surrender
+from scalable_hpc.lineage.inbox import Cancellation, Command, Hits, Inbox, OnDone, Reading, Submission, Surrender
 from scalable_hpc.lineage.inquiry import Inquiries
 from scalable_hpc.lineage.intake import AllocationOver, AllocationRequeued, Intake, Message
 from scalable_hpc.lineage.lanes import LaneKey
@@ -101,7 +101,13 @@ class Keeper:
         )
         self._awaited = dict(awaited or {})
         self._outgoing = Outgoing(
-            self._ledger, self._roster, self._parcels, ports.transport, tuple(offers), rules or WindowRules()
+            self._ledger,
+            self._roster,
+            self._parcels,
+            self._intake.custody,
+            ports.transport,
+            tuple(offers),
+            rules or WindowRules(),
         )
         self._causes = Causes(self._ledger)
         self._retry_quarantined = retry_quarantined
@@ -132,6 +138,16 @@ class Keeper:
     def count_hits(self, name: str, keys: Sequence[str]) -> None:
         """Note calls that were answered from the store, by their keys (64 hex digits each)."""
         self._inbox.put([Hits(name, len(keys), bytes.fromhex("".join(key[: 2 * HIT_KEY] for key in keys)))])
+
+    def read(self, task_id: str, on_done: OnDone) -> None:
+        """Have a result stored that only a worker holds, computed again if need be; tell where it lies then."""
+        if not self._inbox.put([Reading(task_id, on_done)]):
+            because = "the session was closed, and its workers with what they held"
+            tell_outcome(on_done, Outcome(task_id, error=self._broken, cancelled=self._broken is None, because=because))
+
+    def forget(self, task_id: str) -> None:
+        """Hear that nobody has the future of a task any more; also from within the garbage collector."""
+        self._intake.custody.forget(task_id)
 
     def fail_all(self, error: ScalableError) -> None:
         """Fail every task that is not over, and every one that comes later: nothing can be run any more."""
@@ -267,6 +283,7 @@ class Keeper:
         self._look_at_hosts(turn)
         self._intake.give_up_late(turn)
         may_place_more = await self._outgoing.choose(turn, self._threads)
+        self._intake.custody.look_after(turn)
         if may_place_more or self._messages:
             self._inbox.ring()
         await self._end_turn(turn)
@@ -306,6 +323,10 @@ class Keeper:
             self._ports.transport.release(turn.releases)
         for address, attempts in turn.cancels.items():
             self._ports.transport.cancel_attempts(address, attempts)
+        for address, keys in turn.persists.items():
+            self._ports.transport.persist_held(address, keys)
+        for address, keys in turn.frees.items():
+            self._ports.transport.free_held(address, keys)
         for evidence in self._outgoing.send(turn, contents):
             self.receive(AttemptEnded(evidence))
 

@@ -35,6 +35,7 @@ class Queued(Protocol):
     handed_back: bool
     suspicions: int
     floor_memory: int
+    holders: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class LaneKey:
     handed_back: bool = False
     suspect: bool = False
     """They run alone: each may bring down the worker that it runs on."""
+    holders: tuple[str, ...] = ()
+    """Workers that hold results they need."""
 
 
 def lane_key(record: Queued) -> LaneKey:
@@ -69,6 +72,7 @@ def lane_key(record: Queued) -> LaneKey:
         record.checkpoints,
         record.handed_back,
         record.suspicions > 0,
+        record.holders,
     )
 
 
@@ -92,6 +96,10 @@ class Lane:
                 return record
             heapq.heappop(heap)
         return None
+
+    def first(self, most: int) -> list[Any]:
+        """Return some records that are in it, without taking them."""
+        return [entry[3] for entry in itertools.islice(self.heap, most) if entry[3].ticket == entry[2]]
 
     def compact(self) -> None:
         """Drop stale entries once they outnumber the live ones."""

@@ -51,6 +51,8 @@ class Ledger:
         """Store and key of calls that were convicted under an earlier driver, and the tasks that they were."""
         self._convicted: dict[tuple[str, str], str] = {}
         """The same of this driver's."""
+        self.held: dict[str, None] = {}
+        """Tasks that are done and whose results only workers hold."""
         self._counts: Counter[TaskState] = Counter()
         self._ties = Ties()
         self._backoff: list[tuple[float, int, TaskRecord]] = []
@@ -69,6 +71,8 @@ class Ledger:
             events.AllocationChanged: self.hosts.allocation_changed,
             events.HostSuspected: self.hosts.suspected,
             events.HostsTrusted: self.hosts.trusted,
+            events.ResultDropped: self._dropped,
+            events.TaskRecalled: self._recalled,
             events.TaskGivenUp: self._given_up,
             events.TaskRevived: self._revived,
             events.TaskCancelled: self._cancelled,
@@ -92,7 +96,7 @@ class Ledger:
         """
         self._submitted(event, order)
 
-    def enter_done(self, record: TaskRecord, ran_s: float | None, *, cold: bool, peak_memory: int) -> None:
+    def enter_done(self, record: TaskRecord, ran_s: float | None, *, cold: bool, peak_memory: int, node: str) -> None:
         """Enter a task of which only its end is told: submitted, placed, done; nothing was waiting for it.
 
         Args:
@@ -100,6 +104,7 @@ class Ledger:
             ran_s: seconds that it ran; None: its result was found.
             cold: its slot ran the function for the first time.
             peak_memory: bytes that it held at most.
+            node: where it ran.
         """
         record.name, record.store = self._share(record.name), self._share(record.store)
         self.tasks[record.task_id] = record
@@ -107,6 +112,8 @@ class Ledger:
         self._ties.lead(record.store, record.key, record.task_id)
         if ran_s is not None:
             self.learned.completed(record.name, ran_s, cold=cold, peak_memory=peak_memory)
+            if node:
+                self.hosts.did_well(node)
 
     def restore_order(self) -> None:
         """Put the tasks in the order in which they were submitted."""
@@ -156,7 +163,7 @@ class Ledger:
         while self._backoff and self._backoff[0][0] <= now:
             entry = heapq.heappop(self._backoff)
             if _is_backing_off(entry):
-                self._move(entry[2], TaskState.READY)
+                self._settle(entry[2])
                 released += 1
         return released
 
@@ -192,6 +199,7 @@ class Ledger:
             event.refresh,
             event.checkpoints,
             verifies=event.verifies,
+            persist=event.persist,
             rule=None if event.rule is None else self._share(event.rule),
         )
         self.tasks[record.task_id] = record
@@ -229,18 +237,49 @@ class Ledger:
     def _receipt(self, event: events.ReceiptTaken) -> None:
         self.hosts.delivered(event)
         record = self._known(event.task_id)
-        if record.is_over or event.late:
+        if event.late or (record.is_over and record.held_by is None):
             return
-        if not event.reused:
-            took_s = event.ended_at - event.started_at
-            self.learned.completed(record.name, took_s, cold=event.cold, peak_memory=event.peak_memory)
-        self._end(record, TaskState.DONE)
-        record.result = Locator(event.store or record.store, record.key, event.digest, event.size)
-        for dependent_id in self._ties.pop_dependents(record.task_id):
-            dependent = self.tasks[dependent_id]
-            dependent.pending -= 1
-            if dependent.state is TaskState.WAITING:
+        was_held, record.held_by = record.held_by is not None, event.held_by
+        if not was_held:
+            if not event.reused:
+                took_s = event.ended_at - event.started_at
+                self.learned.completed(record.name, took_s, cold=event.cold, peak_memory=event.peak_memory)
+            self._end(record, TaskState.DONE)
+        store, is_held = event.store or record.store, event.held_by is not None
+        record.result = Locator(store, record.key, event.digest, event.size, held=is_held)
+        if is_held:
+            self.held[record.task_id] = None
+            dependents = self._ties.dependents(record.task_id)
+        else:
+            self.held.pop(record.task_id, None)
+            _let_go_of_call(record)
+            dependents = tuple(self._ties.pop_dependents(record.task_id))
+        for dependent in (self.tasks[dependent_id] for dependent_id in dependents):
+            dependent.pending -= not was_held
+            if dependent.state in (TaskState.WAITING, TaskState.READY):
                 self._settle(dependent)
+
+    def _dropped(self, event: events.ResultDropped) -> None:
+        """Take a result away that a worker held; who needs it waits again."""
+        record = self._known(event.task_id)
+        if record.held_by is None:
+            return
+        del self.held[record.task_id]
+        record.held_by = record.result = None
+        self._move(record, TaskState.LET_GO)
+        for dependent in (self.tasks[found] for found in self.dependents(record.task_id)):
+            dependent.pending += 1
+            if dependent.state is TaskState.READY:
+                self._settle(dependent)
+
+    def _recalled(self, event: events.TaskRecalled) -> None:
+        """Let a task be run again whose result was dropped."""
+        record = self._known(event.task_id)
+        if record.state is TaskState.LET_GO:
+            record.recalls += 1
+            record.pending = 0
+            self._enrol(record)
+            self._settle(record)
 
     def _attempt_failed(self, event: events.AttemptFailed) -> None:
         record = self._known(event.task_id)
@@ -270,7 +309,7 @@ class Ledger:
             self._move(record, TaskState.BACKOFF)
             heapq.heappush(self._backoff, (event.retry_at, next(self._tie_breakers), record))
         else:
-            self._move(record, TaskState.READY)
+            self._settle(record)
 
     def _count_deaths(self, record: TaskRecord, event: events.AttemptFailed) -> None:
         is_killer = event.verdict == Verdict.KILLER.value
@@ -314,7 +353,7 @@ class Ledger:
 
     def _given_up(self, event: events.TaskGivenUp) -> None:
         record = self._known(event.task_id)
-        if not record.is_over:
+        if not record.is_over or record.state is TaskState.LET_GO:
             self._end(record, TaskState.FAILED)
         if record.state is TaskState.FAILED:
             record.error = f"{event.error_type}: {event.error}"
@@ -351,14 +390,24 @@ class Ledger:
 
     def _enrol(self, record: TaskRecord) -> None:
         """Enter a task with its ancestors; one that was never submitted was answered from the store: it is done."""
-        for ancestor_id, _ in record.ancestors:
+        for ancestor_id in dict(record.ancestors):
             ancestor = self.tasks.get(ancestor_id)
-            if ancestor is not None and ancestor.state is not TaskState.DONE:
+            if ancestor is not None and (ancestor.state is not TaskState.DONE or ancestor.held_by is not None):
                 self._ties.depend(record.task_id, ancestor_id)
-                record.pending += 1
+                record.pending += ancestor.state is not TaskState.DONE
 
     def _settle(self, record: TaskRecord) -> None:
+        """Let a task that does not run wait for its ancestors, or for a worker."""
+        if record.state is TaskState.READY:
+            self._move(record, TaskState.WAITING)  # on its way into another lane
+        if not record.pending:
+            record.holders = self._holders(record) if self.held else ()
         self._move(record, TaskState.WAITING if record.pending else TaskState.READY)
+
+    def _holders(self, record: TaskRecord) -> tuple[str, ...]:
+        """Return the workers that hold results the task needs."""
+        above = (self.tasks[task_id].held_by for task_id, _ in record.ancestors if task_id in self.held)
+        return tuple(sorted({worker for worker in above if worker is not None}))
 
     def _attach(self, record: TaskRecord, leader: TaskRecord) -> None:
         record.leader = leader.task_id
@@ -402,16 +451,21 @@ class Ledger:
         self._move(record, state)
         if record.leader is not None:
             self._ties.unfollow(record.task_id, record.leader)
-        if state is not TaskState.FAILED:  # one that failed may be revived
-            record.function = record.arguments = record.rule = None
-        if state is TaskState.DONE:
-            record.label = ""
-            record.ancestors = record.avoid = ()
+        if record.held_by is None and state is not TaskState.FAILED:  # one that failed may be revived
+            _let_go_of_call(record)
 
     def _share(self, value: Shared) -> Shared:
         """Return the one copy of a value that many tasks have."""
         shared: Shared = self._shared.setdefault(value, value)
         return shared
+
+
+def _let_go_of_call(record: TaskRecord) -> None:
+    """Forget what nobody asks of a task that will not be run again; a failed one still names its ancestors."""
+    record.function = record.arguments = record.rule = None
+    if record.state is TaskState.DONE:
+        record.label = ""
+        record.ancestors = record.avoid = ()
 
 
 def _is_backing_off(entry: tuple[float, int, TaskRecord]) -> bool:

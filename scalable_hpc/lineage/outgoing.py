@@ -14,6 +14,7 @@ from concurrent.futures import Executor
 from scalable_hpc.errors import JournalError
 from scalable_hpc.faults.evidence import facts_of
 from scalable_hpc.lineage import rulings
+from scalable_hpc.lineage.custody import Custody
 from scalable_hpc.lineage.lanes import LaneKey
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.need import Allowance, Offer
@@ -38,6 +39,7 @@ class Outgoing:
         ledger: Ledger,
         roster: Roster,
         parcels: Parcels,
+        custody: Custody,
         transport: Transport,
         offers: Sequence[Offer],
         rules: WindowRules,
@@ -45,6 +47,7 @@ class Outgoing:
         self._ledger = ledger
         self._roster = roster
         self._parcels = parcels
+        self._custody = custody
         self._transport = transport
         self._offers = offers
         self._rules = rules
@@ -64,6 +67,8 @@ class Outgoing:
         for refusal in plan.refusals:
             error_type, error = refusal.error_type, refusal.error
             turn.tell(rulings.give_up(ledger, refusal.record, error_type, error, error, turn.now))
+        for record in plan.stranded:
+            self._custody.ask_for_ancestors(record, turn)
         placements = await self._look_first(plan.placements, turn, executor)
         for placement in placements:
             self._note(placement, turn)

@@ -162,6 +162,7 @@ class Parcels:
             memory=None if record.needs.memory is None else placement.needs.memory,
             gpus=record.needs.gpus,
             refresh=record.refresh,
+            hold=not record.persist,
             rule=contents.rule,
             run_store=self._own if record.store != self._own else None,
             stray=self._stray(record),

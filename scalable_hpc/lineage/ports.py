@@ -28,6 +28,12 @@ class Transport(Protocol):
     def cancel_attempts(self, worker_address: str, attempts: Iterable[AttemptId]) -> None:
         """Have a worker stop attempts; it answers each as ended."""
 
+    def persist_held(self, worker_address: str, keys: Sequence[str]) -> None:
+        """Have a worker store results that it holds; it answers each with its receipt, or that they are gone."""
+
+    def free_held(self, worker_address: str, keys: Sequence[str]) -> None:
+        """Let a worker drop results that it holds."""
+
     def release(self, keys: Iterable[str]) -> None:
         """Let go of bundles; those that are unknown or over are no error."""
 

@@ -28,7 +28,7 @@ _SUBMITTED = re.compile(
 _PLACED = re.compile(rf'{{"e":"attempt_placed","t":{_NUMBER},"task_id":{_TEXT},"attempt":1,')
 _TAKEN = re.compile(
     rf'{{"e":"receipt_taken","t":{_NUMBER},"task_id":{_TEXT},"attempt":\d+,"digest":{_TEXT},"size":(\d+)'
-    rf',"started_at":({_NUMBER}),"ended_at":({_NUMBER}),"peak_memory":(\d+),"node":{_SKIPPED},"allocation":{_SKIPPED}'
+    rf',"started_at":({_NUMBER}),"ended_at":({_NUMBER}),"peak_memory":(\d+),"node":{_TEXT},"allocation":{_SKIPPED}'
     r'(,"reused":true)?(,"cold":true)?}\Z'
 )
 _NEEDS, _POLICY = Needs(), RetryPolicy()
@@ -99,7 +99,7 @@ class QuickFold:
         found = _TAKEN.match(line)
         if found is None:
             return False
-        task_id, digest, size, started, ended, peak, reused, cold = found.groups()
+        task_id, digest, size, started, ended, peak, node, reused, cold = found.groups()
         known = self._put_off.pop(task_id, None)
         if known is None:
             return False
@@ -110,8 +110,8 @@ class QuickFold:
         if self._placings.pop(task_id, ""):
             record.attempts, record.may_be_known = 1, True
         record.result = Locator(store, key, digest, int(size))
-        took_s = None if reused else float(ended) - float(started)
-        self._ledger.enter_done(record, took_s, cold=cold is not None, peak_memory=int(peak))
+        ran_s = None if reused else float(ended) - float(started)
+        self._ledger.enter_done(record, ran_s, cold=cold is not None, peak_memory=int(peak), node=node)
         return True
 
     def _take_slowly(self, line: str) -> None:

@@ -26,13 +26,15 @@ class TaskState(Enum):
     BACKOFF = "backoff"
     SENT = "sent"
     DONE = "done"
+    LET_GO = "let_go"
+    """Was done, and its result is nowhere any more; it is run again if somebody needs it."""
     FAILED = "failed"
     CANCELLED = "cancelled"
 
     __hash__ = object.__hash__  # members are single objects; Enum's own hash, of the name, costs ten times as much
 
 
-OVER = frozenset({TaskState.DONE, TaskState.FAILED, TaskState.CANCELLED})
+OVER = frozenset({TaskState.DONE, TaskState.LET_GO, TaskState.FAILED, TaskState.CANCELLED})
 
 
 @dataclass(slots=True, eq=False)
@@ -104,6 +106,14 @@ class TaskRecord:
     """Times in a row that it handed itself back and nothing had changed there."""
     floor_memory: int = 0
     """Bytes that it must be given at least: it ran out of less."""
+    persist: bool = True
+    """Its result is stored, not held by its worker."""
+    held_by: str | None = None
+    """Once DONE: the worker that alone has its result."""
+    recalls: int = 0
+    """How often it was run again since its result had been dropped."""
+    holders: tuple[str, ...] = ()
+    """While READY: the workers that hold results it needs."""
     ticket: int = field(default=0, repr=False)
     lane: Lane | None = field(default=None, repr=False)
 

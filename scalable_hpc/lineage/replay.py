@@ -63,5 +63,5 @@ def left_to_do(ledger: Ledger) -> LeftToDo:
         waiting=ids(TaskState.WAITING, TaskState.ATTACHED),
         failed=ids(TaskState.FAILED),
         cancelled=ids(TaskState.CANCELLED),
-        done=ledger.count(TaskState.DONE),
+        done=ledger.count(TaskState.DONE, TaskState.LET_GO),
     )

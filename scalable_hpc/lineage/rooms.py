@@ -111,6 +111,8 @@ class Rooms:
 
     def choose(self, record: TaskRecord, need: Need) -> Room | None:
         """Return the tightest room that has time for the task (the widest when nothing is known of it)."""
+        if record.holders:
+            return self._at_holder(record, need)
         found = [
             room
             for name, rooms in self._by_type.items()
@@ -155,6 +157,14 @@ class Rooms:
                 second_choice = second_choice or room
         if second_choice is not None and self._has_nowhere_else(record, need.of(record)):
             yield second_choice
+
+    def _at_holder(self, record: TaskRecord, need: Need) -> Room | None:
+        """Return the room of the one worker that holds what the task needs, if it has time and space for it."""
+        for room in self.of_type(record.needs.worker_type):
+            if (room.worker.address,) == record.holders:
+                suits = room.bundles > 0 and room.takes(need.of(record)) and room.has_time_for(record.name, need)
+                return room if suits else None
+        return None
 
     def _has_nowhere_else(self, record: TaskRecord, needs: Needs) -> bool:
         """Whether every worker that could run the task is one that it had better avoid."""

@@ -44,7 +44,8 @@ def on_receipt(ledger: Ledger, receipt: Receipt, now: float) -> list[Event]:
     record = ledger.tasks.get(receipt.attempt.task_id)
     if record is None:
         return []
-    taken = _taken(record, receipt, now, late=record.is_over)
+    is_stored_now = record.held_by is not None and not receipt.result.held
+    taken = _taken(record, receipt, now, late=record.is_over and not is_stored_now)
     if record.is_over:
         return [taken]
     return [taken, *_shared(ledger, record, receipt.result, now), *_compared(ledger, record, receipt, now)]
@@ -208,6 +209,7 @@ def _taken(record: TaskRecord, receipt: Receipt, now: float, *, late: bool) -> R
         late=late,
         store=_elsewhere(record, receipt.result),
         stray=receipt.stray,
+        held_by=receipt.worker if receipt.result.held else None,
     )
 
 

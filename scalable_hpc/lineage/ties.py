@@ -10,7 +10,7 @@ class Ties:
     """The ties between the tasks of a run."""
 
     def __init__(self) -> None:
-        self._dependents: dict[str, list[str]] = {}
+        self._dependents: dict[str, dict[str, None]] = {}
         self._followers: dict[str, dict[str, None]] = {}
         """By leader, in order of submission."""
         self._leaders: dict[str, dict[str, str]] = {}
@@ -18,7 +18,7 @@ class Ties:
 
     def depend(self, task_id: str, ancestor_id: str) -> None:
         """Note that a task waits for the result of another."""
-        self._dependents.setdefault(ancestor_id, []).append(task_id)
+        self._dependents.setdefault(ancestor_id, {})[task_id] = None
 
     def dependents(self, task_id: str) -> tuple[str, ...]:
         """Return the tasks that wait for the result of one, over or not."""
@@ -26,7 +26,7 @@ class Ties:
 
     def pop_dependents(self, task_id: str) -> list[str]:
         """Return them once more and forget them: their ancestor is done."""
-        return self._dependents.pop(task_id, [])
+        return list(self._dependents.pop(task_id, ()))
 
     def leader(self, store: str, key: str) -> str | None:
         """Return the task that stands for a key."""

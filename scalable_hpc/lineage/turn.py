@@ -45,6 +45,12 @@ class Turn:
         """Bundles that nobody waits for any more."""
         self.cancels: dict[str, list[AttemptId]] = {}
         """By worker: attempts whose tasks ended without them."""
+        self.persists: dict[str, list[str]] = {}
+        """By worker: keys of results that it holds and is to store."""
+        self.frees: dict[str, list[str]] = {}
+        """By worker: keys of results that it need not hold any longer."""
+        self.loosened: dict[str, None] = {}
+        """Tasks whose results one task less needs now."""
         self._ledger = ledger
         self._journal = journal
         self._listeners = listeners
@@ -84,6 +90,9 @@ class Turn:
         delivered = event.attempt if isinstance(event, ReceiptTaken) else None
         if record.state is TaskState.SENT and record.worker is not None and delivered != record.attempts:
             self.cancels.setdefault(record.worker, []).append(record.attempt)
+        if self._ledger.held:
+            self.loosened.update(dict.fromkeys(task_id for task_id, _ in record.ancestors))
+            self.loosened[record.task_id] = None
         self._ledger.apply(event)
         self._journal.append(event)
         if (record.is_over and not was_over) or isinstance(event, TaskGivenUp):

@@ -12,7 +12,7 @@ Rule 5: a suspect goes first, and only where it has a whole allocation for itsel
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from scalable_hpc.lineage.cells import Cells
@@ -46,6 +46,10 @@ class WindowRules:
         return slots + max(1, math.floor(slots * self.prefetch_share))
 
 
+_STRANDED_MOST = 64
+"""Tasks of a kind whose inputs are stored at a time, so that they can run elsewhere."""
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """One task to be sent; those with the same ``bundle`` travel together."""
@@ -72,6 +76,8 @@ class Plan:
 
     placements: list[Placement] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
+    stranded: list[TaskRecord] = field(default_factory=list)
+    """Tasks that could run elsewhere if what they need were stored, not held by a worker that has no room for them."""
     unplaced: dict[LaneKey, str] = field(default_factory=dict)
     """Why the first task of a lane, and so those behind it, still wait."""
 
@@ -126,20 +132,25 @@ class _Round:
         rooms = Rooms((self._room(worker, worker.slots) for worker in self.workers), self.workers)
         for lane in lanes:
             self._fill(lane, rooms)
-        short = [lane for lane in lanes if lane.live and self._may_go_ahead(lane.key)]
+        short = [lane for lane in lanes if lane.live and not lane.key.holders and self._may_go_ahead(lane.key)]
         if short:
             open_ones = [worker for worker in self.workers if worker.address not in self.held]
             full = [worker for worker in open_ones if self._in_hand(worker) >= worker.slots]
             ahead = Rooms((self._room(worker, self.rules.bound(worker.slots)) for worker in full), self.workers)
             for lane in short:
                 self._fill_ahead(lane, ahead)
+        self._note_stranded(lanes, rooms.free)
         for lane in lanes:
             if lane.live:
                 self.plan.unplaced.setdefault(lane.key, self._nobody(lane.key.worker_type))
         return self.plan
 
     def _ranked(self) -> list[Lane]:
-        """Refuse what can never run, then order: priority, large ones, unknown run times, longest, oldest."""
+        """Refuse what can never run, then order.
+
+        Priority first; then what needs results that workers hold, which frees them; then large ones, unknown run
+        times, longest, oldest.
+        """
         ranked = []
         for lane in self.ready.lanes():
             head = self._head(lane)
@@ -147,7 +158,9 @@ class _Round:
                 need = self.allowance.need(head)
                 need_s, needs = need.cold_s, need.of(head)
                 size = -needs.gpus, -needs.cpus, not is_large(needs)
-                ranked.append(((-head.priority, *size, need_s is not None, -(need_s or 0.0), head.order), lane))
+                is_free = not lane.key.holders
+                times = need_s is not None, -(need_s or 0.0)
+                ranked.append(((-head.priority, is_free, *size, *times, head.order), lane))
         ranked.sort(key=lambda entry: entry[0])
         return [lane for _, lane in ranked]
 
@@ -179,8 +192,21 @@ class _Round:
                 return
             self._send(lane, head, room, need, rooms)
 
+    def _note_stranded(self, lanes: Sequence[Lane], free: int) -> None:
+        """Note what waits for a worker that has no room for it, or for several at once, while others are idle."""
+        here = {worker.address for worker in self.workers}
+        for lane in lanes:
+            if lane.live and lane.key.holders:
+                is_bound = len(lane.key.holders) == 1 and lane.key.holders[0] in here
+                found = lane.first(min(free, _STRANDED_MOST) if is_bound else _STRANDED_MOST)
+                self.plan.stranded += found
+                free -= len(found) if is_bound else 0
+
     def _isolate(self, lane: Lane) -> None:
         """Send each suspect to an allocation that it has for itself; have others emptied for those that find none."""
+        if lane.key.holders:
+            self.plan.stranded += lane.first(_STRANDED_MOST)
+            return
         while (head := self._head(lane)) is not None:
             need = self.allowance.need(head)
             room = self.cells.choose(head, need, lambda worker: self._room(worker, worker.slots))

@@ -58,6 +58,7 @@ class TaskSubmitted:
     pure: bool = True
     verifies: str | None = None
     """The task whose result this one computes once more, to be compared."""
+    persist: bool = True
     rule: Payload | None = None
     """``worth_retrying`` of its policy, pickled."""
 
@@ -134,6 +135,8 @@ class ReceiptTaken:
     """Where the result lies, if that is not the task's own store."""
     stray: str = ""
     """Why it lies there: it is not what the task's key says."""
+    held_by: str | None = None
+    """The worker that holds the result; it is nowhere else. A later receipt without says that it is stored now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +206,24 @@ class ResultsDiffer:
     """Digest of the other one, which is kept too, as the result of ``second_task``."""
     second_task: str
     second_node: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResultDropped:
+    """A result that only a worker held is gone: lost with it, or let go since nobody needs it any more."""
+
+    at: float
+    task_id: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecalled:
+    """A task whose result was dropped is run again: somebody needs it."""
+
+    at: float
+    task_id: str
     because: str
 
 
@@ -293,6 +314,8 @@ Event = (
     | AttemptFailed
     | AttemptExplained
     | ResultsDiffer
+    | ResultDropped
+    | TaskRecalled
     | TaskGivenUp
     | TaskRevived
     | TaskCancelled

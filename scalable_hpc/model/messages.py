@@ -38,6 +38,8 @@ class Envelope:
     """Cacheable calls: pickled declared return type to check before publishing; None: unchecked."""
     refresh: bool = False
     """Compute even where the key has a result, and put the new one in its place."""
+    hold: bool = False
+    """A large result is not to be stored, but held where it was computed."""
     rule: bytes = b""
     """Pickled: what to ask whether an exception that it raises is worth another try; empty: nothing."""
     run_store: str | None = None
@@ -126,4 +128,13 @@ class AttemptEnded:
     evidence: Evidence
 
 
-Upward = WorkerHello | WorkerDraining | WorkerGone | AttemptDone | AttemptEnded
+@dataclass(frozen=True, slots=True)
+class HeldGone:
+    """A worker does not have results (any more) that it was asked for, or cannot store them."""
+
+    address: str
+    keys: tuple[str, ...]
+    because: str
+
+
+Upward = WorkerHello | WorkerDraining | WorkerGone | AttemptDone | AttemptEnded | HeldGone

@@ -56,6 +56,8 @@ class Locator:
     size: int
     inline: bytes | None = None
     """The stored bytes themselves when they are small, so that nobody needs to open the store for them."""
+    held: bool = False
+    """It is not in the store: the worker that computed it holds it, on its node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,5 +193,7 @@ class TaskSpec:
     """Share of such tasks that are computed once more, to be compared."""
     verifies: str | None = None
     """The task whose result this one computes once more."""
+    persist: bool = True
+    """Its result is stored; else its worker holds it, and it is computed again if the worker is lost."""
     rule: Payload | None = None
     """``worth_retrying`` of its policy, pickled."""

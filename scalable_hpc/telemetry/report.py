@@ -154,6 +154,8 @@ class Upkeep:
     """Attempts that found their result in the store, published by one whose receipt was lost."""
     done_before: int
     """Tasks that were done before the last driver of the run started."""
+    recalled: int = 0
+    """Times that a task was run again since the worker that held its result was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,4 +374,5 @@ def _upkeep(tally: Tally) -> Upkeep:
         done_twice=sum(task.begun_after_receipt > 0 for task in tasks),
         reused=sum(task.reused for task in tasks),
         done_before=sum(task.is_done_before for task in tasks),
+        recalled=len(tally.recalled),
     )

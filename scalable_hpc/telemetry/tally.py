@@ -20,11 +20,13 @@ from scalable_hpc.model.events import (
     HostsTrusted,
     HostSuspected,
     ReceiptTaken,
+    ResultDropped,
     ResultsDiffer,
     RunClosed,
     RunOpened,
     TaskCancelled,
     TaskGivenUp,
+    TaskRecalled,
     TaskRevived,
     TasksHit,
     TaskSubmitted,
@@ -88,6 +90,7 @@ class Tally:
         self.once_more: dict[str, TaskTally] = {}
         """Tasks that compute another one's result once more, to be compared: nobody had submitted them."""
         self.differing: list[ResultsDiffer] = []
+        self.recalled: list[TaskRecalled] = []
         self.hits: Counter[str] = Counter()
         self.allocations: dict[str, AllocationTally] = {}
         self.notes: list[FleetNote] = []
@@ -109,6 +112,11 @@ class Tally:
             self._add_run(event)
         elif isinstance(event, AllocationChanged):
             self._add_allocation(event)
+        elif isinstance(event, TaskRecalled):
+            self.recalled.append(event)
+            self.tasks.setdefault(event.task_id, TaskTally()).state = "unfinished"
+        elif isinstance(event, ResultDropped):
+            pass  # it matters only if the task is run again
         elif isinstance(event, ResultsDiffer):
             self.differing.append(event)
         else:

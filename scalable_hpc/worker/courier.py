@@ -20,10 +20,11 @@ from typing import Any
 from distributed.worker import get_worker
 
 from scalable_hpc.model.messages import Bundle, Envelope, Holding
-from scalable_hpc.model.tasks import AttemptId, Ending, Evidence
+from scalable_hpc.model.tasks import AttemptId, Ending, Evidence, Receipt
 from scalable_hpc.worker import outcomes, wire
 from scalable_hpc.worker import recorder as lines
 from scalable_hpc.worker.handles import Doom, Lease, Slot
+from scalable_hpc.worker.holdings import Holdings
 from scalable_hpc.worker.options import WorkerOptions
 from scalable_hpc.worker.outcomes import Outcome
 from scalable_hpc.worker.outlook import OutlookBoard
@@ -61,6 +62,8 @@ class Courier:
         self._reporter = reporter
         self._lock = threading.Condition()
         self._loads: set[_Load] = set()
+        self._storing = 0
+        """How many times held results are being stored now."""
         self._running: dict[str, Running] = {}
         """By the token of the slot."""
         self._leases: dict[str, Lease] = {}
@@ -69,6 +72,7 @@ class Courier:
         """Those that were answered when they were cancelled: nothing more is said about them."""
         self._draining: str | None = None
         self._publisher = Publisher()
+        self.holdings = Holdings(pool.held, self._publisher)
         self._outlook = OutlookBoard(pool.outlook)
 
     # What the driver asks for
@@ -118,6 +122,14 @@ class Courier:
         self._reporter.draining(because)  # before attempts that stop for it are reported, or they would come back here
         self._outlook.draining(because)
         self._pool.nudge()
+        self.store_held(self.holdings.keys())  # nobody can have them once this worker is gone
+
+    def store_held(self, keys: Sequence[str]) -> None:
+        """Store results that are held here, in the background; the worker is not idle before that is done."""
+        if keys:
+            with self._lock:
+                self._storing += 1
+            threading.Thread(target=self._store_aside, args=(keys,), name="scalable-hpc-holdings", daemon=True).start()
 
     # What the worker's own process asks for
 
@@ -128,7 +140,7 @@ class Courier:
     def wait_until_idle(self, timeout_s: float) -> bool:
         """Return whether nothing is being carried, at the latest after ``timeout_s``."""
         with self._lock:
-            return self._lock.wait_for(lambda: not self._loads, timeout_s)
+            return self._lock.wait_for(lambda: not self._loads and not self._storing, timeout_s)
 
     def in_hand(self) -> list[Holding]:
         """Return what is being carried and has not been reported, for a driver that did not see it begin."""
@@ -145,6 +157,7 @@ class Courier:
     def orphaned(self) -> None:
         """Go on with what is in hand, and keep what there is to be reported: nobody hears it for now."""
         self._reporter.detach()
+        self.store_held(self.holdings.keys())  # the next driver will not know of them, but looks into the store
 
     def stop(self, because: str, *, timeout_s: float) -> bool:
         """Kill what runs, have it all reported, and return whether that took less than ``timeout_s``."""
@@ -185,12 +198,36 @@ class Courier:
         made = [made for one in results if (made := _made(one)) is not None]
         places, now = self._publisher.publish(made), time.time()
         is_ending = any(self._is_end_confirmed(one.reply) for one in results)
-        self._finish(
-            [
-                outcomes.of(one.envelope, one.reply, places, log_tail=one.log_tail, at=now, is_ending=is_ending)
-                for one in results
-            ]
-        )
+        endings = [
+            outcomes.of(one.envelope, one.reply, places, log_tail=one.log_tail, at=now, is_ending=is_ending)
+            for one in results
+        ]
+        held = [
+            (one.envelope, end)
+            for one, end in zip(results, endings, strict=True)
+            if isinstance(end, Receipt) and end.result.held
+        ]
+        for envelope, receipt in held:
+            self.holdings.keep(envelope, receipt)
+        self._finish(endings)
+        if held and self._draining is not None:
+            self._store_held([envelope.key for envelope, _ in held])
+
+    def _store_aside(self, keys: Sequence[str]) -> None:
+        try:
+            self._store_held(keys)
+        finally:
+            with self._lock:
+                self._storing -= 1
+                self._lock.notify_all()
+
+    def _store_held(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            stored = self.holdings.store(key)
+            if isinstance(stored, Receipt):
+                self._reporter.report([stored])
+            else:
+                self._reporter.held_gone([key], stored)
 
     def _is_end_confirmed(self, reply: object) -> bool:
         """Tell whether an exception came of the end of the job: its slot was told to end, and so was the launcher.
@@ -304,7 +341,7 @@ def _made(settled: Settled) -> Result | None:
     """Return what is to be published of an attempt; its core-seconds are those of the cores that it was given."""
     reply = settled.reply
     data = wire.result_in(reply)
-    if data is None or isinstance(reply, wire.Raised):
+    if data is None or isinstance(reply, wire.Raised | wire.Held):
         return None
     run_s = reply.span.ended_at - reply.span.started_at
     return Result(settled.envelope, data, run_s * settled.envelope.cpus, reply.note, reply.stray)
@@ -322,6 +359,16 @@ def run_bundle(bundle: Bundle) -> None:
 def cancel_attempts(attempts: Iterable[AttemptId], *, dask_worker: Any) -> None:
     """Stop attempts, for ``client.run``; each is answered, at once or when its slot is dead."""
     _courier_of(dask_worker).cancel(attempts)
+
+
+def persist_held(keys: Sequence[str], *, dask_worker: Any) -> None:
+    """Store results that are held here, for ``client.run``; each is answered by its receipt, or as gone."""
+    _courier_of(dask_worker).store_held(keys)
+
+
+def free_held(keys: Sequence[str], *, dask_worker: Any) -> None:
+    """Drop results that are held here, for ``client.run``."""
+    _courier_of(dask_worker).holdings.free(keys)
 
 
 def drain(because: str, *, dask_worker: Any) -> None:

@@ -55,7 +55,7 @@ def raised(envelope: Envelope, reply: wire.Raised, log_tail: str, *, expected: b
 
 def of(
     envelope: Envelope,
-    reply: wire.Computed | wire.Laid | wire.Raised,
+    reply: wire.Said,
     places: Mapping[AttemptId, Locator | Exception],
     *,
     log_tail: str,
@@ -74,6 +74,8 @@ def of(
     """
     if isinstance(reply, wire.Raised):
         return raised(envelope, reply, log_tail, expected=is_ending and reply.was_told_to_end)
+    if isinstance(reply, wire.Held):
+        return receipt(envelope, Locator(envelope.store, envelope.key, reply.digest, reply.size, held=True), reply.span)
     place = places[envelope.attempt]
     if isinstance(place, Exception):
         return refused(envelope, place, at=at)

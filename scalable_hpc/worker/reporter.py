@@ -13,7 +13,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from scalable_hpc.model.messages import AttemptDone, AttemptEnded, Holding, Upward, WorkerDraining, WorkerHello
+from scalable_hpc.model.messages import (
+    AttemptDone,
+    AttemptEnded,
+    HeldGone,
+    Holding,
+    Upward,
+    WorkerDraining,
+    WorkerHello,
+)
 from scalable_hpc.model.tasks import Evidence, Receipt
 
 Post = Callable[[dict[str, object]], None]
@@ -89,6 +97,10 @@ class Reporter:
         """Ask to be given nothing new."""
         with self._lock:
             self._send([WorkerDraining(self.address, because, self.deadline)])
+
+    def held_gone(self, keys: Sequence[str], because: str) -> None:
+        """Say that results cannot be had that the driver takes to be held here."""
+        self._send([HeldGone(self.address, tuple(keys), because)])
 
     def report(self, outcomes: Sequence[Receipt | Evidence]) -> None:
         """Report how attempts ended, in order."""

@@ -31,6 +31,7 @@ from scalable_hpc.version import __version__
 from scalable_hpc.worker.contact import SchedulerContact, is_answered, read_contact
 from scalable_hpc.worker.control import Command, DeadlineIs, Retire, decode
 from scalable_hpc.worker.endings import CourierExit
+from scalable_hpc.worker.holdings import make_directory
 from scalable_hpc.worker.limits import guard_memory
 from scalable_hpc.worker.options import DIRECTORY_VARIABLE, WorkerOptions, parse_options
 from scalable_hpc.worker.recorder import SYNC_EVERY_S, Recorder
@@ -80,6 +81,7 @@ class CourierProcess:
             name=name,
             scratch=directory / "slots",
             checkpoints=options.run_dir / "checkpoints",
+            held=make_directory(directory / "held"),
             search_path=_search_path(environ),
             on_collapse=self._note_collapse,
         )
@@ -160,6 +162,7 @@ class CourierProcess:
         """Close the books, then take the slots down: what still ran was running when this worker ended."""
         self._recorder.close(at=time.time())
         self._pool.close()
+        self._courier.holdings.close()
 
     async def _until_the_end(self, worker: CourierWorker) -> int:
         closed, lost = asyncio.ensure_future(worker.finished()), asyncio.ensure_future(worker.lost.wait())
@@ -186,6 +189,7 @@ class CourierProcess:
             telling.join(_LAST_LINE_WITHIN_S)
             self._recorder.abandon()
             self._pool.close()
+            self._courier.holdings.close()
             shutil.rmtree(self._directory, ignore_errors=True)
         finally:
             os._exit(1)

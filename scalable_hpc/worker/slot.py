@@ -9,6 +9,7 @@ fresh. (What user code keeps in its own modules is its own.)
 from __future__ import annotations
 
 import faulthandler
+import mmap
 import os
 import resource
 import shutil
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+from blake3 import blake3
 
 from scalable_hpc.cache.declared import check_result
 from scalable_hpc.cache.record import Record
@@ -30,7 +32,7 @@ from scalable_hpc.cache.spec import CacheSpec
 from scalable_hpc.cache.store import Staged, Store, flush_tallies
 from scalable_hpc.faults.raised import is_rescheduled
 from scalable_hpc.model.messages import Envelope
-from scalable_hpc.model.tasks import Ending, ExceptionFacts, ResultRef
+from scalable_hpc.model.tasks import Ending, ExceptionFacts, Locator, ResultRef
 from scalable_hpc.worker import context, wire
 from scalable_hpc.worker.linux import die_with_parent
 from scalable_hpc.worker.origin import Origin, Origins
@@ -55,6 +57,8 @@ class Birth:
     """Its own directory, emptied after every attempt."""
     checkpoints: str
     """The run's directory of what tasks keep from one attempt to the next."""
+    held: str
+    """The worker's directory of results that are not stored."""
     outlook: str
     """File that says how long the worker will be there."""
     search_path: list[str]
@@ -156,6 +160,7 @@ class Slot:
         self._unheeded = unheeded
         self._scratch = birth.scratch
         self._surroundings = context.Surroundings(birth.scratch, birth.checkpoints, birth.outlook)
+        self._held = Path(birth.held)
         self._home = os.getcwd()  # noqa: PTH109  a str for chdir
         self._pid = os.getpid()
         self._cores = os.sched_getaffinity(0)
@@ -202,6 +207,8 @@ class Slot:
             note = self._origins.note(origin, ended.ended_at - ended.started_at)
             if len(data) <= wire.INLINE_LIMIT:
                 return wire.Computed(number, ended, data.join(), note, origin.stray)
+            if envelope.hold and not origin.stray:
+                return self._hold(number, span, envelope, data)
             staged = self._stage(store_of(envelope, origin.stray), data)
             return wire.Laid(number, span(), staged, note, origin.stray)
         except _Refusal as refusal:
@@ -250,10 +257,37 @@ class Slot:
             locator = envelope.inputs[reference.key]
             if locator.inline is not None:
                 return loads(locator.inline)
-            store = self._store(locator.store)
+            if locator.held and (held := self._read_held(locator)) is not None:
+                return loads(memoryview(held))
+            store = self._store(locator.store)  # what was held a moment ago may have been stored meanwhile
             return loads(self._shared.get(locator, store)) if reference.is_shared else store.load(locator)
         except Exception as err:
             raise _Refusal(err) from err
+
+    def _hold(self, number: int, span: Callable[[], wire.Span], envelope: Envelope, data: Record) -> wire.Reply:
+        """Leave a result on the node; where there is no room for it, it is stored after all."""
+        aside = self._held / f"{envelope.key}.{self._pid}"
+        hasher = blake3(max_threads=blake3.AUTO)
+        try:
+            with aside.open("wb") as file:
+                for chunk in data.chunks():
+                    file.write(chunk)
+                    hasher.update(chunk)
+            aside.rename(self._held / envelope.key)
+        except OSError:
+            with suppress(OSError):
+                aside.unlink()
+            return wire.Laid(number, span(), self._stage(envelope.store, data))
+        return wire.Held(number, span(), hasher.hexdigest(), len(data))
+
+    def _read_held(self, locator: Locator) -> mmap.mmap | None:
+        """Map a result that is held here, for this attempt to write on as it likes; None: it is not, by now."""
+        try:
+            with (self._held / locator.key).open("rb") as file:
+                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        except (OSError, ValueError):
+            return None
+        return data if blake3(data, max_threads=blake3.AUTO).hexdigest() == locator.digest else None
 
     def _stage(self, store: str, data: Record) -> Staged:
         try:

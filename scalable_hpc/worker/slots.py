@@ -61,6 +61,7 @@ class SlotPool:
         name: str,
         scratch: Path,
         checkpoints: Path,
+        held: Path | None = None,
         search_path: Sequence[str] = (),
         on_collapse: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -68,6 +69,8 @@ class SlotPool:
         self._name = name
         self._scratch = scratch
         self._checkpoints = checkpoints
+        self.held = held or scratch / "held"
+        """Where slots leave results that are not stored; it is somebody else's to make."""
         self.outlook = scratch / "outlook.json"
         """Where slots look up how long the worker will be there."""
         self._search_path = list(search_path)
@@ -231,6 +234,7 @@ class SlotPool:
             },
             scratch=str(scratch),
             checkpoints=str(self._checkpoints),
+            held=str(self.held),
             outlook=str(self.outlook),
             search_path=self._search_path,
         )

@@ -46,7 +46,7 @@ class Settled:
     """An envelope and what its slot said about it."""
 
     envelope: Envelope
-    reply: wire.Computed | wire.Laid | wire.Raised
+    reply: wire.Said
     log_tail: str = ""
 
 
@@ -142,7 +142,7 @@ class Trip:
                     break
                 if isinstance(reply, wire.Begun):
                     self._since = time.monotonic()
-                if isinstance(reply, wire.Computed | wire.Laid | wire.Raised):
+                if isinstance(reply, wire.Said):
                     results.append(self._took(reply))
                 if not self._slot.pipe.has_news():
                     break
@@ -150,7 +150,7 @@ class Trip:
             self._has_died = True
         return results
 
-    def _took(self, reply: wire.Computed | wire.Laid | wire.Raised) -> Settled:
+    def _took(self, reply: wire.Said) -> Settled:
         tail = self._slot.voice.tail() if isinstance(reply, wire.Raised) else ""
         settled = Settled(self._envelopes[reply.number], reply, tail)
         self._current = reply.number + 1

@@ -76,6 +76,16 @@ class Laid:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """A large result that the slot has left on the node, under the envelope's key, and that is not to be stored."""
+
+    number: int
+    span: Span
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Raised:
     """An envelope that ended in an exception (EXCEPTION), or could not be taken or stored (REFUSED)."""
 
@@ -94,17 +104,19 @@ class Finished:
     begun: int
 
 
-Reply = Begun | Computed | Laid | Raised | Finished
+Reply = Begun | Computed | Laid | Held | Raised | Finished
+Said = Computed | Laid | Held | Raised
+"""What is said of one envelope."""
 
 
-def result_in(reply: Computed | Laid | Raised) -> bytes | Staged | None:
+def result_in(reply: Said) -> bytes | Staged | None:
     """Return what is to be published of a reply."""
     match reply:
         case Computed(data=data):
             return data
         case Laid(staged=staged):
             return staged
-        case Raised():
+        case Held() | Raised():
             return None
 
 

@@ -83,6 +83,7 @@ def submitted(task_id: str, *ancestors: str, at: float = NOW, **changes: object)
         made.label,
         made.refresh,
         made.checkpoints,
+        persist=made.persist,
     )
 
 
@@ -142,6 +143,8 @@ class FakeTransport:
         self.in_hand: dict[str, tuple[str, Bundle]] = {}
         self.cancelled: list[tuple[str, AttemptId]] = []
         self.released: list[str] = []
+        self.asked_to_store: list[tuple[str, str]] = []
+        self.freed: list[tuple[str, str]] = []
         self.most_in_hand = 0
         self.on_send: Callable[[str, Bundle], None] | None = None
         self._arrival = asyncio.Event()
@@ -158,6 +161,14 @@ class FakeTransport:
 
     def cancel_attempts(self, worker_address: str, attempts: Iterable[AttemptId]) -> None:
         self.cancelled += [(worker_address, attempt) for attempt in attempts]
+        self._arrival.set()
+
+    def persist_held(self, worker_address: str, keys: Sequence[str]) -> None:
+        self.asked_to_store += [(worker_address, key) for key in keys]
+        self._arrival.set()
+
+    def free_held(self, worker_address: str, keys: Sequence[str]) -> None:
+        self.freed += [(worker_address, key) for key in keys]
         self._arrival.set()
 
     def release(self, keys: Iterable[str]) -> None:
