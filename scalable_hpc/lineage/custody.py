@@ -66,6 +66,8 @@ class Custody:
     def lose(self, lost: list[str], because: str, turn: Turn) -> None:
         """Take results away, and have run again what is needed of them."""
         if lost:
+            for task_id in lost:
+                self._asked.pop(task_id, None)
             turn.tell(holdings.drop(self._ledger, lost, because, turn.now))
             needed = holdings.needed(self._ledger, lost, self.is_wanted)
             turn.tell(holdings.recall(self._ledger, list(needed), because, turn.now))
@@ -86,6 +88,7 @@ class Custody:
         """See to a result that a worker holds: nobody may have it if that worker is gone, or if it came too late."""
         record = self._ledger.tasks.get(receipt.attempt.task_id)
         if not receipt.result.held or record is None:
+            self._asked.pop(receipt.attempt.task_id, None)
             return
         if record.held_by != receipt.worker:
             turn.frees.setdefault(receipt.worker, []).append(receipt.result.key)
