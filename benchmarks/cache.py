@@ -1,10 +1,12 @@
-"""The result cache beside joblib.Memory and diskcache, in one run on one machine; prints Markdown tables.
+"""The result cache beside joblib.Memory, diskcache and Scalable, in one run on one machine; prints Markdown tables.
 
-    nice python benchmarks/cache.py [--entries 100000] [--repeat 5]
+    pip install "scalable-hpc[bench]"
+    nice python benchmarks/cache.py [--entries 100000] [--repeat 5] [--only calls,many,writers,map]
 
 Each figure is the best of several rounds, and every peer of a row is measured in the same minute. Peers run with
-their defaults unless the row says otherwise; joblib's memory-mapped mode has a column of its own. Nothing here is
-estimated: what a peer cannot do, or was not asked to, is a dash.
+their defaults unless the row says otherwise; joblib's memory-mapped mode has a column of its own. Scalable has one
+where ``import scalable`` finds it (``pip install --pre scalable``). Nothing here is estimated: what a peer cannot do,
+or was not asked to, is a dash.
 """
 
 from __future__ import annotations
@@ -40,6 +42,11 @@ def table(rows):
     import pandas as pd
     return pd.DataFrame({"a": np.arange(rows), "b": np.arange(rows) / 7, "c": np.arange(rows, dtype="f4")})
 
+def table_with_text(rows):
+    frame = table(rows)
+    frame["name"] = [f"name-{number}" for number in range(rows)]
+    return frame
+
 def total(data):
     return float(len(data))
 """
@@ -52,6 +59,44 @@ start = time.perf_counter()
 call = OPENERS[{peer!r}]({where!r}).wrap(usercode.small)
 assert call(7)["number"] == 7
 print(time.perf_counter() - start)
+"""
+_WRITER = """
+import sys
+from scalable_hpc.cache.serial import dumps
+from scalable_hpc.cache.store import Store
+with Store({where!r}, durability={durability!r}) as store:
+    store.publish(f"{{int(sys.argv[1]):064x}}", dumps(0))
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for number in range({each}):
+        store.publish(f"{{(1 + number) * 1000 + int(sys.argv[1]):064x}}", dumps(number))
+"""
+_MANIFEST = """
+version: 1
+targets:
+  local: {provider: local, capacity: {cpus: 1}}
+components:
+  model: {cpus: 1, memory: 1G}
+"""
+_MAPPED = """
+import sys, time
+import usercode
+from scalable_hpc import ScalableSession, cacheable
+from scalable_hpc.cache.serial import dumps
+from scalable_hpc.cache.store import Store
+count, small = int(sys.argv[1]), cacheable(usercode.small)
+keys = [small.cache.key(number) for number in range(count)]
+with Store(".scalable/cache") as store:
+    for first in range(0, count, 1000):
+        store.publish_many([(key, dumps(first)) for key in keys[first : first + 1000]])
+with ScalableSession.from_yaml("scalable.yaml") as client:
+    start = time.perf_counter()
+    futures = client.map(small, range(count))
+    print(time.perf_counter() - start)
+    assert all(future.done() for future in futures)
+    start = time.perf_counter()
+    client.gather(futures)
+    print(time.perf_counter() - start)
 """
 _OPENED = """
 from scalable_hpc.cache.store import Store
@@ -130,7 +175,31 @@ class Diskcache:
         return self.cache.memoize()(function)
 
 
-OPENERS: dict[str, Callable[[str], Any]] = {each.name: each for each in (Ours, Joblib, JoblibMapped, Diskcache)}
+class Scalable:
+    """Scalable's ``cacheable``; its directory is a setting of the whole process."""
+
+    name = "Scalable"
+
+    def __init__(self, where: str) -> None:
+        from scalable import caching
+
+        self.where = where
+        caching.settings.cache_dir = where
+
+    def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        from scalable import cacheable
+
+        wrapped: Callable[..., Any] = cacheable()(function)
+        return wrapped
+
+    def digest(self, value: object) -> object:
+        from scalable.caching import convert_to_type
+
+        return hash(convert_to_type(value))
+
+
+PEERS = (Ours, Joblib, JoblibMapped, Diskcache, *([Scalable] if importlib.util.find_spec("scalable") else []))
+OPENERS: dict[str, Callable[[str], Any]] = {each.name: each for each in PEERS}
 
 
 def timed(act: Callable[[], object], repeat: int, count: int = 1, prepare: Callable[[], object] | None = None) -> float:
@@ -271,8 +340,64 @@ def calls(base: Path, user: Any, repeat: int) -> None:
     row("100 MB array as result: hit", lambda peer: large_hit(peer, base, user.megabytes, 100, repeat))
     row("100 MB array as argument: hit", lambda peer: argument_hit(peer, base, user, array, repeat))
     row("1e6-row DataFrame: hash", lambda peer: hashing(peer, base, frame, repeat))
+    row("1e6-row DataFrame as argument: hit", lambda peer: argument_hit(peer, base, user, frame, repeat))
     row("1e6-row DataFrame as result: hit", lambda peer: large_hit(peer, base, user.table, 1_000_000, repeat))
+    text = user.table_with_text(1_000_000)
+    row("1e6-row DataFrame with text: hash", lambda peer: hashing(peer, base, text, min(repeat, 3)))
     table("best of " + str(repeat), peers, rows)
+
+
+def writers(base: Path, count: int = 8, each: int = 500) -> None:
+    """Small results published one by one, each waited for, by one process and by several at a time."""
+    rows = []
+    for durability in ("fsync", "close"):
+        rates = []
+        for number in (1, count):
+            where = tempfile.mkdtemp(prefix="cache-", dir=base)
+            rates.append(
+                number * each / written_in(_WRITER.format(where=where, each=each, durability=durability), number)
+            )
+            shutil.rmtree(where)
+        rows.append((f"durability {durability}", [f"{rate:,.0f} a second" for rate in rates]))
+    table("small results published one by one", ["1 writer", f"{count} writers"], rows)
+
+
+def written_in(text: str, number: int) -> float:
+    """Return the seconds that so many processes take for their work; starting Python is not part of it."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", text, str(n)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True
+        )
+        for n in range(number)
+    ]
+    for process in running:
+        assert process.stdout is not None
+        process.stdout.readline()
+    start = time.perf_counter()
+    for process in running:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in running:
+        process.wait()
+    return time.perf_counter() - start
+
+
+def known_map(base: Path, count: int = 100_000) -> None:
+    """``client.map`` over calls that are all known: keys and index in one pass, then their results."""
+    home = Path(tempfile.mkdtemp(prefix="map-", dir=base))
+    (home / "scalable.yaml").write_text(_MANIFEST)
+    (home / "usercode.py").write_text(_USER_MODULE)
+    (home / "mapped.py").write_text(_MAPPED)
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{home}"}
+    command = [sys.executable, "mapped.py", str(count)]
+    done = subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    mapped, gathered = map(float, done.stdout.split())
+    table(f"{count:,} known calls", [Ours.name], [("client.map", [shown(mapped)]), ("gather", [shown(gathered)])])
+    shutil.rmtree(home)
 
 
 def many(base: Path, entries: int) -> None:
@@ -360,18 +485,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--entries", type=int, default=100_000)
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--only", default="calls,many,writers,map", help="which parts (default: %(default)s)")
     parser.add_argument("--base", type=Path, help="where the caches lie (default: the system's temporary directory)")
     arguments = parser.parse_args()
     sys.path.insert(0, str(ROOT))
+    os.environ["SCALABLE_PATH_SNIFFING"] = "0"  # Scalable reads files that text arguments happen to name
     warnings.simplefilter("error", UserWarning)  # a cache that warns was not used: its figure would be the function's
     base = Path(tempfile.mkdtemp(prefix="cache-bench-", dir=arguments.base))
     try:
         versions = ", ".join(
-            f"{name} {importlib.metadata.version(name)}" for name in ("joblib", "diskcache", "numpy", "pandas")
+            f"{name} {importlib.metadata.version(name)}"
+            for name in ("joblib", "diskcache", "numpy", "pandas", *(["scalable"] if Scalable in PEERS else []))
         )
         print(f"{os.cpu_count()} cores, Python {platform.python_version()}, {versions}; load {os.getloadavg()[0]:.1f}")
-        calls(base, load_user_code(base), arguments.repeat)
-        many(base, arguments.entries)
+        measure = {
+            "calls": lambda: calls(base, load_user_code(base), arguments.repeat),
+            "many": lambda: many(base, arguments.entries),
+            "writers": lambda: writers(base),
+            "map": lambda: known_map(base),
+        }
+        for part in arguments.only.split(","):
+            measure[part]()
         print(f"\nload at the end {os.getloadavg()[0]:.1f}")
     finally:
         shutil.rmtree(base)
