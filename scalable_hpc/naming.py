@@ -138,7 +138,8 @@ class Naming:
     def _needs(self, call: Call, said: Needs) -> Needs:
         options = call.options
         given = {"cpus": options.cpus, "memory": options.memory_bytes, "gpus": options.gpus, "worker_type": options.tag}
-        needs = replace(said, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+        wanted = {name: value for name, value in given.items() if value is not None}
+        needs = replace(said, **wanted) if wanted else said  # type: ignore[arg-type]
         if needs.worker_type is not None and needs.worker_type not in self._worker_types:
             there_is = ", ".join(repr(name) for name in sorted(self._worker_types))
             raise ManifestError(f"no such component: {needs.worker_type!r}; there is {there_is}")

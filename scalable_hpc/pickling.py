@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import io
+import pickle
 import sys
 from collections import ChainMap
 from collections.abc import Callable
@@ -21,15 +22,33 @@ import cloudpickle
 
 from scalable_hpc.cache.source import code_digest, remember
 
+_PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
+_CONTAINERS = (tuple, list, dict)
+_FEW = 64
+"""Items up to which looking at each of them costs less than what it may save."""
 _CODE: Callable[[CodeType], tuple[Any, ...]] = cloudpickle.Pickler.dispatch_table[CodeType]
 _LRU = type(functools.lru_cache(maxsize=1)(lambda: None))
 
 
 def dumps(value: Any) -> bytes:
     """Pickle a value so that a worker can open it; raises what the value's own pickling raises."""
+    if _is_plain(value):
+        return pickle.dumps(value, protocol=5)  # what most calls are given, at a fifth of the price
     with io.BytesIO() as file:
         _Pickler(file).dump(value)
         return file.getvalue()
+
+
+def _is_plain(value: Any, depth: int = 4) -> bool:
+    """Say whether a value is nothing but numbers and text in a few tuples, lists and dicts around one another."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return True
+    if kind not in _CONTAINERS or depth == 0 or len(value) > _FEW:
+        return False
+    if kind is dict:
+        return _PLAIN.issuperset(map(type, value)) and all(_is_plain(each, depth - 1) for each in value.values())
+    return all(_is_plain(each, depth - 1) for each in value)
 
 
 def _reduce_lru(cached: Any) -> str | tuple[Any, ...]:

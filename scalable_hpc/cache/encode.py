@@ -162,6 +162,9 @@ def digest(value: object, code_of: CodeOf) -> bytes:
     Raises:
         Unencodable: it has no canonical encoding.
     """
+    short = _SHORT.get(type(value))
+    if short is not None and (raw := short(value)) is not None:
+        return blake3(raw).digest()
     encoder = Encoder(code_of)
     try:
         encoder.add(value)
@@ -177,6 +180,11 @@ def digest(value: object, code_of: CodeOf) -> bytes:
 def register(cls: type, handler: Handler) -> None:
     """Let exactly this class be encoded by ``handler``; for the plug-ins."""
     _EXACT[cls] = handler
+
+
+def register_short(cls: type, make: Callable[[Any], bytes | None]) -> None:
+    """Let a lone value of exactly this class be encoded at once, into the bytes that its handler would append."""
+    _SHORT[cls] = make
 
 
 def reconsider() -> None:
@@ -225,6 +233,8 @@ def _pack_strings(encoder: Encoder, values: Iterable[str]) -> bool:
 _PACKERS: dict[type, Callable[[Encoder, Any], bool]] = {float: _pack_floats, int: _pack_ints, str: _pack_strings}
 
 
+_SHORT: dict[type, Callable[[Any], bytes | None]] = {}
+"""What ``Encoder`` would make of plain values, without one; None where it is not that simple."""
 _EXACT: dict[type, Handler] = {}
 _FAMILIES: list[tuple[Callable[[type], bool], Handler]] = []
 _PLUGINS = (

@@ -15,11 +15,23 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from scalable_hpc.cache.encode import Encoder, Handler, Unencodable, register, register_family, type_name
+from scalable_hpc.cache.encode import (
+    LARGE,
+    Encoder,
+    Handler,
+    Unencodable,
+    register,
+    register_family,
+    register_short,
+    type_name,
+)
 from scalable_hpc.cache.inputs import input_file_digest, input_tree_digest
 from scalable_hpc.cache.markers import DirType, FileType
 from scalable_hpc.model.tasks import ResultRef
 
+_WIDE = 1 << 63
+"""What the numbers of one machine word end before."""
+_COUNT = struct.Struct("<cQ")
 _INT = struct.Struct("<cq")
 _FLOAT = struct.Struct("<cd")
 _COMPLEX = struct.Struct("<cdd")
@@ -211,6 +223,31 @@ _HANDLERS: dict[type, Handler] = {
     FileType: _marker(b"@", input_file_digest),
     DirType: _marker(b"&", input_tree_digest),
 }
+
+
+def _short_int(value: int) -> bytes | None:
+    return _INT.pack(b"i", value) if -_WIDE <= value < _WIDE else None
+
+
+def _short_str(value: str) -> bytes | None:
+    raw = value.encode("utf-8", "surrogatepass")
+    return _COUNT.pack(b"s", len(raw)) + raw if len(raw) <= LARGE else None
+
+
+def _short_bytes(value: bytes) -> bytes | None:
+    return _COUNT.pack(b"b", len(value)) + value if len(value) <= LARGE else None
+
+
+_SHORTS: dict[type, Callable[[Any], bytes | None]] = {
+    int: _short_int,
+    str: _short_str,
+    bytes: _short_bytes,
+    float: lambda value: _FLOAT.pack(b"f", value),
+    bool: lambda value: b"T" if value else b"F",
+    type(None): lambda _: b"N",
+}
+for _cls, _make in _SHORTS.items():
+    register_short(_cls, _make)
 for _cls, _handler in _HANDLERS.items():
     register(_cls, _handler)
 # by name: importing zoneinfo costs more than all of this

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Any
 
@@ -46,12 +46,21 @@ class KeyParts:
     """Parameter and digest (64 hex digits), in the order of the signature."""
 
 
-@dataclass(frozen=True, slots=True)
 class CallKey:
-    """The key of one call (64 hex digits) and its parts."""
+    """The key of one call, and its parts, which are put together only for those who ask: a hit never does."""
 
-    hex: str
-    parts: KeyParts
+    __slots__ = ("_arguments", "_made_of", "hex")
+
+    def __init__(self, hex_digits: str, made_of: KeyParts, arguments: list[tuple[str, bytes]]) -> None:
+        self.hex = hex_digits
+        """64 hex digits."""
+        self._made_of = made_of
+        self._arguments = arguments
+
+    @property
+    def parts(self) -> KeyParts:
+        """What it was made from."""
+        return replace(self._made_of, arguments=tuple((name, value.hex()) for name, value in self._arguments))
 
 
 class KeyMaker:
@@ -75,6 +84,7 @@ class KeyMaker:
         self._code_of = functools.partial(code_of, ignore=self._ignore) if self._ignore else code_of
         self._arg_types = dict(arg_types or {})
         self._code: CodeIdentity | None = None
+        self._last_parts: tuple[CodeIdentity | None, list[tuple[str, bytes]], KeyParts] | None = None
         self._heads = {
             kind: b"".join(_framed(text.encode()) for text in (kind, ENCODING, self.name, self._version))
             for kind in (_CALL, _LINEAGE)
@@ -148,7 +158,12 @@ class KeyMaker:
         self._code = code
         return code
 
-    def _each(self, bound: Bound) -> Iterator[tuple[str, Any]]:
+    def _each(self, bound: Bound) -> Iterable[tuple[str, Any]]:
+        if not (self._ignore or bound.rest or bound.extra):
+            return bound.named.items()
+        return self._chosen(bound)
+
+    def _chosen(self, bound: Bound) -> Iterator[tuple[str, Any]]:
         for name, value in bound.named.items():
             if name not in self._ignore:
                 yield name, value
@@ -159,7 +174,7 @@ class KeyMaker:
                 yield f"**{name}", bound.extra[name]
 
     def _argument(self, name: str, value: Any) -> bytes:
-        declared = self._arg_types.get(name.lstrip("*"))
+        declared = self._arg_types.get(name.lstrip("*")) if self._arg_types else None
         try:
             return digest(value if declared is None else for_key(value, declared), self._code_of)
         except Unencodable as problem:
@@ -174,21 +189,19 @@ class KeyMaker:
         self, kind: str, code: CodeIdentity | None, whole: bytes, arguments: list[tuple[str, bytes]]
     ) -> CallKey:
         dependencies = [dependency_digest(each, self._code_of) for each in self._depends_on]
-        raw = bytearray(self._heads[kind])
-        raw += _framed(whole)
-        for name, value in dependencies:
-            raw += _named(name, value)
-        raw += _SEPARATOR
+        framed = [self._heads[kind], _framed(whole), *(_named(name, value) for name, value in dependencies), _SEPARATOR]
         for name, value in arguments:
-            raw += _named(name, value)
-        parts = KeyParts(
-            function=self.name,
-            code=code,
-            version=self._version,
-            dependencies=tuple((name, value.hex()) for name, value in dependencies),
-            arguments=tuple((name, value.hex()) for name, value in arguments),
-        )
-        return CallKey(blake3(raw).hexdigest(), parts)
+            framed += _name_head(name, len(value)), value
+        return CallKey(blake3(b"".join(framed)).hexdigest(), self._shared_parts(code, dependencies), arguments)
+
+    def _shared_parts(self, code: CodeIdentity | None, dependencies: list[tuple[str, bytes]]) -> KeyParts:
+        """Return what this call's parts have in common with those of the last one, most often all but arguments."""
+        last = self._last_parts
+        if last is None or last[0] is not code or last[1] != dependencies:
+            named = tuple((name, value.hex()) for name, value in dependencies)
+            last = code, dependencies, KeyParts(self.name, code, self._version, named, ())
+            self._last_parts = last
+        return last[2]
 
 
 def call_key(
@@ -236,8 +249,14 @@ def lineage_key(
 
 
 def _named(name: str, value: bytes) -> bytes:
+    return _name_head(name, len(value)) + value
+
+
+@functools.lru_cache(maxsize=4096)
+def _name_head(name: str, size: int) -> bytes:
+    """Return what stands before a named value; there are few parameters, and many calls."""
     raw = name.encode()
-    return _LENGTHS.pack(len(raw), len(value)) + raw + value
+    return _LENGTHS.pack(len(raw), size) + raw
 
 
 def _framed(raw: bytes) -> bytes:

@@ -7,6 +7,8 @@ import pickle
 import subprocess
 import sys
 
+import pytest
+
 from scalable_hpc.pickling import dumps
 
 SCRIPT = """
@@ -45,3 +47,28 @@ def test_that_cached_functions_of_modules_travel_by_name():
 
     assert len(data) < 100
     assert pickle.loads(data) is fnmatch._compile_pattern
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ((1, "a", None), {"name": [1.5, {"b": b"c"}]}),
+        {(1, 2): 3},
+        [[[[[[1]]]]]],
+        list(range(1000)),
+        {"deep": ({"er": (1,)},)},
+    ],
+)
+def test_that_plain_values_travel_as_they_are(value):
+    """Whichever way they are pickled."""
+    assert pickle.loads(dumps(value)) == value
+
+
+def test_that_a_list_that_holds_itself_travels():
+    """A circle is found, not followed."""
+    circle = [1]
+    circle.append(circle)
+
+    back = pickle.loads(dumps(circle))
+
+    assert (back[0], back[1] is back) == (1, True)
