@@ -66,7 +66,7 @@ def machine(slurm, tmp_path) -> Machine:
 
 @pytest.mark.slurm
 def test_that_an_admin_makes_a_preset_from_the_live_slurm_and_users_see_it(slurm, machine):
-    """Drafted, corrected, checked, installed; a user's plan shows each value with its layer, and work runs."""
+    """Drafted, corrected, checked, installed; a user's plan shows each value with its layer."""
     project = machine.root / "project"
     machine.call("site", "new", "--name", "juniper", "--output", "juniper.yaml")
     draft = (project / "juniper.yaml").read_text()
@@ -79,8 +79,6 @@ def test_that_an_admin_makes_a_preset_from_the_live_slurm_and_users_see_it(slurm
     (project / "juniper.yaml").write_text(corrected)
     assert "partition" in machine.call("site", "check", "juniper.yaml", code=13)
     corrected = corrected.replace("partiton: debug", "partition: debug")
-    corrected = corrected.replace("# ? poll_floor: 30s", "poll_floor: 1s")
-    corrected = corrected.replace("# ? scheduler_ports: 40000-40100", "scheduler_ports: 42000-42899")
     (project / "juniper.yaml").write_text(corrected)
     assert "no mistakes found" in machine.call("site", "check", "juniper.yaml")
 
@@ -94,7 +92,17 @@ def test_that_an_admin_makes_a_preset_from_the_live_slurm_and_users_see_it(slurm
     assert plan["target.partition"].endswith(f"debug  [admin: {installed}:{line + 2}]")
     assert "[project: scalable.yaml:3]" in plan["target.account"]
 
-    (project / "driver.py").write_text(DRIVER)
+
+@pytest.mark.slurm
+def test_that_work_runs_by_what_the_admin_installed(slurm, machine):
+    """Partition, network interface and the ports that a firewall leaves open are the preset's."""
+    draft = machine.call("site", "new", "--name", "juniper")
+    draft = draft.replace("# ? interface: ib0", f"interface: {slurm.interface}\nwalltime: 5m\npartition: debug")
+    draft = draft.replace("# ? scheduler_ports: 40000-40100", "scheduler_ports: 42000-42899")
+    machine.install(draft.replace("# ? poll_floor: 30s", "poll_floor: 1s"), "etc")
+    machine.manifest()
+    (machine.root / "project" / "driver.py").write_text(DRIVER)
+
     said = machine.call("run", "--no-progress", "driver.py")
     assert "1024" in said
     assert "listening in the range: True" in said

@@ -12,7 +12,7 @@ from scalable_hpc.batch.machine import MachineSeen, QueueSeen
 from scalable_hpc.cli import main
 from scalable_hpc.config import surroundings
 from scalable_hpc.config.site import ADMIN, Place, read_site
-from scalable_hpc.errors import MissingCommandError, SiteError
+from scalable_hpc.errors import BatchSilent, MissingCommandError, SiteError
 
 JUNIPER = """\
 batch: slurm
@@ -211,3 +211,42 @@ def test_that_render_shows_the_layer_of_each_value_beside_the_script(world, caps
     assert lines["target.partition"].endswith(f"standard  [admin: {world}/etc/sites/juniper.yaml:6]")
     assert lines["target.lead"].split(maxsplit=1)[1].startswith("300 s  [admin: ")
     assert lines["components.work.cpus"].endswith("1  [project: scalable.yaml:3]")
+
+
+def commands(folder: Path, **says: str) -> None:
+    """Put commands on a PATH of their own that print a text, or run a line of shell."""
+    folder.mkdir()
+    for name, line in says.items():
+        (folder / name).write_text(f"#!/bin/bash\n{line}\n")
+        (folder / name).chmod(0o755)
+
+
+def test_that_a_live_pbs_is_asked_by_its_own_commands(world, capsys, monkeypatch):
+    """What a real PBS answered once, through the commands' own names and arguments."""
+    transcripts = Path(__file__).parents[2] / "transcripts" / "pbs"
+    commands(
+        world / "bin",
+        qmgr=f'[[ "$*" == "-c print server" ]] && cat {transcripts}/qmgr-print-server.txt',
+        pbsnodes=f'[[ "$*" == "-a" ]] && cat {transcripts}/11-pbsnodes.txt',
+        qstat='[[ "$*" == "--version" ]] && echo "pbs_version = 22.05.11"',
+    )
+    monkeypatch.setenv("PATH", f"{world / 'bin'}:/usr/bin:/bin")
+
+    assert main(["site", "new", "--batch", "pbs", "--name", "pine", "--output", "pine.yaml"]) == 0
+    text = Path("pine.yaml").read_text()
+    assert "from what PBS 22.05.11 said" in text
+    assert "queues:" in text
+    assert "No answer" not in text
+    assert main(["site", "check", "pine.yaml"]) == 0
+
+
+def test_that_a_command_without_an_answer_is_told(world, capsys, monkeypatch):
+    """The one without which nothing is known is an error with its words; another, a line of the draft."""
+    commands(world / "bin", qmgr="echo 'cannot connect to server' >&2; exit 1")
+    monkeypatch.setenv("PATH", f"{world / 'bin'}:/usr/bin:/bin")
+    assert main(["site", "new", "--batch", "pbs"]) == BatchSilent.exit_code
+    assert "cannot connect to server" in capsys.readouterr().err
+
+    (world / "bin" / "qmgr").write_text("#!/bin/bash\necho 'create queue workq'\n")
+    assert main(["site", "new", "--batch", "pbs"]) == 0
+    assert "# No answer from 'pbsnodes -a'" in capsys.readouterr().out

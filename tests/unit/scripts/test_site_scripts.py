@@ -18,6 +18,7 @@ from scalable_hpc.runs import RunDirectory
 GOLDEN = Path(__file__).parents[2] / "golden" / "sites"
 BUILTINS = (Place(builtin_directory("site-configs"), "built-in site-configs", BUILTIN),)
 TARGETS = {
+    "archer2": "partition: standard, qos: standard, account: t01",
     "polaris": "queue: debug, account: climate",
     "aurora": "queue: debug, account: climate",
     "crux": "queue: debug, account: climate",
