@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from scalable_hpc.model.events import Event
-from scalable_hpc.model.tasks import Verdict
-from scalable_hpc.telemetry.tally import AllocationTally, Tally, TaskTally, is_lost
+from scalable_hpc.telemetry.tally import AllocationTally, Tally, TaskTally, is_lost, is_suspect, took_worker
 
 SECONDS_PER_HOUR = 3600.0
 
@@ -131,6 +130,8 @@ class Failure:
     """Attempts that infrastructure took and that were not held against it."""
     deaths: int
     """Slots that died running it and nothing else was to blame."""
+    workers: int
+    """Whole workers that died under it for no reason of the infrastructure's."""
     traceback: str
     attempts: tuple[EndedAttempt, ...] = ()
     """Each of its attempts."""
@@ -144,6 +145,8 @@ class Upkeep:
     """Attempts that were not charged: infrastructure took them."""
     attempts_suspect: int
     """Attempts that were not charged although their slots died: whether they were to blame, another one told."""
+    attempts_beside: int
+    """Attempts that were running on a worker that died for no known reason: they ran again alone, uncharged."""
     attempts_charged: int
     tasks_run_again: int
     """Tasks with more than one attempt that began."""
@@ -349,7 +352,8 @@ def _failure(task_id: str, task: TaskTally, tally: Tally) -> Failure:
         ran_s=last.ran_s if last else None,
         retries=max(0, charged - 1),
         uncharged=sum(is_lost(failed) for failed in task.failed),
-        deaths=sum(failed.verdict == Verdict.KILLER.value for failed in task.failed),
+        deaths=sum(is_suspect(failed) and not took_worker(failed) for failed in task.failed),
+        workers=sum(is_suspect(failed) and took_worker(failed) for failed in task.failed),
         traceback=last.traceback if last else "",
         attempts=tuple(_ended(task, tally)),
     )
@@ -364,10 +368,12 @@ def _differing(tally: Tally) -> Iterator[Differing]:
 
 def _upkeep(tally: Tally) -> Upkeep:
     tasks = tally.tasks.values()
+    suspects = [failed for task in tasks for failed in task.failed if is_suspect(failed) and not failed.charged]
     begun = [task.begun for task in tasks]
     return Upkeep(
         attempts_lost=sum(is_lost(failed) for task in tasks for failed in task.failed),
-        attempts_suspect=sum(not (failed.charged or is_lost(failed)) for task in tasks for failed in task.failed),
+        attempts_suspect=sum(not took_worker(failed) for failed in suspects),
+        attempts_beside=sum(took_worker(failed) for failed in suspects),
         attempts_charged=sum(failed.charged for task in tasks for failed in task.failed),
         tasks_run_again=sum(times > 1 for times in begun),
         extra_attempts=sum(times - 1 for times in begun if times > 1),

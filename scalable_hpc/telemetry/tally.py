@@ -76,6 +76,16 @@ def is_lost(failed: AttemptFailed) -> bool:
     return not failed.charged and failed.verdict != Verdict.KILLER.value
 
 
+def is_suspect(failed: AttemptFailed) -> bool:
+    """Tell whether an attempt may have brought down, or brought down, what it ran on."""
+    return failed.verdict == Verdict.KILLER.value
+
+
+def took_worker(failed: AttemptFailed) -> bool:
+    """Tell whether it was a whole worker that went down, and not a slot alone."""
+    return failed.ending == Ending.WORKER_LOST.value
+
+
 class Tally:
     """A run so far."""
 

@@ -111,6 +111,8 @@ def _upkeep(report: RunReport) -> str:
     lost = [each for each in report.attempts if not each.charged and each.verdict != Verdict.KILLER.value]
     lines.append(f"  {_count(upkeep.attempts_lost, 'attempt')} lost to infrastructure, charged to no task")
     lines += [f"    {each.count:,} {_ending(each.ending, each.reason)}" for each in lost]
+    if upkeep.attempts_beside:
+        lines.append(f"  {_count(upkeep.attempts_beside, 'attempt')} ended with a worker's death, run again alone")
     if upkeep.attempts_suspect:
         lines.append(f"  {_count(upkeep.attempts_suspect, 'attempt')} ended with a slot's death, given one more try")
     lines.append(f"  {_count(upkeep.attempts_charged, 'attempt')} failed and counted as tries")
@@ -191,6 +193,8 @@ def _failure(number: int, failure: Failure) -> str:
         lines.append(f"   Duration before failure: {_seconds(failure.ran_s)}{fast}")
     if failure.retries:
         lines.append(f"   Retries attempted: {failure.retries:,} (all failed)")
+    if failure.workers:
+        lines.append(f"   Workers that died running it: {failure.workers:,}")
     if failure.deaths:
         lines.append(f"   Slots that died running it: {failure.deaths:,}")
     if failure.uncharged:

@@ -12,6 +12,8 @@ import pytest
 from scalable_hpc import ScalableSession
 from scalable_hpc.errors import TaskKilled
 from scalable_hpc.lineage.journal import read_events
+from scalable_hpc.telemetry.report import build_report
+from scalable_hpc.telemetry.text import render_report
 from tests.ensembles import AllocationChanged, AttemptFailed, AttemptPlaced, of_kind
 
 MANIFEST = """\
@@ -82,4 +84,7 @@ def test_that_what_kills_a_worker_is_convicted_alone(tmp_path, generation, jobs)
     assert own[-1].together == 1
     assert "under it alone" in str(raised.value)
     assert [event.alone for event in of_kind(events, AttemptPlaced) if event.task_id == killer.task_id] == [False, True]
+    shown = render_report(build_report(events))
+    assert "Workers that died running it: 2\n" in shown
+    assert "ended with a worker's death, run again alone\n" in shown
     assert len({event.name for event in of_kind(events, AllocationChanged) if event.reason == "failed"}) == jobs
