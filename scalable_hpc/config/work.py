@@ -133,7 +133,8 @@ def _task(
     needs = Needs(cpus=part.cpus or 1, memory=part.memory, gpus=part.gpus or 0, worker_type=part.component)
     if needs.worker_type in (None, *kinds) and not any(kind.fits(needs) for kind in kinds.values()):
         sheet.error(where, f"{where} fits no component: it wants {_told(needs)}", "E_TASK_TOO_LARGE")
-    if part.expected_runtime is not None and part.expected_runtime >= walltime_s:
+    is_too_long = part.expected_runtime is not None and part.expected_runtime >= walltime_s
+    if part.expected_runtime is not None and is_too_long and not part.checkpoints:
         text = (
             f"expected_runtime is {format_walltime(part.expected_runtime)}, the walltime of"
             f" targets.{sheet.target_name} {format_walltime(walltime_s)}: such tasks can never finish there"

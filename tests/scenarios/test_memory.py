@@ -106,3 +106,45 @@ def test_that_a_timeout_is_tried_again_with_more_time_where_the_policy_says_so(s
     failed = of_kind(events_of(session), AttemptFailed)
     assert [event.next_timeout_s for event in failed if event.task_id == enough.task_id] == [1.0, 2.0]
     assert [event.next_timeout_s for event in failed if event.task_id == never.task_id] == [0.4, 0.8, None]
+
+
+SLURM = """\
+version: 1
+project: {{name: memory}}
+targets:
+  cluster:
+    provider: slurm
+    partition: {partition}
+    interface: {interface}
+    poll: 1s
+    allocations: {{max: 1, walltime: "00:10:00"}}
+components:
+  small: {{cpus: 1, memory: 600M}}
+  large: {{cpus: 1, memory: 1800M}}
+tasks:
+  fill: {{component: small}}
+"""
+
+
+def fill(mebibytes):
+    """Take it faster than anybody looks, so that on Slurm the job's own limit may be the first to be felt."""
+    return len(bytearray(os.urandom(MIB)) * mebibytes) // MIB
+
+
+@pytest.mark.slurm
+def test_that_a_task_that_its_slurm_job_has_no_room_for_is_run_in_a_larger_one(slurm, tmp_path):
+    """Stopped by us or killed by the kernel, it goes on where a component has more; no retry is used up."""
+    text = SLURM.format(partition="batch", interface=slurm.interface)
+    (tmp_path / "scalable.yaml").write_text(text)
+    session = ScalableSession.from_yaml(tmp_path / "scalable.yaml")
+    try:
+        future = session.start().submit(fill, 900)
+        assert future.result(timeout=120) == 900
+        events = events_of(session)
+    finally:
+        session.close()
+
+    types = {event.name: event.worker_type for event in of_kind(events, AllocationChanged) if event.worker_type}
+    failed = of_kind(events, AttemptFailed)
+    assert {(event.verdict, event.charged) for event in failed} == {("resource", False)}
+    assert [types[event.allocation] for event in of_kind(events, AttemptPlaced)][-1] == "large"

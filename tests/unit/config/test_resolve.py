@@ -275,6 +275,16 @@ def test_that_a_task_longer_than_the_walltime_is_told(desk):
     assert "can never finish there" in warned(found)["tasks.long.expected_runtime"]
 
 
+def test_that_a_task_that_checkpoints_may_be_longer_than_the_walltime(desk):
+    """It goes on in the next allocation, so there is nothing to warn of."""
+    text = SLURM + COMPONENTS + "    tasks: {long: {expected_runtime: '02:00:00', checkpoints: yes}}\n"
+
+    found = desk.load(text)
+
+    assert found.tasks["long"].checkpoints is True
+    assert "tasks.long.expected_runtime" not in warned(found)
+
+
 def test_that_a_retry_policy_is_taken_field_by_field(desk):
     """What is not said is as in RetryPolicy."""
     text = "    tasks: {a: {retry: {retries: 2, base_s: 0.5, cap_s: 1m, jitter: no}}, b: {cache: false}}\n"
