@@ -10,11 +10,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from scalable_hpc.cache.records import ENTRY_SIZE, Entry, Kind, content_at, entry_at, file_id, is_sealed, sound_entries
+from scalable_hpc.cache.records import (
+    ENTRY_SIZE,
+    Entry,
+    Kind,
+    Sound,
+    content_at,
+    entry_at,
+    file_id,
+    is_sealed,
+    sound_end,
+    sound_entries,
+)
 from scalable_hpc.cache.seal import Keys, Seal
 
 _ORDINAL_BITS = 40
 _ORDINAL_MASK = (1 << _ORDINAL_BITS) - 1
+_AT_ONCE = 100_000
+"""Entries that are taken in together: quick enough, and no more memory than they will take for good."""
 _RESULTS = frozenset({Kind.PACKED.value, Kind.BLOB.value})
 
 
@@ -76,10 +89,14 @@ class Index:
             self._ids[self._files[number].id] = number
         file = self._files[number]
         base = len(file.raw) // ENTRY_SIZE
-        sound = sound_entries(news)
-        if not sound.ordinals:
-            return
-        file.raw += news[: (sound.ordinals[-1] + 1) * ENTRY_SIZE]
+        end = sound_end(news)
+        file.raw += memoryview(news)[: end * ENTRY_SIZE]
+        for start in range(0, end, _AT_ONCE):
+            part = memoryview(news)[start * ENTRY_SIZE : min(end, start + _AT_ONCE) * ENTRY_SIZE]
+            self._take_in(number, base + start, sound_entries(part))
+
+    def _take_in(self, number: int, base: int, sound: Sound) -> None:
+        file = self._files[number]
         for ordinal, key, kind, mark in zip(sound.ordinals, sound.keys, sound.kinds, sound.marks, strict=True):
             if mark not in file.seals:
                 self.foreign += 1

@@ -3,7 +3,8 @@
 A file is known again by its file system, inode, size, mtime and ctime. One that was touched so lately that it could be
 touched again without its times showing it is read every time, as git does.
 
-Rule 1: what cannot be known for certain is read.
+Rule 1: what cannot be known for certain is read. Ages are told by this node's clock: a file server whose clock is
+    seconds behind, and whose times are as coarse, would have to be waited for longer.
 Rule 2: a file that is changed through a mapping, its times set back and its inode's ctime forged, is beyond this.
 """
 

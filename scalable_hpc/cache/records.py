@@ -124,7 +124,15 @@ def is_sealed(raw: bytes | bytearray, ordinal: int, seals: Mapping[bytes, Seal])
     return seal is not None and seal.fits(body, given)
 
 
-def sound_entries(raw: bytes | bytearray) -> Sound:
+def sound_end(raw: bytes | bytearray) -> int:
+    """Return how many entries there are up to the last whole one whose checksum holds."""
+    count = len(raw) // ENTRY_SIZE
+    while count and not _is_sound(raw[(count - 1) * ENTRY_SIZE : count * ENTRY_SIZE]):
+        count -= 1
+    return count
+
+
+def sound_entries(raw: bytes | bytearray | memoryview) -> Sound:
     """Return every whole entry whose checksum holds; their seals were not looked at."""
     count = len(raw) // ENTRY_SIZE
     if count >= BULK:
@@ -133,9 +141,13 @@ def sound_entries(raw: bytes | bytearray) -> Sound:
     rows = []
     for ordinal in range(count):
         entry = bytes(raw[ordinal * ENTRY_SIZE : (ordinal + 1) * ENTRY_SIZE])
-        if _checksum(_WORDS.unpack_from(entry)) == _CHECKSUM.unpack_from(entry, _SEALED)[0]:
+        if _is_sound(entry):
             rows.append((ordinal, entry[:32], entry[_KIND_AT], entry[_MARK_AT : _BODY.size]))
     return Sound(*zip(*rows, strict=True)) if rows else Sound((), (), (), ())
+
+
+def _is_sound(entry: bytes | bytearray) -> bool:
+    return _CHECKSUM.unpack_from(entry, _SEALED) == (_checksum(_WORDS.unpack_from(entry)),)
 
 
 def _checksum(words: Sequence[int]) -> int:
@@ -143,7 +155,7 @@ def _checksum(words: Sequence[int]) -> int:
     return total & 0xFFFF_FFFF
 
 
-def _sound_in_bulk(raw: bytes | bytearray, count: int) -> Sound:
+def _sound_in_bulk(raw: bytes | bytearray | memoryview, count: int) -> Sound:
     import numpy as np
 
     words = np.frombuffer(raw, "<u4", count * ENTRY_SIZE // 4).reshape(count, -1)

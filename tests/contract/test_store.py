@@ -340,7 +340,7 @@ def test_that_publishers_in_threads_share_their_fsyncs(tmp_path, monkeypatch):
     """A hundred publishers at once wait for far fewer than a hundred fsyncs."""
     calls = []
     fsync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda descriptor: (calls.append(descriptor), time.sleep(0.01), fsync(descriptor)))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (calls.append(descriptor), time.sleep(0.05), fsync(descriptor)))
     with Store(tmp_path) as store, ThreadPoolExecutor(20) as pool:
         store.publish(key(0), small(0))
         calls.clear()

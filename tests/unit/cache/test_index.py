@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalable_hpc.cache.index import Index
-from scalable_hpc.cache.records import ENTRY_SIZE, Entry, Kind, file_id, pack_entry
+from scalable_hpc.cache.records import BULK, ENTRY_SIZE, Entry, Kind, file_id, pack_entry
 from tests.cache_support import TEST_KEYS
 
 KEYS = [bytes([number]) * 32 for number in range(4)]
@@ -108,3 +108,22 @@ def test_that_the_order_in_which_files_are_read_does_not_matter(data):
 
     assert seen == alive
     assert set(index.keys()) == {key for key, _, _ in alive}
+
+
+def test_that_many_entries_are_read_as_few_are():
+    """Read at once by NumPy or one by one: the same are sound, whatever lies between them and behind."""
+    keys = [number.to_bytes(32, "big") for number in range(3 * BULK)]
+    seal = TEST_KEYS.seal("a")
+    entries = [pack_entry(put(key, offset=number), seal) for number, key in enumerate(keys)]
+    damaged = {7, BULK + 1, 3 * BULK - 1}
+    for number in damaged:
+        entries[number] = bytes([entries[number][0] ^ 1]) + entries[number][1:]
+    whole = b"".join(entries)
+    at_once, by_piece = Index(TEST_KEYS), Index(TEST_KEYS)
+    at_once.feed("a", whole)
+    for start in range(0, len(whole), 5000 * ENTRY_SIZE):
+        by_piece.feed("a", whole[start : start + 5000 * ENTRY_SIZE])
+
+    assert at_once.keys() == by_piece.keys() == [key for number, key in enumerate(keys) if number not in damaged]
+    assert at_once.known("a") == by_piece.known("a") == (3 * BULK - 1) * ENTRY_SIZE
+    assert at_once.first(keys[-2]).ordinal == 3 * BULK - 2
