@@ -2,14 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from scalable_hpc.cache.store import Store
+from blake3 import blake3
+
+from scalable_hpc.cache.serial import dumps
+from scalable_hpc.cache.store import SMALL, Store
+from scalable_hpc.cache.verify import Damaged
 from scalable_hpc.errors import StoreError
 from scalable_hpc.model.tasks import Locator
+
+Source = Callable[[], bytes | None]
+"""Returns a value's record, as it was when it was stored; None: the value is not there any more, or another one."""
+
+
+def _nothing() -> None:
+    return None
+
+
+def key_of_value(data: bytes) -> str:
+    """Return the key that a value is put under, by its record."""
+    return blake3(b"put\0" + blake3(data, max_threads=blake3.AUTO).digest()).hexdigest()
+
+
+def source_of(value: Any, data: bytes, key: str) -> Source:
+    """Return a way to have a value's record again, without keeping a large value alive for that."""
+    if len(data) <= SMALL:
+        return lambda: data
+    try:
+        alive = weakref.ref(value)
+    except TypeError:  # lists and dicts, among others, cannot be referred to so
+        return _nothing
+
+    def again() -> bytes | None:
+        there = alive()
+        found = None if there is None else dumps(there)
+        return found if found is not None and key_of_value(found) == key else None  # it may have been changed since
+
+    return again
 
 
 class Stores:
@@ -18,6 +53,8 @@ class Stores:
     def __init__(self) -> None:
         self._open: dict[str, Store] = {}
         self._lock = threading.Lock()
+        self._sources: dict[str, Source] = {}
+        """By key."""
 
     def at(self, root: str) -> Store:
         """Return the store of a root; it is made when it is not there.
@@ -50,6 +87,25 @@ class Stores:
             return self.at(store).lookup_many(keys, tally=True)
         except StoreError:
             return [None] * len(keys)
+
+    def remember(self, key: str, source: Source) -> None:
+        """Keep a way to have a value again that was put into a store, should its copy there be lost."""
+        self._sources[key] = source
+
+    def confirm(self, store: str, key: str) -> Locator | None:
+        """Read a result that seems to be damaged and return where a sound one lies; one that was put is put again.
+
+        Raises:
+            StoreError: the store cannot be read or written.
+        """
+        there = self.at(store)
+        with contextlib.suppress(Damaged):
+            found = there.lookup(key)
+            if found is not None:
+                there.read(found)
+                return found
+        data = self._sources.get(key, _nothing)()
+        return None if data is None else there.publish(key, data)
 
     def load(self, locator: Locator) -> Any:
         """Read, verify and unpickle a result.

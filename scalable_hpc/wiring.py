@@ -17,8 +17,6 @@ from concurrent.futures import wait as wait_for_futures
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from blake3 import blake3
-
 from scalable_hpc.backends import make_backend
 from scalable_hpc.cache.decorator import set_default_store_root
 from scalable_hpc.cache.keyring import share_keys
@@ -40,7 +38,7 @@ from scalable_hpc.model.tasks import PUT, Locator, TaskSpec
 from scalable_hpc.naming import Naming, is_sampled, verification_of
 from scalable_hpc.planning import Plan
 from scalable_hpc.raising import error_of
-from scalable_hpc.results import Stores
+from scalable_hpc.results import Stores, key_of_value, source_of
 from scalable_hpc.runs import RunDirectory, create_run
 from scalable_hpc.takeover import description
 
@@ -180,9 +178,10 @@ class LiveRun:
             data = dumps(value)
         except Unstorable as err:
             raise TypeError(f"{label} cannot be sent to a worker: {err}") from err
-        key = blake3(b"put\0" + blake3(data, max_threads=blake3.AUTO).digest()).hexdigest()
+        key = key_of_value(data)
         store = self._stores.at(str(self.directory.results))
         place = store.publish(key, data)
+        self._stores.remember(key, source_of(value, data, key))
         future = ScalableFuture(task_id=f"{PUT}{key[:_PUT_DIGITS]}", key=key, label=label, owner=self)
         future.set_result(Stored(lambda: store.load(place)))
         return future

@@ -42,6 +42,8 @@ from scalable_hpc.model.messages import (
 )
 from scalable_hpc.model.tasks import AttemptId, Ending, Evidence, TaskSpec
 
+_DAMAGED = "scalable_hpc.cache.verify.Damaged"
+
 logger = logging.getLogger(__name__)
 
 
@@ -141,6 +143,8 @@ class Intake:
         record = self._ledger.tasks.get(evidence.attempt.task_id)
         if evidence.ending is Ending.REFUSED and record is not None:
             self.custody.ask_for_ancestors(record, turn)  # it may be one of them that could not be read
+            if evidence.exception is not None and evidence.exception.type_name == _DAMAGED:
+                self._parcels.doubt(record)
 
     def unexplained(self) -> Collection[str]:
         """The allocations whose end would say why attempts were lost."""

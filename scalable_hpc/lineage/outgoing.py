@@ -26,7 +26,7 @@ from scalable_hpc.lineage.turn import Told, Turn
 from scalable_hpc.lineage.window import Placement, WindowRules, place
 from scalable_hpc.model.events import AttemptPlaced
 from scalable_hpc.model.messages import Bundle
-from scalable_hpc.model.tasks import Ending, Evidence, Locator
+from scalable_hpc.model.tasks import PUT, Ending, Evidence, Locator
 
 logger = logging.getLogger(__name__)
 
@@ -142,8 +142,14 @@ class Outgoing:
             self._parcels.found_external(key, result)
         else:
             lost = next(task_id for task_id, ancestor_key in record.ancestors if ancestor_key == key)
-            error = f"{record.task_id!r} was not run: the result of {lost!r} is in no store"
+            error = f"{record.task_id!r} was not run: {_lost(lost)}"
             turn.tell(rulings.give_up(self._ledger, record, "AncestorFailed", error, error, turn.now))
+
+
+def _lost(task_id: str) -> str:
+    if task_id.startswith(PUT):
+        return f"what was put as {task_id!r} is damaged or gone, and its value is not at hand any more: put it again"
+    return f"the result of {task_id!r} is damaged or gone, or in no store"
 
 
 def _unreadable(placement: Placement, error: JournalError, now: float) -> Evidence:

@@ -85,6 +85,8 @@ class Parcels:
         self._functions = _Kept(_FUNCTION_BYTES)
         self._external: dict[str, Locator] = {}
         """Results of ancestors that were answered from the store, by key."""
+        self._doubted: set[str] = set()
+        """Keys of results that could not be read."""
 
     def keep_inline(self, result: Locator) -> None:
         """Keep a small result's bytes at hand for its dependents."""
@@ -92,10 +94,18 @@ class Parcels:
             self._inline.put(result.key, result.inline)
 
     def missing(self, record: TaskRecord) -> list[str]:
-        """Return the keys of ancestors that were never submitted here and were not located yet."""
+        """Return the keys of ancestors to be looked up: not submitted here and not located yet, or in doubt."""
+        tasks, external = self._ledger.tasks, self._external
         return [
-            key for task_id, key in record.ancestors if task_id not in self._ledger.tasks and key not in self._external
+            key
+            for task_id, key in record.ancestors
+            if key in self._doubted or (task_id not in tasks and key not in external)
         ]
+
+    def doubt(self, record: TaskRecord) -> None:
+        """Note that a stored result that a task needs could not be read: it is not to be relied on unread."""
+        held = self._ledger.held
+        self._doubted.update(key for task_id, key in record.ancestors if task_id not in held)
 
     def find_all(self, wanted: Sequence[Wanted]) -> list[Locator | None]:
         """Look results up, each first in its task's own store; blocks.
@@ -103,7 +113,25 @@ class Parcels:
         A store is looked at afresh up to its first miss; what it had published by then serves the others too.
         """
         looked: set[str] = set()
-        return [self._find((record.store, *self._stores), key, looked) for record, key in wanted]
+        return [
+            self._confirm(record, key)
+            if key in self._doubted
+            else self._find((record.store, *self._stores), key, looked)
+            for record, key in wanted
+        ]
+
+    def _confirm(self, record: TaskRecord, key: str) -> Locator | None:
+        """Have a result read that could not be read; where its store does not answer, nothing is known of it."""
+        known = next((self._known(task_id, key) for task_id, ancestor in record.ancestors if ancestor == key), None)
+        found = None
+        if known is not None:
+            try:
+                found = self._results.confirm(known.store, key)
+            except (ScalableError, OSError) as error:
+                logger.warning("The store %r cannot be asked for %s: %s", known.store, key, error)
+                return known
+        self._doubted.discard(key)
+        return found
 
     def _find(self, stores: Iterable[str], key: str, looked: set[str]) -> Locator | None:
         for store in dict.fromkeys(stores):
@@ -176,9 +204,12 @@ class Parcels:
                 return f"the result of {task_id}, which it is given, is not what was submitted"
         return ""
 
-    def _locate(self, task_id: str, key: str) -> Locator:
+    def _known(self, task_id: str, key: str) -> Locator | None:
         ancestor = self._ledger.tasks.get(task_id)
-        found = self._external.get(key) if ancestor is None else ancestor.result
+        return self._external.get(key) if ancestor is None else ancestor.result
+
+    def _locate(self, task_id: str, key: str) -> Locator:
+        found = self._known(task_id, key)
         if found is None:
             raise ValueError(f"the result of {task_id!r} is not known to be anywhere")
         inline = self._inline.get(found.key)

@@ -47,6 +47,15 @@ class ResultStore(Protocol):
         Without ``fresh``, only among what was seen of the store before.
         """
 
+    def confirm(self, store: str, key: str) -> Locator | None:
+        """Read a result that seems to be damaged, and return where a sound one lies; None: there is none.
+
+        One that was put there by this driver is put there again if its value is still at hand.
+
+        Raises:
+            ScalableError: the store cannot be read or written.
+        """
+
 
 class FlightRecord(Protocol):
     """What a worker's flight recorder tells."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 
+import numpy as np
 import pytest
 
 from scalable_hpc import ScalableSession
+from scalable_hpc.errors import AncestorFailed
 from tests.waiting import wait_until
 
 MANIFEST = """\
@@ -54,6 +56,44 @@ def test_that_a_value_is_an_argument_anywhere_and_outlives_every_worker(session,
     wait_until("the workers to be gone", lambda: not gone & {worker.pid for worker in session.workers()}, timeout=60)
 
     assert client.submit(total, {"table": [table]}, 1).result(timeout=90) == 2 * scale
+
+
+def mean(data):
+    return float(data.mean())
+
+
+def put_and_find(session, value):
+    """Put a value, and return its future with the file that it is in."""
+    results = session.run_directory.results / "v1" / "blobs"
+    before = set(results.rglob("*"))
+    future = session.start().put(value)
+    (path,) = [path for path in set(results.rglob("*")) - before if path.is_file()]
+    return future, path
+
+
+def test_that_a_damaged_value_is_put_again_while_it_is_alive(session):
+    """The tasks that wait for it never notice."""
+    value = np.arange(80_000.0)
+    future, path = put_and_find(session, value)
+    path.chmod(0o600)
+    path.write_bytes(b"x" * path.stat().st_size)
+
+    assert session.start().submit(mean, future).result(timeout=60) == value.mean()
+
+
+@pytest.mark.parametrize("change", ["gone", "changed"])
+def test_that_a_damaged_value_that_is_not_at_hand_fails_its_calls(session, change):
+    """At once, with what to do about it; what was changed since is another value."""
+    value = np.full(80_000, {"gone": 2.0, "changed": 3.0}[change])
+    future, path = put_and_find(session, value)
+    path.unlink()
+    if change == "gone":
+        del value
+    else:
+        value[0] = 7.0
+
+    with pytest.raises(AncestorFailed, match="put it again"):
+        session.start().submit(mean, future).result(timeout=60)
 
 
 def test_that_a_value_is_there_at_once_and_stays_as_it_was(session):

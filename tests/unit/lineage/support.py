@@ -204,6 +204,7 @@ class FakeStore:
         self.results: dict[str, Locator] = {}
         self.seen: dict[str, Locator] = {}
         self.asked: list[str] = []
+        self.confirmed: list[str] = []
         self.looks = 0
 
     def lookup(self, store: str, key: str, *, fresh: bool) -> Locator | None:
@@ -213,6 +214,10 @@ class FakeStore:
         if found is None and fresh:
             self.seen = dict(self.results)
         return self.seen.get(key)
+
+    def confirm(self, store: str, key: str) -> Locator | None:
+        self.confirmed.append(key)
+        return self.results.get(key)
 
     def publish(self, task_id: str) -> Locator:
         locator = Locator(STORE, key_of(task_id), blake3(task_id.encode()).hexdigest(), 1)
