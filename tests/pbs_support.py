@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,11 @@ _HERE = Path(__file__).parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.getgroup("pbs").addoption(
-        "--pbs", action="store_true", help="run the PBS tests on the PBS of this machine too"
-    )
+    group = parser.getgroup("pbs")
+    group.addoption("--pbs", action="store_true", help="run the laws of batch systems on the PBS of this machine too")
+    group.addoption("--pbs-queue", help="its queue to use (default: its own default)")
+    group.addoption("--pbs-account", help="the account to charge (default: none)")
+    group.addoption("--pbs-interface", help="network between here and its nodes (default: by the host's name)")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -117,8 +120,30 @@ def pbs(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatc
     rig.down()
 
 
+@dataclass(frozen=True)
+class RealPbs:
+    """The PBS of this machine, and what it must be asked with."""
+
+    queue: str | None
+    account: str | None
+    interface: str | None
+
+    @property
+    def options(self) -> list[str]:
+        """Options for qsub."""
+        return [f"-{letter} {value}" for letter, value in (("q", self.queue), ("A", self.account)) if value]
+
+    @property
+    def target(self) -> dict[str, str]:
+        """Keys of a manifest's target."""
+        keys = {"queue": self.queue, "account": self.account, "interface": self.interface}
+        return {"provider": "pbs", **{key: value for key, value in keys.items() if value}}
+
+
 @pytest.fixture
-def real_pbs() -> None:
+def real_pbs(request: pytest.FixtureRequest) -> RealPbs:
     """The PBS of this machine."""
     if shutil.which("qsub") is None:
         pytest.fail("--pbs, but there is no 'qsub' on PATH")
+    option = request.config.getoption
+    return RealPbs(option("--pbs-queue"), option("--pbs-account"), option("--pbs-interface"))

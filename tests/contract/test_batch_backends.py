@@ -206,7 +206,10 @@ class RealPbsBed(PbsBed):
     """Whoever's it is: nothing is done to it that a user could not do."""
 
     patience_s = 200.0  # its scheduler may take a cycle, and it looks at walltimes every ten seconds to two minutes
-    stranger = "99999999"
+    stranger = "9999999.nowhere"
+
+    def header(self, name: str, walltime_s: int, cpus: int) -> list[str]:
+        return [*super().header(name, walltime_s, cpus), *(f"#PBS {option}" for option in self.rig.options)]
 
     def lose_node(self, job_id: str) -> None:
         pytest.skip("no user can take a node away")

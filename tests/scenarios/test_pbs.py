@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from itertools import pairwise
 
 import pytest
@@ -73,6 +74,31 @@ def test_that_a_pbs_server_that_restarts_costs_nothing(pbs, tmp_path):
     assert set(ensemble.counted("start").values()) == {1}
     assert len(allocations_of(events)) == 1
     assert pbs.jobs() == []
+
+
+@pytest.mark.real_pbs
+@pytest.mark.timeout(1800)
+def test_that_an_ensemble_survives_a_qdel_on_this_machines_pbs(real_pbs, tmp_path):
+    """A real PBS: every result, none computed again after its receipt, nothing charged, the lost job replaced."""
+    target = {**real_pbs.target, "poll": 5, "allocations": {"max": 2, "walltime": "00:10:00"}}
+    ensemble = make_ensemble(tmp_path, target=target, count=60, seconds=5.0, cpus=2)
+    driver = ensemble.start()
+    try:
+        wait_until("four results", lambda: len(ensemble.counted("end")) >= 4, timeout=1200, every=1.0)
+        victim = of_kind(ensemble.events(), ReceiptTaken)[0].allocation
+        job_id = allocations_of(ensemble.events())[victim][-1].job_id
+        assert subprocess.run(["qdel", str(job_id)], check=False).returncode == 0
+        out, err = driver.communicate(timeout=1200)
+    finally:
+        driver.kill()
+    assert driver.returncode == 0, f"{out}\n{err}"
+
+    events = ensemble.events()
+    lives = allocations_of(events)
+    assert "complete 60" in out
+    assert [event for event in of_kind(events, AttemptFailed) if event.charged] == []
+    assert lives[victim][-1].reason == "cancelled"
+    assert len(lives) >= 2
 
 
 @pytest.mark.timeout(120)
