@@ -14,7 +14,6 @@ from scalable_hpc.lineage.need import Allowance
 from scalable_hpc.lineage.record import TaskRecord, TaskState
 from scalable_hpc.lineage.roster import Roster
 from scalable_hpc.model.fleet import Demand
-from scalable_hpc.model.resources import Needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +90,7 @@ def _count_lane(tally: _Tally, lane: Lane, ledger: Ledger, allowance: Allowance)
 def _type_of(lane: Lane, allowance: Allowance) -> str | None:
     """Return the worker type that a lane's tasks are counted for; None: nobody could run them."""
     head: TaskRecord | None = lane.head()
-    needs = Needs(lane.key.cpus, None, lane.key.gpus, lane.key.worker_type) if head is None else allowance.needs(head)
+    needs = allowance.needs_of(lane.key.name, *lane.asked) if head is None else allowance.needs(head)
     if needs.worker_type is not None:
         return needs.worker_type
     fitting = allowance.fitting(needs)

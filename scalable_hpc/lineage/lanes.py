@@ -86,6 +86,8 @@ class Lane:
     """Ready tasks."""
     delayed: int = 0
     """Tasks in backoff."""
+    asked: tuple[Needs, int] = (Needs(), 0)
+    """What the last of them needs, and the memory that it must be given at least (bytes)."""
 
     def head(self) -> Any | None:
         """Return the record that is next, without taking it."""
@@ -138,6 +140,7 @@ class ReadyQueue:
         """Count a record that waits for its retry (+1), or no longer does (-1)."""
         lane = self._lane(record)
         lane.delayed += change
+        lane.asked = record.needs, record.floor_memory
         self._forget_if_empty(lane)
 
     def lanes(self) -> Iterator[Lane]:

@@ -108,13 +108,17 @@ class Allowance:
 
     def needs(self, record: TaskRecord) -> Needs:
         """What to give a task of a worker."""
-        floor, likely = record.floor_memory, self._learned.memory(record.name)
+        return self.needs_of(record.name, record.needs, record.floor_memory)
+
+    def needs_of(self, name: str, needs: Needs, floor: int) -> Needs:
+        """What to give a task of a name that says what it needs, and must have so much memory at least (bytes)."""
+        likely = self._learned.memory(name)
         if not floor and likely is None:
-            return record.needs
-        key = (record.needs, floor, likely)
+            return needs
+        key = (needs, floor, likely)
         found = self._given.get(key)
         if found is None:
-            found = self._given[key] = given(record.needs, floor, likely, self.candidates(record.needs))
+            found = self._given[key] = given(needs, floor, likely, self.candidates(needs))
         return found
 
     def need(self, record: TaskRecord) -> Need:

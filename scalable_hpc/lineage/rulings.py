@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from scalable_hpc.faults.escalate import next_timeout_s
-from scalable_hpc.faults.evidence import describe
-from scalable_hpc.faults.history import TaskHistory, goes_nowhere, more_memory, ran_out_of_memory
+from scalable_hpc.faults.history import TaskHistory, more_memory, ran_out_of_memory
 from scalable_hpc.faults.judge import Judgement, judge
 from scalable_hpc.faults.retry import Action, Decision, decide
+from scalable_hpc.lineage.last_words import last_words
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.record import TaskRecord, TaskState
 from scalable_hpc.model.events import (
@@ -35,8 +35,6 @@ _CHAIN = 6
 """Tasks named of a chain of ancestors, besides the one to blame."""
 _WHY = 400
 """Characters of an error that is repeated for each of a thousand descendants."""
-_LOG_TAIL = 2_000
-"""Characters of a dead slot's output that go into the error."""
 
 
 def on_receipt(ledger: Ledger, receipt: Receipt, now: float) -> list[Event]:
@@ -77,7 +75,7 @@ def on_evidence(
     failed = _attempt_failed(evidence, record, judgement, decision, now)
     if decision.action is not Action.GIVE_UP:
         return [_with_more(failed, evidence, record, history)]
-    error_type, error = _error(evidence, record, judgement, decision, history)
+    error_type, error = last_words(evidence, record, judgement, decision, history)
     return [failed, *give_up(ledger, record, error_type, error, failed.because, now)]
 
 
@@ -319,48 +317,3 @@ def _chain(via: Mapping[str, str], task_id: str, root_id: str) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= _WHY else f"{text[:_WHY]}..."
-
-
-def _error(
-    evidence: Evidence, record: TaskRecord, judgement: Judgement, decision: Decision, history: TaskHistory
-) -> tuple[str, str]:
-    """Return type and text of the error that the task's future raises."""
-    told = describe(evidence)
-    if ran_out_of_memory(evidence, history, record.policy):
-        return "TaskOutOfMemory", _out_of_memory(evidence, record, history)
-    if goes_nowhere(evidence, history, record.policy):
-        return "AttemptsExhausted", _going_nowhere(record, history)
-    if evidence.ending is Ending.EXCEPTION and evidence.exception is not None:
-        facts = evidence.exception
-        return facts.type_name.removeprefix("builtins."), facts.message
-    if judgement.verdict is Verdict.KILLER:
-        before = f"; the one before it died on {record.avoid[-1]}" if record.avoid else ""
-        return "TaskKilled", f"{record.task_id!r}: {told}{before}{_tail(evidence)}"
-    if evidence.ending is Ending.TIMEOUT:
-        return "TaskTimeout", f"{record.task_id!r} ran longer than its timeout of {record.timeout_s or 0:g} s"
-    return "AttemptsExhausted", f"{record.task_id!r}: {told}; {decision.because}{_tail(evidence)}"
-
-
-def _going_nowhere(record: TaskRecord, history: TaskHistory) -> str:
-    legs = history.idle_legs + 1
-    if legs >= record.policy.infrastructure_limit:
-        return (
-            f"{record.task_id!r} handed itself back {legs} times in a row, and nothing in its checkpoint_dir changed;"
-            f" if it saves its state elsewhere, raise infrastructure_limit (it is {record.policy.infrastructure_limit})"
-        )
-    return f"{record.task_id!r} handed itself back more often than its limit for EXPECTED allows"
-
-
-def _out_of_memory(evidence: Evidence, record: TaskRecord, history: TaskHistory) -> str:
-    held = "" if evidence.peak_memory is None else f", held {format_memory(evidence.peak_memory)}"
-    said = "" if evidence.exception is None else f" ({evidence.exception.message[:_WHY]})"
-    return (
-        f"{record.task_id!r} ran out of memory: it was given {format_memory(history.memory or 0)}{held} and needed"
-        f" more{said}; the largest worker that could run it has {format_memory(history.sizes[-1])}{_tail(evidence)}"
-    )
-
-
-def _tail(evidence: Evidence) -> str:
-    if evidence.ending is Ending.WORKER_LOST:  # nobody knows what it wrote; how the worker went is what there is
-        return f"; {evidence.log_tail}" if evidence.log_tail else ""
-    return f"\n\nthe end of its output:\n{evidence.log_tail[-_LOG_TAIL:]}" if evidence.log_tail else ""

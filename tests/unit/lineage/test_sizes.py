@@ -10,11 +10,13 @@ from hypothesis import given as for_all
 from hypothesis import strategies as st
 
 from scalable_hpc.lineage import rulings
+from scalable_hpc.lineage.census import demand_of
 from scalable_hpc.lineage.lanes import lane_key
 from scalable_hpc.lineage.learned import Learned
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.need import Allowance, Offer
-from scalable_hpc.lineage.roster import worker_of
+from scalable_hpc.lineage.record import TaskState
+from scalable_hpc.lineage.roster import Roster, worker_of
 from scalable_hpc.lineage.sizes import SAFETY, SHARED, candidates, given, sizes_of
 from scalable_hpc.lineage.window import WindowRules, place
 from scalable_hpc.model.events import AttemptPlaced, TaskGivenUp
@@ -195,3 +197,15 @@ async def test_that_first_attempts_start_with_what_their_siblings_held(run_dir):
 
     assert [event.memory for event in placed] == [pytest.approx(3 * GIB * SAFETY, rel=0.06)]
     assert on.transport.sent[-1][1].memory is None, "nobody said that it must not hold more"
+
+
+def test_that_a_task_that_waits_for_its_retry_is_wanted_where_it_will_fit():
+    """The fleet is asked for the worker type that has the memory, not for the one that had not."""
+    ledger = Ledger()
+    ledger.apply(submitted("t", needs=Needs(worker_type="small")))
+    for had in (GIB, 2 * GIB, 4 * GIB, 8 * GIB):
+        run_out(ledger, "t", had=had)
+    allowance = Allowance([Offer(SMALL), Offer(LARGE)], ledger.learned, {})
+
+    assert ledger.tasks["t"].state is TaskState.BACKOFF
+    assert {one.worker_type: one.waiting for one in demand_of(ledger, Roster(), allowance)} == {"small": 0, "large": 1}
