@@ -230,8 +230,16 @@ def user_paths() -> list[str]:
     return [
         str(path)
         for path in dict.fromkeys(Path(entry or ".").resolve() for entry in sys.path)
-        if path.is_dir() and not _is_installed(path)
+        if _is_visible(path) and not _is_installed(path)
     ]
+
+
+def _is_visible(path: Path) -> bool:
+    """Whether the path is a directory that this user may look at."""
+    try:
+        return path.is_dir()
+    except PermissionError:
+        return False
 
 
 def _is_installed(path: Path) -> bool:

@@ -1,12 +1,21 @@
 """Makes a section's keys the ones the schema knows: other spellings are renamed, keys without effect are told.
 
 Rule 1: nothing is dropped without a warning that says what is done instead.
+Rule 2: no value of a variable becomes shell code.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
 from scalable_hpc.config.issues import Mark, ValidationIssue
-from scalable_hpc.config.yaml_lines import Section
+from scalable_hpc.config.yaml_lines import Items, Scalar, Section
+
+_NO_CODE = re.compile(r"[\w@%+=:,./-]*")
+"""What a shell takes as it stands, quoted or not."""
 
 OTHER_SPELLINGS = {"queue": "partition", "queues": "partitions"}
 """Words of other batch systems, and ours."""
@@ -50,6 +59,7 @@ def normalise(section: Section, where: tuple[str, ...], provider: str | None = N
             text = f"'{other}' and '{ours}' mean the same: write one of them"
             section.issues.append(_issue((*where, other), text, "E_DUPLICATE_KEY", mark))
         section.put(ours, section.drop(other), mark)
+    section.issues.extend(_code_from_variables(section.get("setup"), (*where, "setup")))
     for key in list(section):
         reason = None
         if key in _WITHOUT_EFFECT and where:
@@ -62,6 +72,16 @@ def normalise(section: Section, where: tuple[str, ...], provider: str | None = N
             )
             section.drop(key)
     return said
+
+
+def _code_from_variables(code: Any, where: tuple[str, ...]) -> Iterator[ValidationIssue]:
+    """Yield what a variable would put into shell code that is not a plain word there."""
+    for part in code if isinstance(code, Items) else [code]:
+        for name, value in part.inserted if isinstance(part, Scalar) else ():
+            if not _NO_CODE.fullmatch(value):
+                text = f"the variable '{name}' holds more than a plain word, which would become shell code: {value!r}"
+                issue = _issue(where, text, "E_BAD_VARIABLE", part.mark)
+                yield replace(issue, hint=f"write $${{{name}}}: the shell of the job reads it then, and nothing runs")
 
 
 def _issue(where: tuple[str, ...], message: str, code: str, mark: Mark) -> ValidationIssue:

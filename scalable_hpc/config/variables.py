@@ -27,3 +27,9 @@ def expand(text: str, environ: Mapping[str, str]) -> tuple[str, str | None]:
 
     expanded = _VARIABLE.sub(value, text)
     return expanded, unset[0] if unset else None
+
+
+def inserted(text: str, environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return the variables whose values ``expand`` puts into the text, with those values."""
+    names = [match["name"] for match in _VARIABLE.finditer(text) if not match["escaped"]]
+    return tuple((name, value) for name in dict.fromkeys(names) if (value := environ.get(name)))

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scalable_hpc.config.issues import Mark, ValidationIssue
-from scalable_hpc.config.variables import expand
+from scalable_hpc.config.safety import control_problem
+from scalable_hpc.config.variables import expand, inserted
 
 if TYPE_CHECKING:
     import yaml
@@ -32,20 +33,29 @@ class Scalar(str):
     ``meaning`` is what YAML 1.1 makes of it; the text itself for quoted and expanded scalars.
     """
 
-    __slots__ = ("issue", "mark", "meaning")
+    __slots__ = ("inserted", "issue", "mark", "meaning")
 
     mark: Mark
     meaning: object
     issue: ValidationIssue | None
+    inserted: tuple[tuple[str, str], ...]
+    """Variables whose values are part of the text, with those values."""
 
     def __new__(  # noqa: PYI034  (Self is in the standard library from 3.11 on)
-        cls, text: str, mark: Mark, *, meaning: object = None, issue: ValidationIssue | None = None
+        cls,
+        text: str,
+        mark: Mark,
+        *,
+        meaning: object = None,
+        issue: ValidationIssue | None = None,
+        inserted: tuple[tuple[str, str], ...] = (),
     ) -> Scalar:
         """Keep the text with its place."""
         scalar = super().__new__(cls, text)
         scalar.mark = mark
         scalar.meaning = text if meaning is None else meaning
         scalar.issue = issue
+        scalar.inserted = inserted
         return scalar
 
 
@@ -174,7 +184,12 @@ class _Builder:
             hint = f"export {unset}=..., or write ${{{unset}:-default}} (and $${{{unset}}} where the shell is meant)"
             issue = self.issue(where, message, "E_MISSING_VARIABLE", mark, hint)
             return Scalar(text, mark, issue=issue)
-        return Scalar(expanded, mark, meaning=meaning if expanded == text else expanded)
+        filled = inserted(text, self.environ)
+        for name, value in filled:
+            if problem := control_problem(value):
+                issue = self.issue(where, f"the variable '{name}' {problem}", "E_BAD_VARIABLE", mark, f"unset {name}")
+                return Scalar(text, mark, issue=issue)
+        return Scalar(expanded, mark, meaning=meaning if expanded == text else expanded, inserted=filled)
 
     def issue(
         self, where: tuple[str, ...], message: str, code: str, mark: Mark, hint: str | None = None

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scalable_hpc.config.safety import control_problem, directive_problem, option_problem, variable_problem
+from scalable_hpc.errors import ManifestError, SiteError
+from tests.manifest_files import LOCAL
 
 
 @given(st.text(max_size=40))
@@ -61,3 +63,38 @@ def test_that_options_that_are_ours_are_refused_with_what_to_write_instead(line)
 def test_that_what_is_no_option_is_refused(line):
     """It would be read as something else."""
     assert option_problem(line) is not None
+
+
+HOSTILE_VALUES = ["a; touch pwned", "$(touch pwned)", "`touch pwned`", "a b", "'", '"', "a\nb", "\\", "&", ">x"]
+
+
+@pytest.mark.parametrize("value", HOSTILE_VALUES)
+@pytest.mark.parametrize("setup", ["'cd ${WHERE}'", "[ls, 'cd ${WHERE:-/}']", "'cd \"${WHERE}\"'"])
+def test_that_no_variable_becomes_shell_code(desk, value, setup):
+    """In the manifest as in a site config; the refusal names the variable and says how to have the shell read it."""
+    desk.environ["WHERE"] = value
+    with pytest.raises(ManifestError, match="the variable 'WHERE'") as caught:
+        desk.load(LOCAL + f"        setup: {setup}\n")
+    assert "$${WHERE}" in str(caught.value) or "\n" in value
+
+    desk.write(f"batch: local\nsetup: {setup}\n", "site-configs/juniper.yaml")
+    with pytest.raises(SiteError, match="the variable 'WHERE'"):
+        desk.load(LOCAL + "        site: juniper\n")
+
+
+def test_that_a_plain_word_of_a_variable_may_stand_in_code(desk):
+    """And ``$${VAR}`` is left to the shell of the job, whatever it holds."""
+    desk.environ.update(WHERE="/scratch/me-1", EVIL="$(touch pwned)")
+    found = desk.load(LOCAL + "        setup: ['cd ${WHERE}', 'echo \"$${EVIL}\"']\n")
+
+    assert found.target.setup == ("cd /scratch/me-1", 'echo "${EVIL}"')
+
+
+@pytest.mark.parametrize("key", ["partition", "account", "venv", "conda", "node_local", "python", "image"])
+def test_that_no_variable_brings_a_line_break(desk, key):
+    """Wherever it is used."""
+    desk.environ["EVIL"] = "x\n#SBATCH --uid=0"
+    tail = "    components: {a: {image: '${EVIL}'}}\n" if key == "image" else f"        {key}: '${{EVIL}}'\n"
+
+    with pytest.raises(ManifestError, match="the variable 'EVIL' holds a line break"):
+        desk.load(LOCAL.replace("provider: local", "provider: slurm") + tail)
