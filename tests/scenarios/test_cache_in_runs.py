@@ -118,3 +118,24 @@ def test_that_a_task_of_a_run_is_explained_by_its_name(project, capsys):
 
     assert "shared_model.run" in said
     assert "the argument x is another" in said
+
+
+def test_that_the_manifest_says_what_is_cached_and_where(project):
+    """``cache: true`` keeps what a plain function returns, and ``local_cache`` names the place."""
+    (project / "scalable.yaml").write_text(
+        _MANIFEST.replace("version: 1", "version: 1\nproject: {local_cache: kept/here}")
+        + "tasks:\n  plain: {component: model, cache: true}\n  run: {component: model, cache: false}\n"
+    )
+    with (project / "shared_model.py").open("a") as module:
+        module.write("\ndef plain(x):\n    return [run.cache.uncached(x)]\n")
+    both = """
+        with ScalableSession.from_yaml("scalable.yaml") as client:
+            print(client.gather([*client.map(model.plain, [1, 2]), *client.map(model.run, [5])]))
+    """
+
+    said = [drive(project, both) for _ in range(2)]
+
+    assert said == ["[[2], [4], 10]"] * 2
+    assert sorted(computed(project)) == [1, 2, 5, 5]
+    assert (project / "kept/here/v1/packs").is_dir()
+    assert not (project / ".scalable/cache").exists()
