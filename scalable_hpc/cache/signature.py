@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -36,6 +35,8 @@ class Signature:
         self.keyword_only = tuple(each.name for each in parameters if each.kind is each.KEYWORD_ONLY)
         self.names = self.by_position + self.keyword_only
         self.defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
+        self._optional = sum(name in self.defaults for name in self.by_position)
+        """How many parameters may be left out of a call by position: Python has all of them at the end."""
         self.takes_rest = any(each.kind is each.VAR_POSITIONAL for each in parameters)
         self.takes_extra = any(each.kind is each.VAR_KEYWORD for each in parameters)
 
@@ -47,8 +48,9 @@ class Signature:
         """
         if not kwargs and not self.keyword_only and len(args) <= len(self.by_position):
             named = dict(zip(self.by_position, args, strict=False))
-            with contextlib.suppress(KeyError):  # one is missing: Python's own words about that come below
-                for name in self.by_position[len(args) :]:
+            missing = self.by_position[len(args) :]
+            if len(missing) <= self._optional:
+                for name in missing:
                     named[name] = self.defaults[name]
                 return Bound(named, (), {})
         given = dict(zip(self.by_position, args, strict=False))
