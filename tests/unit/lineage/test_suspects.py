@@ -122,6 +122,7 @@ def test_that_a_suspect_shares_its_allocation_with_nobody():
     alone = [event for event in life.journal if isinstance(event, AttemptPlaced) and event.alone]
     assert {event.task_id for event in alone} == {"t0", "t1"}, "half of four allocations"
     assert sorted(running_together(life).values()) == [1, 1, 4, 4]
+    assert life.tick() == 0, "while they run nobody joins them"
 
 
 def test_that_a_worker_of_a_busy_sibling_is_no_place_to_be_alone():
