@@ -8,13 +8,15 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scalable_hpc.faults.history import TaskHistory
+from scalable_hpc.faults.judge import judge
 from scalable_hpc.lineage.explanations import Explanations
 from scalable_hpc.lineage.record import TaskState
 from scalable_hpc.model.allocations import ExitReason, JobEnding
 from scalable_hpc.model.events import AttemptFailed, AttemptPlaced, TaskGivenUp
-from scalable_hpc.model.tasks import Ending, Evidence
+from scalable_hpc.model.tasks import Ending, Evidence, RetryPolicy
 from tests.unit.lineage.life import Life
-from tests.unit.lineage.support import NOW, hello, submitted
+from tests.unit.lineage.support import NOW, attempt, hello, submitted
 
 DEATHS = [
     {"reason": "failed"},
@@ -154,6 +156,16 @@ def test_that_an_acquitted_suspect_runs_with_others_again():
     assert life.ledger.tasks["t0"].suspicions == 0
     assert not [e for e in life.journal if isinstance(e, AttemptPlaced)][-1].alone
     assert life.ledger.tasks["t0"].state is TaskState.SENT
+
+
+def test_that_a_suspect_in_company_is_not_convicted():
+    """Word came while it ran with others that it is one; that they all went down together proves nothing more."""
+    died = Evidence(attempt("t0"), Ending.WORKER_LOST, NOW, ran_s=1.0, together=2, worker_end="SIGKILL")
+    before = TaskHistory(suspicions=1)
+
+    assert not judge(died, before, RetryPolicy()).charged
+    assert judge(replace(died, together=1), before, RetryPolicy()).charged
+    assert not judge(replace(died, together=1), TaskHistory(), RetryPolicy()).charged, "once may be anybody's"
 
 
 LOST = AttemptFailed(
