@@ -9,7 +9,7 @@ from __future__ import annotations
 import concurrent.futures
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from scalable_hpc.call import Call, Options, call_name, make_call, pickle_function, show
 from scalable_hpc.future import Owner, ScalableFuture, Stored
-from scalable_hpc.gathering import Batch, Errors, collect, gather, replace_futures
-from scalable_hpc.model.tasks import Locator, Payload, ResultRef, TaskSpec
+from scalable_hpc.gathering import Batch, Errors, collect, gather, replace_futures, restore_futures
+from scalable_hpc.model.tasks import Locator, Payload, TaskSpec
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -216,11 +216,28 @@ class ScalableClient(concurrent.futures.Executor):
         theirs = {name: value for name, value in kwargs.items() if name not in _OURS}
         return ours, theirs
 
-    def _submit_again(self, future: ScalableFuture) -> ScalableFuture:
+    def _submit_again(self, futures: Sequence[ScalableFuture]) -> list[ScalableFuture]:
+        """Submit failed calls again, each after the failed ones among those that it depends on."""
+        anew: dict[str, ScalableFuture] = {}
+        stack = list(reversed(futures))
+        while stack:
+            future = stack[-1]
+            failed = [above for above in future.above if above.has_failed and above.task_id not in anew]
+            if failed and future.task_id not in anew:
+                stack += failed
+                continue
+            stack.pop()
+            if future.task_id not in anew:
+                anew[future.task_id] = self._once_more(future, anew)
+        return [anew[future.task_id] for future in futures]
+
+    def _once_more(self, future: ScalableFuture, anew: Mapping[str, ScalableFuture]) -> ScalableFuture:
         if future.call is None:
             raise ValueError(f"this future was not submitted by a client: {future.label!r}")
         fn, args, kwargs, ours = future.call
-        return self._submit_all(fn, [(args, kwargs)], ours)[0]
+        above = {**{one.task_id: one for one in future.above}, **anew}
+        calls = [(restore_futures(args, above), restore_futures(kwargs, above))] if future.above else [(args, kwargs)]
+        return self._submit_all(fn, calls, ours)[0]
 
     def _submit_all(
         self, fn: Callable[..., Any], calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]], ours: dict[str, Any]
@@ -252,7 +269,7 @@ class ScalableClient(concurrent.futures.Executor):
         options: Options,
     ) -> _Asked:
         """Name one call, and make its future."""
-        found: list[ResultRef] = []
+        found: list[ScalableFuture] = []
         name = options.task or call_name(fn)
         cache = self._run.cache_of(name)
         pure = self._run.is_pure(name) if options.pure is None else options.pure
@@ -261,10 +278,13 @@ class ScalableClient(concurrent.futures.Executor):
         if call.warning and call.warning not in self._warned:
             self._warned.add(call.warning)
             warnings.warn(call.warning, stacklevel=5)
-        call.ancestors = tuple({ref.task_id: ref for ref in found}.values())
+        call.ancestors = tuple({above.task_id: above.ref for above in found}.values())
         spec = self._run.specify(call)
         future = ScalableFuture(task_id=spec.task_id, key=spec.key, label=spec.label, owner=self._run)
         may_be_known = not call.refresh and (call.may_be_known or self._run.has_past)
+        if found:
+            future.above = tuple(found)
+            future.add_done_callback(_let_go_of_ancestors)
         if not spec.persist:
             weakref.finalize(future, self._run.forget, spec.task_id).atexit = False
         return _Asked(spec, future, options, may_be_known, bare)
@@ -287,3 +307,9 @@ class ScalableClient(concurrent.futures.Executor):
             self._run.count_hits(name, keys)
         if misses:
             self._run.accept(misses)
+
+
+def _let_go_of_ancestors(future: concurrent.futures.Future[Any]) -> None:
+    """Keep the futures that a call depends on no longer than it may have to be submitted again."""
+    if isinstance(future, ScalableFuture) and not future.has_failed:
+        future.above = ()

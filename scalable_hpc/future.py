@@ -73,11 +73,18 @@ class ScalableFuture(Future[Any]):
         self._owner = owner
         self.call: tuple[Any, ...] | None = None
         """What was submitted, so that ``Batch.retry_failed`` can submit it again."""
+        self.above: tuple[ScalableFuture, ...] = ()
+        """The futures among its arguments, until it has its result."""
 
     @property
     def ref(self) -> ResultRef:
         """What stands for this future in the arguments of another task."""
         return ResultRef(self.task_id, self.key)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ended without a result, and was not cancelled."""
+        return self.done() and not self.cancelled() and self.exception() is not None
 
     def result(self, timeout: float | None = None) -> Any:
         """Return the value, waiting up to ``timeout`` seconds.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, wait
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from scalable_hpc.errors import ScalableError
+from scalable_hpc.errors import AncestorFailed, ScalableError
 from scalable_hpc.future import ScalableFuture
 from scalable_hpc.model.tasks import ResultRef
 
+_KINDS = 20
+"""Kinds of failure that a summary tells apart; more are no summary."""
 _NAMED = 3
 """Calls that are named of each kind of failure; the rest are counted."""
 Errors = Literal["raise", "skip", "return"]
@@ -30,7 +32,7 @@ class Batch:
     ok: tuple[ScalableFuture, ...]
     failed: tuple[ScalableFuture, ...]
     cancelled: tuple[ScalableFuture, ...]
-    _submit_again: Callable[[ScalableFuture], ScalableFuture] = field(repr=False)
+    _submit_again: Callable[[Sequence[ScalableFuture]], list[ScalableFuture]] = field(repr=False)
 
     def results(self) -> list[Any]:
         """Return the values of the calls that succeeded, in the order of submission."""
@@ -47,19 +49,24 @@ class Batch:
         head += f", {len(self.cancelled)} cancelled" if self.cancelled else ""
         kinds: dict[str, list[str]] = {}
         for future, error in self.errors().items():
-            kinds.setdefault(f"{type(error).__name__}: {error}", []).append(future.label)
-        return "\n".join([head, *(f"  {_some(labels)}: {error}" for error, labels in kinds.items())])
+            kinds.setdefault(_kind(error), []).append(future.label)
+        lines = [f"  {_some(labels)}: {error}" for error, labels in kinds.items()]
+        more = len(lines) - _KINDS
+        return "\n".join([head, *lines[:_KINDS], *([f"  and {more:,} more kinds of failure"] if more > 0 else [])])
 
     def retry_failed(self) -> list[ScalableFuture]:
-        """Submit every failed call again, with all its attempts anew."""
-        return [self._submit_again(future) for future in self.failed]
+        """Submit every failed call again, with all its attempts anew; failed calls that it depends on before it."""
+        return self._submit_again(self.failed)
 
     def raise_if_failed(self, at_least: float = 1.0) -> None:
         """Raise unless at least this share of the calls succeeded (1.0: all).
 
         Raises:
             BatchFailed: too few did; its cause is the first failure.
+            ValueError: the share is not one from 0 to 1.
         """
+        if not 0 <= at_least <= 1:
+            raise ValueError(f"at_least must be a share from 0 to 1: {at_least!r}")
         share = len(self.ok) / len(self.futures) if self.futures else 1.0
         if share >= at_least:
             return
@@ -68,6 +75,14 @@ class Batch:
             f"{share:.1%} of the calls succeeded, {at_least:.1%} were asked for\n{self.summary()}",
             hint="batch.retry_failed() submits the failed calls again",
         ) from first
+
+
+def _kind(error: BaseException) -> str:
+    """Say what happened, alike for all that fell with the same ancestor."""
+    cause = error.__cause__
+    if isinstance(error, AncestorFailed) and cause is not None:
+        return f"AncestorFailed because of {type(cause).__name__}: {cause}"
+    return f"{type(error).__name__}: {error}"
 
 
 def _some(labels: list[str]) -> str:
@@ -82,7 +97,9 @@ def _exception(future: ScalableFuture) -> BaseException:
     return error
 
 
-def collect(futures: Iterable[ScalableFuture], submit_again: Callable[[ScalableFuture], ScalableFuture]) -> Batch:
+def collect(
+    futures: Iterable[ScalableFuture], submit_again: Callable[[Sequence[ScalableFuture]], list[ScalableFuture]]
+) -> Batch:
     """Wait for all futures and sort them by what became of them."""
     everything = tuple(futures)
     wait(everything)
@@ -141,17 +158,15 @@ def rebuild(like: Any, values: list[Any]) -> Any:
     return type(like)(values)
 
 
-def replace_futures(node: Any, found: list[ResultRef]) -> Any:
+def replace_futures(node: Any, found: list[ScalableFuture]) -> Any:
     """Return ``node`` with every future replaced by its ResultRef, and note these in ``found``.
 
-    References that are there already, of a call that is submitted again, are noted too. Looks into lists, tuples, sets
-    and dicts (their keys excepted), as deep as they go; other objects are left alone, and containers without futures
-    are returned as they are, not copied.
+    Looks into lists, tuples, sets and dicts (their keys excepted), as deep as they go; other objects are left alone,
+    and containers without futures are returned as they are, not copied.
     """
-    if isinstance(node, (ScalableFuture, ResultRef)):
-        ref = node.ref if isinstance(node, ScalableFuture) else node
-        found.append(ref)
-        return ref
+    if isinstance(node, ScalableFuture):
+        found.append(node)
+        return node.ref
     if isinstance(node, dict) and type(node) is dict:
         before = len(found)
         replaced = {key: replace_futures(value, found) for key, value in node.items()}
@@ -160,4 +175,15 @@ def replace_futures(node: Any, found: list[ResultRef]) -> Any:
         before = len(found)
         values = [replace_futures(value, found) for value in node]
         return rebuild(node, values) if len(found) > before else node
+    return node
+
+
+def restore_futures(node: Any, futures: Mapping[str, ScalableFuture]) -> Any:
+    """Undo ``replace_futures``: return ``node`` with every ResultRef replaced by the future of its task."""
+    if isinstance(node, ResultRef):
+        return futures[node.task_id]
+    if isinstance(node, dict) and type(node) is dict:
+        return {key: restore_futures(value, futures) for key, value in node.items()}
+    if isinstance(node, (list, tuple, set, frozenset)):
+        return rebuild(node, [restore_futures(value, futures) for value in node])
     return node

@@ -38,7 +38,12 @@ def _exception(facts: ExceptionFacts | None, label: str) -> BaseException:
         error = TaskError(f"{label} raised {facts.type_name}: {facts.message}")
     if facts.traceback:
         error.__cause__ = RemoteTraceback(facts.traceback)
-    return error
+    if isinstance(error, Exception):
+        return error
+    # sys.exit() in a task ends the task, not whoever asks for its result
+    ended = TaskError(f"{label} raised {type(error).__name__}: {facts.message}")
+    ended.__cause__ = error
+    return ended
 
 
 def _made_again(facts: ExceptionFacts) -> object:

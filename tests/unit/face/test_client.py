@@ -11,6 +11,7 @@ import cloudpickle
 import pytest
 
 from scalable_hpc.client import ScalableClient
+from scalable_hpc.errors import AncestorFailed
 from scalable_hpc.future import ScalableFuture
 from scalable_hpc.gathering import BatchFailed
 from scalable_hpc.model.tasks import Locator, ResultRef, RetryPolicy, TaskSpec
@@ -72,13 +73,18 @@ class InstantRun:
     def complete(self, spec, future):
         function = pickle.loads(spec.function.inline)
         args, kwargs = pickle.loads(spec.arguments.inline)
-        args = [self.values[value.key] if isinstance(value, ResultRef) else value for value in args]
         try:
+            args = [self.value_of(value.key) if isinstance(value, ResultRef) else value for value in args]
             self.values[spec.key] = function(*args, **kwargs)
         except Exception as error:
             future.set_exception(error)
         else:
             future.set_result(self.values[spec.key])
+
+    def value_of(self, key):
+        if key not in self.values:
+            raise AncestorFailed("not run")
+        return self.values[key]
 
     def count_hits(self, name, keys):
         self.hits[name] = self.hits.get(name, 0) + len(keys)
@@ -229,6 +235,78 @@ def test_that_retry_failed_submits_just_the_failures_again():
 
     assert [future.label for future in again] == ["fail_for_three(3)"]
     assert again[0].task_id not in {future.task_id for future in batch.futures}
+
+
+def fail_when_negative(*numbers: int) -> int:
+    if sum(numbers) < 0 and not ALLOWED:
+        raise ValueError("negative")
+    return sum(numbers)
+
+
+ALLOWED: list[bool] = []
+
+
+def test_that_a_retry_of_a_dependent_depends_on_the_retry_of_its_ancestor():
+    """In whatever order they were collected, and also when the ancestor was not; what succeeded stays as it is."""
+    run = InstantRun()
+    client = ScalableClient(run)
+    good, bad = client.submit(fail_when_negative, 5), client.submit(fail_when_negative, -9)
+    child = client.submit(fail_when_negative, bad, good)
+    grandchild = client.submit(fail_when_negative, child)
+    for future in (child, grandchild):
+        assert future.has_failed
+    ALLOWED.append(True)
+    submitted = len(run.specs)
+    try:
+        again = client.collect([grandchild, bad]).retry_failed()
+    finally:
+        ALLOWED.clear()
+
+    assert [future.result() for future in again] == [-4, -9]
+    assert len(run.specs) - submitted == 3
+
+
+def test_that_a_summary_names_what_fell_with_an_ancestor_once():
+    """Not a line for each of a thousand descendants; and no more than twenty kinds."""
+    client = ScalableClient(InstantRun(hold=True))
+    futures = client.map(int, range(50))
+    for number, future in enumerate(futures[:25]):
+        future.set_exception(AncestorFailed(f"'f-{number}' was not run").because_of(ValueError("no such site")))
+    for number, future in enumerate(futures[25:]):
+        future.set_exception(KeyError(number))
+    lines = client.collect(futures).summary().splitlines()
+
+    assert lines[1] == "  int(0), int(1), int(2) and 22 more: AncestorFailed because of ValueError: no such site"
+    assert len(lines) == 22
+    assert lines[-1] == "  and 6 more kinds of failure"
+
+
+@pytest.mark.parametrize("share", [95, -0.1])
+def test_that_a_share_is_from_0_to_1(share):
+    """95 for 95 % would never be reached."""
+    client = ScalableClient(InstantRun())
+
+    with pytest.raises(ValueError, match="share from 0 to 1"):
+        client.collect(client.map(int, range(3))).raise_if_failed(at_least=share)
+
+
+def test_that_what_was_cancelled_is_neither_ok_nor_failed():
+    """It is not submitted again, and gather says so in each of its ways."""
+    client = ScalableClient(InstantRun(hold=True))
+    done, cancelled = client.submit(int, 1), client.submit(int, 2)
+    done.set_result(1)
+    cancelled.cancel()
+    batch = client.collect([done, cancelled])
+
+    assert (batch.ok, batch.failed, batch.cancelled) == ((done,), (), (cancelled,))
+    assert batch.retry_failed() == []
+    assert batch.summary() == "1 of 2 succeeded, 1 cancelled"
+    assert client.gather([done, cancelled], errors="skip") == [1]
+    assert isinstance(client.gather([done, cancelled], errors="return")[1], concurrent.futures.CancelledError)
+    with pytest.raises(concurrent.futures.CancelledError):
+        client.gather([done, cancelled])
+    with pytest.raises(BatchFailed, match="50"):
+        batch.raise_if_failed(at_least=0.95)
 
 
 @pytest.mark.parametrize(("errors", "expected"), [("skip", [0, 2]), ("return", None)])

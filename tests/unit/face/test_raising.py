@@ -7,7 +7,7 @@ import pickle
 import cloudpickle
 import pytest
 
-from scalable_hpc.errors import AncestorFailed, TaskKilled, TaskTimeout
+from scalable_hpc.errors import AncestorFailed, TaskError, TaskKilled, TaskTimeout
 from scalable_hpc.future import RemoteTraceback
 from scalable_hpc.lineage.outcome import Outcome
 from scalable_hpc.model.tasks import ExceptionFacts
@@ -87,13 +87,23 @@ def test_that_a_dependents_error_has_the_attributes_of_the_cause():
     assert (error.errno, error.filename) == (2, "sites.csv")
 
 
-@pytest.mark.parametrize("raised", [Final("no"), SystemExit(3), KeyboardInterrupt()], ids=lambda e: type(e).__name__)
-def test_that_where_no_class_can_be_both_the_cause_is_told_all_the_same(raised):
-    """A class that may not be derived from, and those that are no errors at all."""
-    error = of_descendant(facts(raised))
+def test_that_where_no_class_can_be_both_the_cause_is_told_all_the_same():
+    """A class may refuse to be derived from."""
+    error = of_descendant(facts(Final("no")))
 
     assert type(error) is AncestorFailed
+    assert type(error.__cause__) is Final
+
+
+@pytest.mark.parametrize("raised", [SystemExit(3), KeyboardInterrupt()], ids=lambda e: type(e).__name__)
+def test_that_what_ends_a_task_does_not_end_its_driver(raised):
+    """``sys.exit`` in a task must not end whoever asks for its result, or for a dependent's."""
+    error = error_of(Outcome("a", exception=facts(raised)), "a()")
+
+    assert type(error) is TaskError
+    assert type(raised).__name__ in str(error)
     assert type(error.__cause__) is type(raised)
+    assert isinstance(of_descendant(facts(raised)), AncestorFailed)
 
 
 def test_that_a_dependents_error_can_be_pickled():
