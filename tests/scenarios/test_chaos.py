@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -94,6 +96,10 @@ def serially(graph: list[tuple[float, list[int]]]) -> list[int]:
     return values
 
 
+Blow = Callable[["Storm"], bool]
+"""Breaks something, and says whether there was anything to break."""
+
+
 @dataclass
 class Storm:
     """Breaks things at random, one after another; what it broke is in ``done``."""
@@ -124,7 +130,7 @@ class Storm:
         runs = list_runs(self.base / ".scalable" / "runs")
         return runs[-1] if runs else None
 
-    def blow(self, seconds: float, blows: tuple[Callable[[Storm], bool], ...]) -> None:
+    def blow(self, seconds: float, blows: tuple[Blow, ...]) -> None:
         """Break something about once a second for so long, or until everything is done."""
         until = time.monotonic() + seconds
         while time.monotonic() < until and not self.is_over():
@@ -292,6 +298,85 @@ LOCAL_BLOWS = (
 )
 
 
+COMMANDS = ("sbatch", "squeue", "sacct", "scancel", "scontrol")
+MOODY = """#!/usr/bin/env bash
+# {name}, in the mood that a file says: fails, hangs for a while, or does as it is told and says nothing of it.
+case "$(cat {mood} 2>/dev/null)" in
+  fails) echo "{name}: error: Unable to contact slurm controller (connect failure)" >&2; exit 1 ;;
+  hangs) sleep 5 ;;
+  lies) {real} "$@" >/dev/null; exit 0 ;;
+esac
+exec {real} "$@"
+"""
+
+
+def make_moody(base: Path) -> dict[str, str]:
+    """Put a moody command in front of each of Slurm's, and return what the manifest is to call."""
+    calls = {}
+    for name in COMMANDS:
+        path = base / "moody" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(MOODY.format(name=name, mood=base / "mood", real=shutil.which(name)))
+        path.chmod(0o755)
+        calls[name] = str(path)
+    return calls
+
+
+def _in_a_mood(storm: Storm, mood: str) -> bool:
+    (storm.base / "mood").write_text(mood)
+    time.sleep(storm.rng.uniform(1, 4))
+    (storm.base / "mood").unlink()
+    return True
+
+
+def commands_fail(storm: Storm) -> bool:
+    """No controller answers."""
+    return _in_a_mood(storm, "fails")
+
+
+def commands_hang(storm: Storm) -> bool:
+    """Each takes five seconds longer."""
+    return _in_a_mood(storm, "hangs")
+
+
+def commands_lie(storm: Storm) -> bool:
+    """They do what they are told, and print nothing."""
+    return _in_a_mood(storm, "lies")
+
+
+def slurm_blows(slurm: Any) -> tuple[Blow, ...]:
+    """What real Slurm can do to a run."""
+
+    def a_job(storm: Storm, state: str) -> str | None:
+        listed = slurm.run(["squeue", "-h", "-t", state, "-o", "%i %M"]).split("\n")
+        old = [line.split()[0] for line in listed if line and not line.endswith((" 0:00", " 0:01", " 0:02", " 0:03"))]
+        return storm.rng.choice(old) if old else None
+
+    def cancel_a_job(storm: Storm) -> bool:
+        """An operator's hand."""
+        job = a_job(storm, "RUNNING")
+        return job is not None and slurm.attempt(["scancel", job]).returncode == 0
+
+    def requeue_a_job(storm: Storm) -> bool:
+        """It waits again, under its old id."""
+        job = a_job(storm, "RUNNING")
+        return job is not None and slurm.attempt(["scontrol", "requeue", job]).returncode == 0
+
+    def crash_a_node(storm: Storm) -> bool:
+        """And give it back a while later."""
+        if storm.done["crash_a_node"] >= 2:
+            return False
+        name = slurm.node_names[storm.done["crash_a_node"]]
+        slurm.node("crash", name)
+        time.sleep(storm.rng.uniform(1, 3))
+        return True
+
+    return (
+        cancel_a_job, requeue_a_job, crash_a_node, commands_fail, commands_hang, commands_lie, damage_a_record,
+        kill_the_driver,
+    )  # fmt: skip
+
+
 @pytest.fixture
 def wanted() -> tuple[int, int, float]:
     """Seed, number of tasks and seconds of the storm."""
@@ -316,11 +401,11 @@ def lay_out(base: Path, target: Mapping[str, object], graph: object) -> None:
     (base / "driver.py").write_text(textwrap.dedent(DRIVER))
 
 
-def weather(storm: Storm, seconds: float, blows: tuple[Callable[[Storm], bool], ...]) -> None:
+def weather(storm: Storm, seconds: float, blows: tuple[Blow, ...]) -> None:
     """Blow, then let what is left be done."""
     storm.start()
     try:
-        wait_until("the first task to run", lambda: storm.running() or storm.is_over(), timeout=90)
+        wait_until("the first task to run", (storm.base / "executions.log").exists, timeout=90)
         storm.blow(seconds, blows)
 
         def over() -> bool:
@@ -380,6 +465,31 @@ def test_that_a_storm_changes_no_result(tmp_path, wanted):
     storm = Storm(tmp_path, rng)
 
     weather(storm, seconds, LOCAL_BLOWS)
+
+    check(storm, graph)
+    assert sum(storm.done.values()) >= 3, storm.done
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+@pytest.mark.timeout(900)
+@pytest.mark.skipif("SCALABLE_HPC_CHAOS" not in os.environ, reason="a storm on Slurm takes minutes: by option only")
+def test_that_a_storm_on_slurm_changes_no_result(slurm, tmp_path, wanted):
+    """Nodes crash, jobs are cancelled and requeued, commands fail, hang and lie, the driver is killed."""
+    seed, tasks, seconds = wanted
+    rng = random.Random(seed)
+    graph = graph_of(tasks, rng)
+    target = {
+        "provider": "slurm",
+        "queue": "batch",
+        "interface": slurm.interface,
+        "allocations": {"min": 1, "max": 2, "walltime": "00:10:00"},
+        "commands": make_moody(tmp_path),
+    }
+    lay_out(tmp_path, target, graph)
+    storm = Storm(tmp_path, rng, slurm.env)
+
+    weather(storm, seconds, slurm_blows(slurm))
 
     check(storm, graph)
     assert sum(storm.done.values()) >= 3, storm.done
