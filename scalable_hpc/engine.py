@@ -59,6 +59,10 @@ logger = logging.getLogger(__name__)
 _WORD_TIMEOUT_S = 1.0
 """For one question to the batch system about an ended allocation; the keeper asks again if it cares."""
 _MOMENT_S = 0.5
+_SWEEP_AGAIN_S = 30.0
+"""Between two tries to cancel a dead driver's jobs: they hold nodes for ``orphan_grace`` otherwise."""
+_SWEEP_AT_CLOSE_S = 5.0
+"""For a sweep under way when the run ends: the next driver does what is left."""
 _START_TIMEOUT_S = 60.0
 """For the thread to say that it is up; it only opens files."""
 
@@ -272,14 +276,24 @@ class Engine:
             return self._transport.link
 
     async def _sweep(self) -> None:
-        backend_of = partial(backend_for_orphans, self._manifest.target)
-        for words in await sweep_orphans(self._manifest.runs_root, backend_of, but=self._run.run_id):
-            logger.warning("%s", words)
-            self._record(FleetNote(time.time(), "swept", words))
+        """Cancel what other dead drivers left; what a silent batch system has kept from it is tried again."""
+        backend_of, told = partial(backend_for_orphans, self._manifest.target), set[str]()
+        while True:
+            swept = await sweep_orphans(self._manifest.runs_root, backend_of, but=self._run.run_id)
+            for each in swept:
+                if each.words not in told:
+                    told.add(each.words)
+                    logger.warning("%s", each.words)
+                    self._record(FleetNote(time.time(), "swept", each.words))
+            if all(each.is_done for each in swept):
+                return
+            await asyncio.sleep(_SWEEP_AGAIN_S)
 
     async def _wind_up(self, duties: Collection[asyncio.Future[None]], sweeping: asyncio.Future[None]) -> None:
         """End in the order that loses nothing: the fleet, Dask, then the journal."""
-        with contextlib.suppress(ScalableError, OSError):
+        await asyncio.wait({sweeping}, timeout=_SWEEP_AT_CLOSE_S)
+        sweeping.cancel()
+        with contextlib.suppress(asyncio.CancelledError, ScalableError, OSError):
             await sweeping
         if self._estate.left():
             serving, begun = self._serving, asyncio.ensure_future(self._begun.wait())

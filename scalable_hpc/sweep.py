@@ -14,11 +14,11 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scalable_hpc.batch.backend import BatchBackend
-from scalable_hpc.errors import RunDirectoryError, ScalableError
+from scalable_hpc.errors import BatchSilent, RunDirectoryError, ScalableError
 from scalable_hpc.lineage.journal import Journal
 from scalable_hpc.lineage.lease import Lease
 from scalable_hpc.model.allocations import AllocationState, ExitReason
@@ -29,19 +29,29 @@ BackendOf = Callable[[str, RunDirectory], BatchBackend | None]
 """The backend of a provider's name for a run; None where this machine has none."""
 
 
-async def sweep_orphans(runs_root: Path, backend_of: BackendOf, *, but: str) -> list[str]:
-    """Cancel the jobs of every run whose driver is dead; return what was done, in words, a line a run."""
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What became of one run that its driver had left."""
+
+    words: str
+    is_done: bool
+    """Not so: the batch system did not answer, it is worth another try."""
+
+
+async def sweep_orphans(runs_root: Path, backend_of: BackendOf, *, but: str) -> list[Swept]:
+    """Cancel the jobs of every run whose driver is dead; return what was done, run by run."""
     runs = await asyncio.to_thread(list_runs, runs_root)
     done = []
     for run in runs:
         if run.run_id == but or not run.is_open:
             continue
         try:
-            words = await sweep_run(run, backend_of)
+            words, is_done = await sweep_run(run, backend_of), True
         except ScalableError as error:
             words = f"run {run.run_id} was left by its driver; its jobs could not be cancelled: {error.message}"
+            is_done = not isinstance(error, BatchSilent)
         if words:
-            done.append(words)
+            done.append(Swept(words, is_done))
     return done
 
 

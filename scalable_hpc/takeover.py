@@ -1,7 +1,8 @@
 """The run that a script goes on with when its driver was killed: found by itself, where that is sound.
 
 It is when the same script with the same arguments and the same plan is started again, nobody drives that run, and
-batch jobs of it are still there: their workers wait for a driver, or they keep a place in the queue.
+batch jobs of it are still there: their workers wait for a driver, or they keep a place in the queue. A batch system
+that does not answer leaves that open: the run goes on, and finds out.
 
 Rule 1: everything must be equal; in doubt a new run is begun, and what was left is swept.
 """
@@ -13,6 +14,7 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from blake3 import blake3
 from scalable_hpc.backends import backend_for_orphans
 from scalable_hpc.batch.backend import BatchBackend
 from scalable_hpc.config.resolved import ResolvedManifest
-from scalable_hpc.errors import RunDirectoryError, ScalableError
+from scalable_hpc.errors import BatchSilent, ScalableError
 from scalable_hpc.lineage.lease import lives, read_holder
 from scalable_hpc.planning import Plan
 from scalable_hpc.runs import RunDirectory, list_runs
@@ -49,13 +51,16 @@ def find_orphan(manifest: ResolvedManifest, plan: Plan) -> RunDirectory | None:
         if not run.is_open or _is_driven(run, now):
             continue
         try:
-            if run.read_plan() == ours and (jobs := _jobs_of(run, manifest)):
-                logger.warning(
-                    "goes on with run %s, whose driver was killed: takes over its jobs %s", run.run_id, ", ".join(jobs)
-                )
-                return run
-        except (RunDirectoryError, ScalableError) as error:
-            logger.warning("run %s was left by its driver and cannot be gone on with: %s", run.run_id, error)
+            jobs = _jobs_of(run, manifest) if run.read_plan() == ours else ()
+        except BatchSilent as silence:
+            jobs = (f"there may be ({silence.message})",)
+        except ScalableError as error:
+            logger.warning("run %s was left by its driver and cannot be gone on with: %s", run.run_id, error.message)
+            continue
+        if jobs:
+            words = "goes on with run %s, whose driver was killed: takes over its jobs %s"
+            logger.warning(words, run.run_id, ", ".join(jobs))
+            return run
     return None
 
 
@@ -64,7 +69,7 @@ def _is_driven(run: RunDirectory, now: float) -> bool:
     return holder is not None and lives(holder, now)
 
 
-def _jobs_of(run: RunDirectory, manifest: ResolvedManifest) -> list[str]:
+def _jobs_of(run: RunDirectory, manifest: ResolvedManifest) -> Sequence[str]:
     backend = backend_for_orphans(manifest.target, manifest.target.provider, run)
     if backend is None:
         return []
