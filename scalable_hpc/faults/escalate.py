@@ -12,8 +12,11 @@ MOST_FACTOR = 2.0
 """On the memory that did not suffice. Between the two, the memory of a whole worker is taken where one fits."""
 ALL_OF_IT = 0.95
 """Share of the largest worker's memory: whoever had as much had all that slots may have."""
-NEAR_ITS_MEMORY = 0.9
-"""Share of its memory at which a slot that is killed from outside is taken for one that was killed for its memory."""
+NEAR_SHARE = 0.9
+BESIDE = 256 << 20
+LEAST_SHARE = 0.5
+"""Near its memory is who holds 90 % of it, less the bytes that our own processes hold beside it of what its job has (at
+least a half): whom the kernel kills then, it kills for its memory."""
 TIME_FACTOR = 2.0
 """On the timeout of an attempt that ran into it, where its policy has it tried again with more."""
 
@@ -32,6 +35,11 @@ def next_memory(had: int, held: int | None, sizes: Sequence[int]) -> int | None:
     least, most = LEAST_FACTOR * base, MOST_FACTOR * base
     whole_worker = next((size for size in sizes if least <= size < most), None)
     return whole_worker or min(int(most), sizes[-1])
+
+
+def is_near(held: int | None, memory: int) -> bool:
+    """Whether a slot that held so much (bytes; None: not known) of its memory was killed for that, if it was killed."""
+    return (held or 0) >= max(LEAST_SHARE * memory, NEAR_SHARE * memory - BESIDE)
 
 
 def next_timeout_s(timeout_s: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scalable_hpc.faults import raised
-from scalable_hpc.faults.escalate import NEAR_ITS_MEMORY, next_memory
+from scalable_hpc.faults.escalate import is_near, next_memory
 from scalable_hpc.model.allocations import ExitReason
 from scalable_hpc.model.retry import RetryPolicy, Verdict
 from scalable_hpc.model.tasks import Ending, Evidence
@@ -53,8 +53,8 @@ def ran_out_of_memory(evidence: Evidence, history: TaskHistory, policy: RetryPol
             is_users_word = facts is None or facts.worth_retrying is not None or policy.word_on(facts.bases) is not None
             return facts is not None and not is_users_word and raised.is_out_of_memory(facts)
         case Ending.SLOT_DIED:
-            is_near = (evidence.peak_memory or 0) >= NEAR_ITS_MEMORY * history.memory
-            return evidence.signal == _KILLED and evidence.ran_s is not None and is_near
+            is_killed = evidence.signal == _KILLED and evidence.ran_s is not None
+            return is_killed and is_near(evidence.peak_memory, history.memory)
         case Ending.WORKER_LOST:
             return evidence.allocation_reason == ExitReason.OUT_OF_MEMORY.value and was_alone(evidence, history)
         case _:

@@ -96,15 +96,15 @@ def test_that_a_timeout_is_tried_again_with_more_time_where_the_policy_says_so(s
     """Twice as much, as often as the limit says; the attempts that were killed cost no retry of another kind."""
     client = session.start()
     policy = RetryPolicy(base_s=0.01, limits={"RESOURCE": 2})
-    enough = client.submit(sleep, 1.5, timeout=0.5, retry=policy)
+    enough = client.submit(sleep, 2.0, timeout=1.5, retry=policy)
     never = client.submit(sleep, 60, timeout=0.2, retry=policy)
 
-    assert enough.result(timeout=60) == 1.5
+    assert enough.result(timeout=60) == 2.0
     with pytest.raises(TimeoutError, match=r"its timeout of 0\.8 s"):
         never.result(timeout=60)
 
     failed = of_kind(events_of(session), AttemptFailed)
-    assert [event.next_timeout_s for event in failed if event.task_id == enough.task_id] == [1.0, 2.0]
+    assert [event.next_timeout_s for event in failed if event.task_id == enough.task_id] == [3.0]
     assert [event.next_timeout_s for event in failed if event.task_id == never.task_id] == [0.4, 0.8, None]
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scalable_hpc.faults.escalate import ALL_OF_IT, MOST_FACTOR, next_memory, next_timeout_s
+from scalable_hpc.faults.escalate import ALL_OF_IT, MOST_FACTOR, is_near, next_memory, next_timeout_s
 from scalable_hpc.faults.evidence import facts_of
 from scalable_hpc.faults.history import TaskHistory, ran_out_of_memory
 from scalable_hpc.faults.judge import judge
@@ -52,6 +52,22 @@ def test_that_a_whole_worker_is_taken_where_one_fits():
     assert next_memory(GIB, None, (GIB, 7 * GIB // 4, 64 * GIB)) == 7 * GIB // 4
     assert next_memory(GIB, None, (GIB, 64 * GIB)) == 2 * GIB
     assert next_memory(GIB, 3 * GIB, (GIB, 64 * GIB)) == 6 * GIB
+
+
+@pytest.mark.parametrize(
+    ("held", "memory", "near"),
+    [
+        (58 * GIB, 64 * GIB, True),
+        (57 * GIB, 64 * GIB, False),
+        (430 << 20, 600 << 20, True),
+        (290 << 20, 600 << 20, False),
+        (60 << 20, 100 << 20, True),
+        (None, GIB, False),
+    ],
+)
+def test_that_what_our_own_processes_hold_is_left_out_of_account(held, memory, near):
+    """In a small job they take a good part of its memory, in a large one hardly any."""
+    assert is_near(held, memory) is near
 
 
 def test_that_a_timeout_grows():
