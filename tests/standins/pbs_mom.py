@@ -71,6 +71,7 @@ class Sessions:
         node = job.places[index].node
         environment = {**self.environment(job, node, job.nodes.index(node)), "PATH": "/bin:/usr/bin"}
         environment["PBS_TASKNUM"] = str(20000000 + task)
+        environment["SCALABLE_HPC_NODE"] = node  # which is not this host's name
         with self._spool(job, "OU") as out, self._spool(job, "ER") as err:
             try:
                 process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out if job.joins else err,
