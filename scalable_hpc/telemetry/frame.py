@@ -92,7 +92,7 @@ def say_counts(counts: Counts) -> str:
     """Return ``12 done, 4 running, 44 waiting, 0 failed, 0 cache hits``."""
     said = f"{counts.done:,} done, {counts.running:,} running, {counts.waiting:,} waiting, {counts.failed:,} failed"
     cancelled = f", {counts.cancelled:,} cancelled" if counts.cancelled else ""
-    hosts = f", {len(counts.excluded)} bad hosts excluded: {', '.join(counts.excluded[:3])}" if counts.excluded else ""
+    hosts = f", keeps away from {', '.join(counts.excluded)}" if counts.excluded else ""
     return f"{said}{cancelled}, {counts.hits:,} cache hit{'' if counts.hits == 1 else 's'}{hosts}"
 
 

@@ -42,6 +42,12 @@ FLEET = (
 SOME = Counts(done=12, running=3, waiting=45, failed=1, hits=40)
 
 
+def test_that_hosts_that_are_kept_away_from_are_named():
+    """Whoever watches should know that a node is bad."""
+    assert say_counts(Counts(done=1, excluded=("n07", "n12"))).endswith(", keeps away from n07, n12")
+    assert "keeps away" not in say_counts(Counts(done=1))
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True
