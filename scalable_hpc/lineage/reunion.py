@@ -54,7 +54,8 @@ class Reunions:
                 continue
             self._roster.expect(record.worker, record.allocation, allocations[record.allocation])
             self._awaited[record.worker] = now + REJOIN_PATIENCE_S
-            self._roster.assign(record.worker, f"scalable-{record.attempt}", [record.attempt], record.in_hand)
+            key, alone = f"scalable-{record.attempt}", record.suspicions > 0
+            self._roster.assign(record.worker, key, [record.attempt], record.in_hand, alone=alone)
 
     def next_due(self) -> float | None:
         """When the patience with somebody ends (seconds since the epoch)."""
@@ -105,7 +106,8 @@ class Reunions:
     def _take_up(self, hello: WorkerHello, holding: Holding, turn: Turn) -> None:
         records = {attempt: self._ledger.tasks.get(attempt.task_id) for attempt in holding.attempts}
         needs = next((record.in_hand for record in records.values() if record is not None), Needs())
-        self._roster.assign(hello.address, holding.key, holding.attempts, needs)
+        alone = any(record is not None and record.suspicions > 0 for record in records.values())
+        self._roster.assign(hello.address, holding.key, holding.attempts, needs, alone=alone)
         for attempt, record in records.items():
             if record is None or record.is_over:
                 turn.cancels.setdefault(hello.address, []).append(attempt)

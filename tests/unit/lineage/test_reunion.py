@@ -10,7 +10,7 @@ from scalable_hpc.lineage.replay import replay
 from scalable_hpc.lineage.reunion import REJOIN_PATIENCE_S
 from scalable_hpc.model.events import AttemptFailed, AttemptPlaced, AttemptRejoined, ReceiptTaken
 from scalable_hpc.model.messages import AttemptDone, Holding
-from tests.unit.lineage.support import attempt, hello, law, receipt, spec, stage
+from tests.unit.lineage.support import NOW, FakeFlight, attempt, hello, law, receipt, spec, stage
 
 AWAITED = {"a0001": "cpu"}
 
@@ -200,3 +200,25 @@ async def test_that_a_journal_with_reunions_replays_to_the_same_state(tmp_path):
         assert replay(s.journal()).views() == live.views()
         assert live.views()["t1"].worker == "tls://10.0.0.9:9"
         assert len(s.events(AttemptPlaced)) == 1
+
+
+@law
+async def test_that_a_suspect_that_comes_back_stays_alone(tmp_path):
+    """Whoever ran alone under the dead driver shares its worker with nobody under the next."""
+    flight = FakeFlight(running={attempt("t1"): NOW}, worker_end="SIGKILL")
+    async with stage(tmp_path, flight=flight) as s:
+        s.keeper.receive(hello(1))
+        s.submit(spec("t1"))
+        await s.transport.until_sent(1)
+        s.gone(hello(1))
+        s.keeper.receive(hello(2))
+        await s.transport.until_sent(2)
+        [placed] = [event for event in s.events(AttemptPlaced) if event.attempt == 2]
+        assert placed.alone
+    async with stage(tmp_path, awaited={"a0002": "cpu"}) as s:
+        s.keeper.receive(back(hello(2), placed.task_id, number=2))
+        await turns(s)
+        s.submit(spec("t3"))
+        await turns(s)
+
+        assert s.transport.sent == []
