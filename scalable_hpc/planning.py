@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scalable_hpc.cache.layout import GROUP
 from scalable_hpc.config.limits import allocation_limits
 from scalable_hpc.config.resolved import ResolvedManifest, ResolvedTarget, Setting, shortened
 from scalable_hpc.model.allocations import AllocationRequest
@@ -219,6 +220,8 @@ def _environment(manifest: ResolvedManifest, run: RunDirectory, kind: WorkerType
         "SCALABLE_HPC_STORE_KEY": str(run.store_key),
         "SCALABLE_HPC_PYTHONPATH": os.pathsep.join(user_paths()),
     }
+    if group := os.environ.get(GROUP):
+        ours[GROUP] = group
     package_parent = Path(__file__).resolve().parent.parent
     if not _is_installed(package_parent):  # a checkout that runs without being installed
         ours["PYTHONPATH"] = os.pathsep.join(filter(None, [str(package_parent), os.environ.get("PYTHONPATH", "")]))

@@ -19,7 +19,16 @@ from pathlib import Path
 from blake3 import blake3
 
 from scalable_hpc.cache.content import CHUNK, digest_of_open
-from scalable_hpc.cache.layout import DIRECTORY_MODE, FILE_MODE, Layout, is_gone, is_ours, sync_directory, write_all
+from scalable_hpc.cache.layout import (
+    Layout,
+    file_mode,
+    is_gone,
+    is_ours,
+    make_directory,
+    share_file,
+    sync_directory,
+    write_all,
+)
 from scalable_hpc.errors import StoreError
 
 ABANDONED_S = 86_400.0
@@ -62,9 +71,10 @@ class Blobs:
             OSError: it was not written.
         """
         aside = self._layout.aside / f"{writer}-{next(_count)}"
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, file_mode())
         try:
             try:
+                share_file(descriptor)
                 digest, size = _written(descriptor, chunks)
                 target = self.path(digest)
                 is_there = self._is_there(target, size)
@@ -73,7 +83,7 @@ class Blobs:
             finally:
                 os.close(descriptor)
             if not is_there:
-                target.parent.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+                make_directory(target.parent)
                 aside.replace(target)
         finally:
             aside.unlink(missing_ok=True)
@@ -129,7 +139,8 @@ class Blobs:
             if not is_ours(status):
                 raise StoreError(f"the blob {str(target)!r} belongs to user id {status.st_uid}, not to you")
             if status.st_size == size:
-                os.utime(target)
+                with contextlib.suppress(PermissionError):  # another member of the group has written it
+                    os.utime(target)
                 return True
         except OSError as err:
             if not is_gone(err):

@@ -23,7 +23,7 @@ from typing import BinaryIO
 
 from scalable_hpc.cache.books import Books, WriterFile
 from scalable_hpc.cache.index import Index, Place
-from scalable_hpc.cache.layout import FILE_MODE, sync_directory
+from scalable_hpc.cache.layout import file_mode, share_file, sync_directory
 from scalable_hpc.cache.packs import FULL, INDEX, PACK
 from scalable_hpc.cache.records import ENTRY_SIZE, HEADER_SIZE, Entry, Kind, file_id, pack_entry, pack_header
 from scalable_hpc.cache.scribe import Scribe
@@ -232,7 +232,9 @@ class _NewFiles:
         self._stems.append(stem)
         for suffix in (PACK, INDEX):
             path = self._aside / (stem + suffix)
-            self._open.append(os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE), "wb"))
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, file_mode())
+            share_file(descriptor)
+            self._open.append(os.fdopen(descriptor, "wb"))
         self._offset = 0
 
     def _finish(self) -> None:

@@ -24,7 +24,7 @@ from contextvars import ContextVar, Token
 from pathlib import Path
 from types import TracebackType
 
-from scalable_hpc.cache.layout import DIRECTORY_MODE, FILE_MODE, is_ours
+from scalable_hpc.cache.layout import file_mode, is_ours, make_directory
 
 FIRST_LOOK_S, LAST_LOOK_S, SLOWER = 0.001, 0.05, 1.5
 """How soon a waiter looks again, at first and at last: short calls are not delayed, long ones cost nothing."""
@@ -125,8 +125,8 @@ def _opened(locks: Path) -> int:
         return -1
     descriptor = -1
     try:
-        locks.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
-        descriptor = os.open(locks / socket.gethostname(), os.O_RDWR | os.O_CREAT, FILE_MODE)
+        make_directory(locks)
+        descriptor = os.open(locks / socket.gethostname(), os.O_RDWR | os.O_CREAT, file_mode())
         _open.add(descriptor)
         if is_ours(os.fstat(descriptor)):
             return descriptor

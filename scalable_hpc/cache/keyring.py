@@ -18,7 +18,7 @@ import stat
 import time
 from pathlib import Path
 
-from scalable_hpc.cache.layout import DIRECTORY_MODE, FILE_MODE, sync_directory, write_all
+from scalable_hpc.cache.layout import DIRECTORY_MODE, FILE_MODE, is_ours, sync_directory, trusted_group, write_all
 from scalable_hpc.cache.seal import KEY_SIZE, Keys
 from scalable_hpc.errors import StoreError
 
@@ -131,12 +131,13 @@ def _parsed(path: Path) -> Keys | None:
 
 
 def _check(path: Path, status: os.stat_result) -> None:
-    if status.st_uid != os.geteuid():
+    if not is_ours(status):
         raise StoreError(
             f"the key of the result store {str(path)!r} belongs to user id {status.st_uid}, not to you",
             hint=f"export {VARIABLE}=/a/path/of/yours/store.key",
         )
-    if status.st_mode & _OTHERS:
+    is_groups = status.st_gid == trusted_group() and not status.st_mode & stat.S_IWGRP
+    if status.st_mode & (stat.S_IRWXO if is_groups else _OTHERS):
         raise StoreError(
             f"the key of the result store {str(path)!r} is open to others (mode {stat.S_IMODE(status.st_mode):04o})",
             hint=f"chmod 600 {path}; if others may have read it, replace it: mv {path} {path}.old",

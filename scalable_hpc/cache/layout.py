@@ -2,14 +2,17 @@
 
     <root>/v1/  README  CACHEDIR.TAG  packs/  blobs/  aside/  quarantine/  stat-memo/  locks/  notes/
 
-Rule 1: directories are 0700 and files 0600; what another user owns is refused, since records are unpickled.
+Rule 1: directories are 0700 and files 0600; what another user owns is refused, since records are unpickled. Where a
+    group is trusted, directories are 02770 and files 0640 of that group's, and what it owns is not refused.
 Rule 2: files are written aside and renamed, or appended to by their one writer.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +21,11 @@ from scalable_hpc.errors import StoreError
 VERSION = "v1"
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
+_GROUP_DIRECTORY_MODE = 0o2770
+"""What is made below belongs to the group, too."""
+_GROUP_FILE_MODE = 0o640
+GROUP = "SCALABLE_HPC_CACHE_GROUP"
+"""Names a group whose members share a cache, and trust each other as they do themselves."""
 _README = """\
 This directory holds results of scalable_hpc, kept so that they need not be computed again.
 
@@ -84,8 +92,63 @@ def is_gone(err: OSError) -> bool:
 
 
 def is_ours(status: os.stat_result) -> bool:
-    """Say whether what was looked at belongs to the user that this process runs as."""
-    return status.st_uid == os.geteuid()
+    """Say whether what was looked at belongs to this process's user, or to the group that it trusts."""
+    if status.st_uid == os.geteuid():
+        return True
+    return status.st_gid == trusted_group() and not status.st_mode & stat.S_IWOTH
+
+
+def trusted_group() -> int | None:
+    """Return the id of the group whose members' results are trusted, if one was declared and is there.
+
+    Raises:
+        StoreError: there is no such group.
+    """
+    name = os.environ.get(GROUP)
+    return _group_id(name) if name else None
+
+
+@functools.cache
+def _group_id(name: str) -> int:
+    import grp
+
+    try:
+        return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+    except KeyError as err:
+        raise StoreError(f"there is no group {name!r}, which ${GROUP} names", hint="getent group") from err
+
+
+def file_mode() -> int:
+    """Return the mode of new files: the user's alone, or to be read by the trusted group too."""
+    return FILE_MODE if trusted_group() is None else _GROUP_FILE_MODE
+
+
+def share_file(descriptor: int) -> None:
+    """Let the trusted group, if there is one, read a new file, whatever the umask.
+
+    Raises:
+        OSError: that cannot be done.
+    """
+    if trusted_group() is not None:
+        os.fchmod(descriptor, _GROUP_FILE_MODE)
+
+
+def make_directory(directory: Path) -> None:
+    """Make a directory of the store, unless it is there: the user's alone, or the trusted group's.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    group = trusted_group()
+    try:
+        directory.mkdir(mode=DIRECTORY_MODE)
+    except FileExistsError:
+        if not directory.is_dir():
+            raise
+        return
+    if group is not None:
+        os.chown(directory, -1, group)
+        directory.chmod(_GROUP_DIRECTORY_MODE)
 
 
 def sync_directory(directory: Path) -> None:
@@ -107,7 +170,7 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
 def _make(layout: Layout, top: Path) -> None:
     missing = [parent for parent in (top, *top.parents) if not parent.exists()]
     for directory in (*reversed(missing), layout.packs, layout.blobs, layout.aside, layout.quarantine):
-        directory.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+        make_directory(directory)
     for name, text in (("README", _README), ("CACHEDIR.TAG", _CACHEDIR_TAG)):
         _write_once(top / name, text)
     for directory in {top, *(each.parent for each in missing)}:
@@ -116,7 +179,7 @@ def _make(layout: Layout, top: Path) -> None:
 
 def _write_once(path: Path, text: str) -> None:
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, file_mode())
     except FileExistsError:
         return
     try:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scalable_hpc.cache.layout import DIRECTORY_MODE, FILE_MODE, is_ours, write_all
+from scalable_hpc.cache.layout import file_mode, is_ours, make_directory, write_all
 from scalable_hpc.cache.notes import (
     CodeNote,
     Note,
@@ -92,10 +92,10 @@ class Notebook:
     def _open(self) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         try:
-            return os.open(self._path, flags, FILE_MODE)
+            return os.open(self._path, flags, file_mode())
         except FileNotFoundError:
-            self._path.parent.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
-            return os.open(self._path, flags, FILE_MODE)
+            make_directory(self._path.parent)
+            return os.open(self._path, flags, file_mode())
 
 
 def read_notes(notes: Path, wanted: Callable[[CodeNote], bool] = lambda _: True) -> Iterator[Note]:
@@ -140,7 +140,9 @@ def join_notes(notes: Path, keys: Collection[str], now: float) -> int:
     stem = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     aside = notes / f"{stem}.new"
     try:
-        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE), "w", encoding="utf-8") as file:
+        with os.fdopen(
+            os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, file_mode()), "w", encoding="utf-8"
+        ) as file:
             file.write("".join(f"{line}\n" for line in kept))
             file.flush()
             os.fsync(file.fileno())

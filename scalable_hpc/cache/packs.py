@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scalable_hpc.cache.index import Index
-from scalable_hpc.cache.layout import FILE_MODE, is_gone, is_ours, sync_directory, write_all
+from scalable_hpc.cache.layout import file_mode, is_gone, is_ours, share_file, sync_directory, write_all
 from scalable_hpc.cache.records import ENTRY_SIZE, HEADER_SIZE, Entry, Kind, pack_entry, pack_header
 from scalable_hpc.cache.seal import Seal
 
@@ -131,7 +131,8 @@ class _AppendedFile:
     """A new file that only grows."""
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, FILE_MODE)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, file_mode())
+        share_file(self._descriptor)
         self.size = 0
         self.whole = True
 
@@ -252,7 +253,7 @@ def _tail(entry: os.DirEntry[str], known: int) -> bytes:
             return b""
         descriptor = os.open(entry.path, os.O_RDONLY)
     except OSError as err:
-        if is_gone(err):  # removed since it was listed
+        if is_gone(err) or isinstance(err, PermissionError):  # removed since it was listed, or kept from the group
             return b""
         raise
     try:

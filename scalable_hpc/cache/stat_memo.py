@@ -16,7 +16,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from scalable_hpc.cache.layout import DIRECTORY_MODE, FILE_MODE, is_ours
+from scalable_hpc.cache.layout import file_mode, is_ours, make_directory
 
 FULL = 1 << 25
 """Bytes after which a host's file makes room for another; what it held stays readable until that one is full too."""
@@ -51,9 +51,9 @@ class StatMemo:
             self._append(mark, digest)
 
     def _append(self, mark: bytes, digest: bytes) -> None:
-        self._folder.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+        make_directory(self._folder)
         path = self._folder / (socket.gethostname() + _SUFFIX)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, FILE_MODE)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, file_mode())
         try:
             # one write: the processes of a host append side by side, and what one leaves unfinished is passed over
             os.write(descriptor, packed(mark, digest))

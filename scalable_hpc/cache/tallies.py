@@ -18,7 +18,7 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-from scalable_hpc.cache.layout import DIRECTORY_MODE, FILE_MODE, is_ours
+from scalable_hpc.cache.layout import file_mode, is_ours, make_directory
 
 FLUSHED_EVERY_S = 10.0
 """Seconds of counting that a process killed outright may cost."""
@@ -101,10 +101,10 @@ def append_line(path: Path, line: str) -> None:
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     try:
-        descriptor = os.open(path, flags, FILE_MODE)
+        descriptor = os.open(path, flags, file_mode())
     except FileNotFoundError:
-        path.parent.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
-        descriptor = os.open(path, flags, FILE_MODE)
+        make_directory(path.parent)
+        descriptor = os.open(path, flags, file_mode())
     try:
         os.write(descriptor, line.encode() + b"\n")
     finally:

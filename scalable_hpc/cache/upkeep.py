@@ -28,7 +28,7 @@ from scalable_hpc.cache.eviction import (
     choose_rewrites,
     total_size,
 )
-from scalable_hpc.cache.layout import FILE_MODE
+from scalable_hpc.cache.layout import file_mode
 from scalable_hpc.cache.notebook import join_notes
 from scalable_hpc.cache.records import ENTRY_SIZE, HEADER_SIZE, Kind
 from scalable_hpc.cache.writers import QUIET_S, gone_for_good
@@ -103,7 +103,7 @@ def carry_out(books: Books, plan: GcPlan, now: float) -> Collected:
         OSError: the store cannot be written to; what was done so far holds.
     """
     top = books.layout.packs.parent
-    lock = FileLock(top / _LOCK, timeout=0, mode=FILE_MODE)
+    lock = FileLock(top / _LOCK, timeout=0, mode=file_mode())
     try:
         with lock:
             before = on_disk(top)

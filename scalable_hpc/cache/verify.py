@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from scalable_hpc.cache.blobs import Blobs, FileState
 from scalable_hpc.cache.index import Place
-from scalable_hpc.cache.layout import FILE_MODE, Layout, is_gone, write_all
+from scalable_hpc.cache.layout import Layout, file_mode, is_gone, write_all
 from scalable_hpc.cache.packs import PackReader
 from scalable_hpc.cache.records import Entry, Kind, pack_header
 from scalable_hpc.cache.settings import Verify
@@ -117,7 +117,7 @@ class RecordReader:
 
     def _quarantine(self, name: str, raw: bytes) -> None:
         try:
-            descriptor = os.open(self._layout.quarantine / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+            descriptor = os.open(self._layout.quarantine / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, file_mode())
         except OSError:
             return  # as above
         try:
