@@ -12,10 +12,10 @@ def part(number: int) -> int:
     return number
 
 
-def long_the_first_time(number: int) -> int:
-    """Long the first time, so that the driver can be killed under it; quick the second."""
-    if execute("long_the_first_time", number) == 1:
-        time.sleep(60)
+def takes_a_while(number: int) -> int:
+    """So that the driver can be killed under it; its worker brings it back to the next one."""
+    execute("takes_a_while", number)
+    time.sleep(8)
     return number
 
 
@@ -28,7 +28,7 @@ def main() -> None:
     with ScalableSession.from_yaml("./scalable.yaml", target="local") as client:
         parts = client.map(part, range(6))
         client.collect(parts)
-        last = client.submit(long_the_first_time, 1)
+        last = client.submit(takes_a_while, 1)
         client.submit(total, [*parts, last]).result()
 
 

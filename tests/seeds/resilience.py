@@ -43,10 +43,10 @@ def total(parts: list[int]) -> int:
     return sum(parts)
 
 
-def long_the_first_time(number: int) -> int:
-    """Long the first time, so that its worker can be lost under it; quick the second."""
-    if execute("long_the_first_time", number) == 1:
-        time.sleep(60)
+def takes_a_while(number: int) -> int:
+    """So that the link to its worker can break under it."""
+    execute("takes_a_while", number)
+    time.sleep(4)
     return number
 
 
@@ -94,8 +94,8 @@ def functions_kill(session: ScalableSession, client) -> None:
 def a_connection_closes(session: ScalableSession, client, dask) -> None:
     """The scheduler's link to one of two workers breaks under a task; the worker's processes live on."""
     wait_for("two workers", lambda: len(session.workers()) == 2)
-    future = client.submit(long_the_first_time, 1)
-    wait_for("it runs", lambda: has_begun("long_the_first_time", 1))
+    future = client.submit(takes_a_while, 1)
+    wait_for("it runs", lambda: has_begun("takes_a_while", 1))
     placed = [
         event
         for event in read_events(session.run_directory.journal)
