@@ -21,8 +21,9 @@ from scalable_hpc.batch.backend import BatchBackend
 from scalable_hpc.errors import BatchSilent, RunDirectoryError, ScalableError
 from scalable_hpc.lineage.journal import Journal
 from scalable_hpc.lineage.lease import Lease
+from scalable_hpc.lineage.quick import OnlyAllocations
 from scalable_hpc.model.allocations import AllocationState, ExitReason
-from scalable_hpc.model.events import AllocationChanged, Event
+from scalable_hpc.model.events import AllocationChanged
 from scalable_hpc.runs import RunDirectory, list_runs
 
 BackendOf = Callable[[str, RunDirectory], BatchBackend | None]
@@ -72,7 +73,9 @@ async def sweep_run(run: RunDirectory, backend_of: BackendOf) -> str:
     finally:
         await asyncio.to_thread(lease.release)
     what = f"cancelled its jobs {', '.join(jobs)}" if jobs else "it had no jobs left"
-    return f"run {run.run_id} was left by its driver: {what}"
+    return (
+        f"run {run.run_id} was left by its driver: {what}; to go on with it: scalable-hpc run --run {run.run_id} SCRIPT"
+    )
 
 
 def _close(run: RunDirectory) -> None:
@@ -80,11 +83,10 @@ def _close(run: RunDirectory) -> None:
     lives: dict[str, AllocationChanged] = {}
     ended = AllocationState.ENDED.value
 
-    def remember(event: Event) -> None:
-        if isinstance(event, AllocationChanged):
-            lives[event.name] = event
+    def remember(event: AllocationChanged) -> None:
+        lives[event.name] = event
 
-    with contextlib.closing(Journal(run.journal, run.run_id, each=remember)) as journal:
+    with contextlib.closing(Journal(run.journal, run.run_id, into=OnlyAllocations(remember))) as journal:
         for event in lives.values():
             if event.state != ended:
                 journal.append(

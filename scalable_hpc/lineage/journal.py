@@ -29,7 +29,7 @@ from scalable_hpc.errors import JournalError, RunDirectoryError
 from scalable_hpc.lineage.appending import AppendOnlyFile
 from scalable_hpc.lineage.codec import decode_event, encode_event
 from scalable_hpc.lineage.ledger import Ledger
-from scalable_hpc.lineage.quick import QuickFold
+from scalable_hpc.lineage.quick import Fold, QuickFold
 from scalable_hpc.model.events import Event
 
 FORMAT = "scalable-hpc journal"
@@ -91,7 +91,7 @@ class JournalReader:
         except OSError as err:
             raise RunDirectoryError(f"the journal cannot be read: {str(self.path)!r}: {err.strerror or err}") from err
 
-    def fold(self, into: QuickFold) -> None:
+    def fold(self, into: Fold) -> None:
         """Take all events in, many lines at a time; the attributes are set when this returns.
 
         Raises:
@@ -110,7 +110,7 @@ class JournalReader:
             raise RunDirectoryError(f"the journal cannot be read: {str(self.path)!r}: {err.strerror or err}") from err
         into.finish()
 
-    def _take_block(self, block: bytes, into: QuickFold) -> None:
+    def _take_block(self, block: bytes, into: Fold) -> None:
         """Take whole lines in. The chain's last checksum stands for the content of all of them."""
         if not block:
             return
@@ -173,7 +173,7 @@ class Journal:
         run_id: str,
         *,
         each: Callable[[Event], object] | None = None,
-        into: QuickFold | None = None,
+        into: Fold | None = None,
         fsync: bool = True,
     ) -> None:
         """Open a journal, or begin one; a torn tail is cut.
@@ -201,7 +201,7 @@ class Journal:
             header, self._chain = _seal({"format": FORMAT, "version": VERSION, "run_id": run_id}, 0)
             self._file.write(header)
 
-    def _recover(self, run_id: str, each: Callable[[Event], object] | None, into: QuickFold | None) -> int:
+    def _recover(self, run_id: str, each: Callable[[Event], object] | None, into: Fold | None) -> int:
         reader = JournalReader(self.path)
         if into is not None:
             reader.fold(into)

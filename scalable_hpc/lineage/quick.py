@@ -11,11 +11,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from typing import Protocol
 
 from scalable_hpc.lineage.codec import decode_event
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.record import TaskRecord, TaskState
-from scalable_hpc.model.events import Event, TaskSubmitted
+from scalable_hpc.model.events import AllocationChanged, Event, TaskSubmitted
 from scalable_hpc.model.resources import Needs
 from scalable_hpc.model.tasks import Locator, RetryPolicy
 
@@ -37,6 +38,20 @@ _NEEDS, _POLICY = Needs(), RetryPolicy()
 
 _PutOff = tuple[str, int, str, str, str]
 """A submission that the ledger does not know of yet: its line, its order, and the task's name, key and store."""
+
+
+class Fold(Protocol):
+    """What takes a journal in, line by line."""
+
+    def take(self, line: str) -> None:
+        """Take one line, without its checksum.
+
+        Raises:
+            ValueError: it is no event, or cannot follow on those before it.
+        """
+
+    def finish(self) -> None:
+        """Hear that all lines are taken."""
 
 
 class QuickFold:
@@ -145,6 +160,27 @@ class QuickFold:
         self._submit(event, order)
         if placing:
             self._ledger.apply(_event(placing))
+
+
+class OnlyAllocations:
+    """Tells of a journal's allocations, and reads no more of the other lines than their kind."""
+
+    def __init__(self, each: Callable[[AllocationChanged], object]) -> None:
+        self._each = each
+
+    def take(self, line: str) -> None:
+        """Take one line, without its checksum.
+
+        Raises:
+            ValueError: it is no event.
+        """
+        if line.startswith('{"e":"allocation_changed"'):
+            event = _event(line)
+            assert isinstance(event, AllocationChanged), "the kind says so"
+            self._each(event)
+
+    def finish(self) -> None:
+        """Nothing was put off."""
 
 
 def _event(line: str) -> Event:

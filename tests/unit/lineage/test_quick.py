@@ -11,7 +11,7 @@ from scalable_hpc.errors import JournalError
 from scalable_hpc.lineage.codec import encode_event
 from scalable_hpc.lineage.journal import Journal, JournalReader, fold_journal, read_events
 from scalable_hpc.lineage.ledger import Ledger
-from scalable_hpc.lineage.quick import QuickFold
+from scalable_hpc.lineage.quick import OnlyAllocations, QuickFold
 from scalable_hpc.lineage.replay import replay
 from scalable_hpc.model.events import AllocationChanged, AttemptFailed, Event, ReceiptTaken, TaskGivenUp
 from tests.unit.lineage.support import NOW, placed, submitted
@@ -119,6 +119,18 @@ def test_that_a_journal_is_folded_and_the_rest_is_told(journal):
     ]
     list(slow)
     assert (reader.end, reader.chain, reader.run_id) == (slow.end, slow.chain, slow.run_id)
+
+
+def test_that_allocations_alone_are_told_from_a_sound_journal(journal):
+    """Whoever asks for them waits for nothing else, and hears of damage all the same."""
+    told = []
+    JournalReader(journal).fold(OnlyAllocations(told.append))
+    whole = journal.read_bytes()
+    journal.write_bytes(whole.replace(b'"t500"', b'"t5O0"', 1))
+
+    assert [event.name for event in told] == [f"a{first:04d}" for first in range(0, 1000, 100)]
+    with pytest.raises(JournalError, match="checksum"):
+        JournalReader(journal).fold(OnlyAllocations(told.append))
 
 
 def test_that_a_torn_tail_is_ignored_and_the_writer_goes_on_after_it(journal):
