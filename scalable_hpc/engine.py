@@ -186,6 +186,9 @@ class Engine:
         self._serving = asyncio.ensure_future(self._serve())
         duties = {asyncio.ensure_future(self.keeper.run()), self._serving}
         sweeping = asyncio.ensure_future(self._sweep())
+        adopted = asyncio.ensure_future(self.keeper.has_adopted.wait())
+        await asyncio.wait({adopted, *duties}, return_when=asyncio.FIRST_COMPLETED)  # or nothing would seem to be left
+        adopted.cancel()
         self._up.set()
         closing = asyncio.ensure_future(self._closing.wait())
         try:

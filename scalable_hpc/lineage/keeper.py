@@ -119,6 +119,8 @@ class Keeper:
         self._broken: BaseException | None = None
         self._closing = False
         self._ended: asyncio.Event | None = None
+        self.has_adopted = asyncio.Event()
+        """What an earlier driver left open is taken up, and counts as waiting."""
         self._beaten_at = 0.0
 
     def submit(self, spec: TaskSpec, on_done: OnDone) -> None:
@@ -224,6 +226,7 @@ class Keeper:
             turn = self._begin_turn()
             self._intake.adopt(turn, self._awaited, retry_quarantined=self._retry_quarantined)
             await self._end_turn(turn)
+            self.has_adopted.set()
             while not self._closing:
                 await self._inbox.wait(self._patience_s())
                 began = loop.time()
