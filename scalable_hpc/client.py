@@ -7,6 +7,8 @@ Rule 2: nothing here blocks on the cluster; all that is done is handed to the ru
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import gc
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -37,6 +39,18 @@ class _Asked:
     may_be_known: bool
     bare: tuple[Any, Any]
     """Its arguments, with references in the place of futures: who keeps a call need not keep those."""
+
+
+@contextlib.contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Pause the collector of cycles: all that a map makes is kept, and looking through it doubles the work."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class Run(Owner, Protocol):
@@ -250,14 +264,15 @@ class ScalableClient(concurrent.futures.Executor):
         if keys is not None and len(keys) != len(calls):
             raise ValueError(f"map got {len(keys)} keys for {len(calls)} calls")
         each = repeat(Options(**ours)) if keys is None else [Options(**{**ours, "key": one}) for one in keys]
-        asked = [
-            self._ask(fn, function, args, kwargs, options)
-            for (args, kwargs), options in self._run.watched(zip(calls, each, strict=False), len(calls))
-        ]
-        for one in asked:
-            args, kwargs = one.bare
-            one.future.call = (fn, args, kwargs, ours if keys is None else {**ours, "key": one.options.key})
-        self._answer(asked)
+        with _nothing_collected():
+            asked = [
+                self._ask(fn, function, args, kwargs, options)
+                for (args, kwargs), options in self._run.watched(zip(calls, each, strict=False), len(calls))
+            ]
+            for one in asked:
+                args, kwargs = one.bare
+                one.future.call = (fn, args, kwargs, ours if keys is None else {**ours, "key": one.options.key})
+            self._answer(asked)
         return [one.future for one in asked]
 
     def _ask(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
 import pickle
 from typing import NamedTuple
 
@@ -409,3 +410,21 @@ def test_that_a_map_looks_once_for_all_that_may_be_known():
 
     assert client.gather(futures) == list(range(1000))
     assert (run.looks, run.watched_counts, run.hits) == (1, [1000], {"abs": 500})
+
+
+@pytest.mark.parametrize("was_on", [True, False])
+def test_that_a_map_leaves_the_collector_of_cycles_as_it_was(was_on):
+    """On or off, and when a call is refused too."""
+    client = ScalableClient(InstantRun())
+    before = gc.isenabled()
+    try:
+        (gc.enable if was_on else gc.disable)()
+        client.map(abs, [1, 2])
+        after = gc.isenabled()
+        with pytest.raises(TypeError):
+            client.map(abs, [(number for number in [1])])
+        afterwards = gc.isenabled()
+    finally:
+        (gc.enable if before else gc.disable)()
+
+    assert (after, afterwards) == (was_on, was_on)
