@@ -165,5 +165,6 @@ def test_that_an_allocation_left_behind_joins_the_next_driver(run_dir):
     first, second, status = asyncio.run(story())
 
     assert first.allocation == second.allocation == "a0001"
-    assert first.pid != second.pid
+    assert second.former == (first.address,)
+    assert first.pid == second.pid
     assert status is None
