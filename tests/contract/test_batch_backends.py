@@ -40,6 +40,8 @@ class Bed:
     """What the batch system keeps of the script's comment."""
     reasons = re.compile("Resources|Priority")
     """Why a job has to wait for a machine that is full."""
+    finds_orphans = True
+    """Whether a job's child is its own also after the parent has ended; Slurm needs cgroups for that."""
     detached = "setsid "
     """What a script may do to a child, and the batch system's cancelling gets it all the same."""
     refuses_at_once = True
@@ -138,8 +140,7 @@ class SlurmBed(Bed):
     def __init__(self, rig, directory: Path) -> None:
         super().__init__(SlurmBackend(), directory)
         self.rig = rig
-        if rig.settings.memory_limit != "cgroup":
-            self.detached = ""  # without cgroups Slurm, too, follows sessions only
+        self.finds_orphans = rig.settings.memory_limit == "cgroup"
 
     def header(self, name: str, walltime_s: int, cpus: int) -> list[str]:
         minutes = -(-walltime_s // 60)
@@ -289,6 +290,8 @@ def test_that_a_script_that_could_not_be_started_is_told_apart(bed):
 
 def test_that_a_running_job_can_be_cancelled(bed):
     """It ends CANCELLED, and a child of it that is deaf to signals, and set apart, is gone too."""
+    if not bed.finds_orphans:
+        pytest.skip("this Slurm has no cgroups: it loses sight of children whose parent has ended")
     alive = bed.directory / "alive"
     deaf = f"trap '' TERM HUP; while :; do echo $EPOCHREALTIME > {alive}; sleep 0.1; done"
     job_id = bed.submit(f"{bed.detached}bash -c {shlex.quote(deaf)} & {FOREVER}")
