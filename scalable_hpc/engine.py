@@ -113,15 +113,16 @@ class Engine:
         if self._trouble is not None:
             raise self._trouble
 
-    def close(self, because: str, *, patient: bool = True) -> str:
+    def close(self, because: str, *, patient: bool = True, leave: bool = False) -> str:
         """Stop everything, give every allocation back, wait until that is done, and say in a line what there was.
 
         Args:
             because: for the journal.
             patient: wait, for half a minute at most, to hear why allocations were lost.
+            leave: give nothing back: allocations go on, and wait for the run's next driver.
         """
         with contextlib.suppress(RuntimeError):  # the loop ended by itself
-            self._loop.call_soon_threadsafe(self._close_because, because, patient)
+            self._loop.call_soon_threadsafe(self._close_because, because, patient, leave)
         self._thread.join()
         progress = self.keeper.progress()
         opened = self._allocations.opened if self._allocations is not None else 0
@@ -169,7 +170,7 @@ class Engine:
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._closing, self._wanted, self._begun = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._because, self._is_patient = "the session ended", False
+        self._because, self._is_patient, self._leaves = "the session ended", False, False
         self._link_lock = asyncio.Lock()
         self.keeper = self._make_keeper()
         self._record(
@@ -302,10 +303,13 @@ class Engine:
             serving, begun = self._serving, asyncio.ensure_future(self._begun.wait())
             await asyncio.wait({serving, begun}, return_when=asyncio.FIRST_COMPLETED)  # what was taken over ends too
             begun.cancel()
-        if self._supervisor is not None:
+        if self._leaves:
+            self._serving.cancel()
+            await asyncio.wait({self._serving})
+        elif self._supervisor is not None:
             await self._supervisor.close(self._because, patient=self._is_patient)
         if self._transport.link is not None:
-            await self._transport.link.shutdown(because=self._because)
+            await self._transport.link.shutdown(because=self._because, leave_allocations=self._leaves)
         try:
             await self.keeper.close(self._because)
         finally:
@@ -351,8 +355,8 @@ class Engine:
         if self._supervisor is not None:
             self._supervisor.poke()
 
-    def _close_because(self, because: str, patient: bool) -> None:  # noqa: FBT001 - the loop passes no keywords
-        self._because, self._is_patient = because, patient
+    def _close_because(self, because: str, patient: bool, leave: bool) -> None:  # noqa: FBT001 - the loop passes no keywords
+        self._because, self._is_patient, self._leaves = because, patient, leave
         self._closing.set()
 
 

@@ -1,5 +1,8 @@
 """How a driver's process ends, and what is done about it: the run is closed before the interpreter is.
 
+SIGTERM and SIGHUP end it for good. SIGUSR1 is a warning that its own time is over (``sbatch --signal``, a link of
+``scalable-hpc submit``): it leaves its allocations to the run's next driver.
+
 Rule 1: nothing is installed at import; a session does it when it starts, and undoes it when it is closed.
 Rule 2: a handler that the user installed is never replaced.
 """
@@ -15,15 +18,20 @@ from types import FrameType
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """SIGINT is Python's KeyboardInterrupt already."""
+_WARNING = getattr(signal, "SIGUSR1", None)
 _SIGNAL_BASE = 128
 """A shell's exit code for death by signal n is 128 + n."""
+AGAIN = 75
+"""Exit code of a driver that was warned: run me again (``EX_TEMPFAIL``)."""
 
 
 class ExitWatch:
-    """Calls ``close`` when the process ends: at the end of the script, by ``sys.exit``, or by SIGTERM and SIGHUP."""
+    """Calls ``close`` when the process ends: at the end of the script, by ``sys.exit``, or by a signal."""
 
     def __init__(self, close: Callable[[], None]) -> None:
         self._close: Callable[[], None] | None = close
+        self.was_warned = False
+        """Its time is over, its run's is not."""
         self._before: dict[signal.Signals, signal.Handlers] = {}
         # Threads cannot be started any more when atexit's functions run; these run before that, where Python has them.
         register = getattr(threading, "_register_atexit", atexit.register)
@@ -36,7 +44,7 @@ class ExitWatch:
         self._close = None
         if threading.current_thread() is threading.main_thread():
             for number, before in self._before.items():
-                if signal.getsignal(number) == self._on_signal:
+                if signal.getsignal(number) in (self._on_signal, self._on_warning):
                     signal.signal(number, before)
         self._before.clear()
 
@@ -45,10 +53,17 @@ class ExitWatch:
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, self._on_signal)
                 self._before[number] = signal.SIG_DFL
+        if _WARNING is not None and signal.getsignal(_WARNING) is signal.SIG_DFL:
+            signal.signal(_WARNING, self._on_warning)
+            self._before[_WARNING] = signal.SIG_DFL
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         """End the script as ``sys.exit`` does, so that its ``with`` and ``finally`` blocks run."""
         sys.exit(_SIGNAL_BASE + number)
+
+    def _on_warning(self, _number: int, _frame: FrameType | None) -> None:
+        self.was_warned = True
+        sys.exit(AGAIN)
 
     def _at_exit(self) -> None:
         if self._close is not None:

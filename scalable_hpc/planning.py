@@ -187,6 +187,77 @@ def script_context(manifest: ResolvedManifest, run: RunDirectory, request: Alloc
     )
 
 
+@dataclass(frozen=True, slots=True)
+class DriverJob:
+    """One link of a driver that is a chain of batch jobs."""
+
+    number: int
+    walltime_s: int
+    cpus: int
+    memory: int | None
+    """Bytes; None: what the batch system gives."""
+    partition: str | None
+    """None: the target's."""
+    python: str
+    directory: str
+    signal_lead_s: int
+    after: str | None
+    """Id of the job that it follows."""
+
+
+def render_driver(manifest: ResolvedManifest, run: RunDirectory, job: DriverJob) -> str:
+    """Return the job script of one link.
+
+    Raises:
+        TemplateError: a template is wrong, or a value is unsafe in it.
+    """
+    target = manifest.target
+    context = driver_context(manifest, run, job)
+    return render_worker(
+        context, system=target.provider, template_dirs=target.template_dirs, trust=target.trust, role="driver"
+    )
+
+
+def driver_context(manifest: ResolvedManifest, run: RunDirectory, job: DriverJob) -> ScriptContext:
+    """Return everything that a driver's template may use: of the target, what is not about its workers' shape."""
+    target, name = manifest.target, f"driver-{job.number:03d}"
+    return ScriptContext(
+        run_id=run.run_id,
+        allocation=name,
+        job_name=f"scalable-{name}-{run.run_id}",
+        comment=f"scalable_hpc driver of {run.run_id}",
+        worker_type="driver",
+        nodes=1,
+        slots=1,
+        cpus=job.cpus,
+        memory=job.memory if target.ask_memory else None,
+        gpus=0,
+        walltime_s=job.walltime_s,
+        output=run.log_of(name),
+        run_dir=run.path,
+        work_dir=Path(job.directory),
+        python=(job.python,),
+        launcher=(),
+        command=("-m", "scalable_hpc.chain", str(run.path), str(job.number)),
+        after=job.after,
+        env=tuple({**_package_path(), **dict(target.env)}.items()),
+        module_paths=target.module_paths,
+        modules=target.modules,
+        conda=target.conda,
+        conda_init=target.conda_init,
+        venv=target.venv,
+        setup=target.setup,
+        partition=job.partition or target.partition,
+        account=target.account,
+        qos=target.qos,
+        reservation=target.reservation,
+        project=target.project,
+        resources=target.resources,
+        extra_directives=target.extra_directives,
+        signal_lead_s=job.signal_lead_s,
+    )
+
+
 def activates(target: ResolvedTarget) -> bool:
     """Whether the job script activates an environment, whose interpreter then is the workers'."""
     return target.venv is not None or target.conda is not None
@@ -222,10 +293,15 @@ def _environment(manifest: ResolvedManifest, run: RunDirectory, kind: WorkerType
     }
     if group := os.environ.get(GROUP):
         ours[GROUP] = group
+    return tuple({**ours, **_package_path(), **dict(manifest.target.env), **dict(kind.env)}.items())
+
+
+def _package_path() -> dict[str, str]:
+    """Return where this very package is found, for a checkout that runs without being installed."""
     package_parent = Path(__file__).resolve().parent.parent
-    if not _is_installed(package_parent):  # a checkout that runs without being installed
-        ours["PYTHONPATH"] = os.pathsep.join(filter(None, [str(package_parent), os.environ.get("PYTHONPATH", "")]))
-    return tuple({**ours, **dict(manifest.target.env), **dict(kind.env)}.items())
+    if _is_installed(package_parent):
+        return {}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(package_parent), os.environ.get("PYTHONPATH", "")]))}
 
 
 def user_paths() -> list[str]:

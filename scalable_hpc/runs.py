@@ -7,6 +7,7 @@
     scheduler.json security/      where the workers find the driver; gone when the session ends
     scripts/  logs/  recorders/   each rendered job script, job output, flight recorders
     store.key                     by which workers and later drivers know the run's results for ours, 0600
+    driver.json  links.jsonl      of a driver that is a chain of batch jobs: its order, what was done
     results/                      the store of calls that are not cacheable
     batch/                        the Local batch system's spool
 """
@@ -64,6 +65,21 @@ class RunDirectory:
     def is_open(self) -> bool:
         """Whether a driver opened allocations for this run and has not closed it."""
         return self.announcement.exists()
+
+    @property
+    def driver_order(self) -> Path:
+        """What a chain of driver jobs was ordered to do; there while it goes on."""
+        return self.path / "driver.json"
+
+    @property
+    def is_chained(self) -> bool:
+        """Whether another driver job is to come for it by itself."""
+        return self.driver_order.exists()
+
+    @property
+    def links(self) -> Path:
+        """What the links of such a chain did."""
+        return self.path / "links.jsonl"
 
     @property
     def payloads(self) -> Path:

@@ -3,7 +3,7 @@
 A driver that closes withdraws ``scheduler.json`` from its run directory; one that is killed cannot. So a run that still
 has one, and that nobody writes any more, was orphaned.
 
-Rule 1: a run whose writer lives is left alone, whoever it is.
+Rule 1: a run whose writer lives is left alone, whoever it is; and one whose next driver is in the queue.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ async def sweep_orphans(runs_root: Path, backend_of: BackendOf, *, but: str) -> 
     runs = await asyncio.to_thread(list_runs, runs_root)
     done = []
     for run in runs:
-        if run.run_id == but or not run.is_open:
+        if run.run_id == but or not run.is_open or run.is_chained:
             continue
         try:
             words, is_done = await sweep_run(run, backend_of), True

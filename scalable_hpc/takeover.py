@@ -32,11 +32,12 @@ from scalable_hpc.runs import RunDirectory, list_runs
 logger = logging.getLogger(__name__)
 
 
-def description(plan: Plan) -> dict[str, Any]:
-    """Return what a run directory keeps of a plan and of the script that it is for."""
-    script = Path(sys.argv[0]) if sys.argv and sys.argv[0] else None
+def description(plan: Plan, argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Return what a run directory keeps of a plan and of the script that it is for (default: this process's)."""
+    argv = sys.argv if argv is None else [*argv]
+    script = Path(argv[0]) if argv and argv[0] else None
     is_script = script is not None and script.is_file()
-    driver = {"argv": sys.argv, "script": blake3(script.read_bytes()).hexdigest()} if script and is_script else None
+    driver = {"argv": argv, "script": blake3(script.read_bytes()).hexdigest()} if script and is_script else None
     described: dict[str, Any] = json.loads(json.dumps({**plan.to_dict(), "driver": driver}))
     return described
 
@@ -48,7 +49,7 @@ def find_orphan(manifest: ResolvedManifest, plan: Plan) -> RunDirectory | None:
         return None  # an interactive session: nobody can tell what it is going to call
     now = time.time()
     for run in reversed(list_runs(manifest.runs_root)):
-        if not run.is_open or _is_driven(run, now):
+        if not run.is_open or run.is_chained or _is_driven(run, now):
             continue
         try:
             jobs = _jobs_of(run, manifest) if run.read_plan() == ours else ()

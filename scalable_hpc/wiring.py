@@ -238,12 +238,14 @@ class LiveRun:
         allocations were lost, so that the journal can say it.
 
         Futures that are not over are cancelled; their tasks stay open in the journal, for ``scalable-hpc resume``.
+        A driver that was warned of its own end leaves the allocations to the run's next driver while tasks are open.
         """
         with self._lock:
             if self.is_closed:
                 return
             self.is_closed = True
         self._exit_watch.end()
+        leaves = self._exit_watch.was_warned
         unfinished = self._unfinished()
         for future in unfinished:
             future.give_up()
@@ -251,7 +253,9 @@ class LiveRun:
             self._dask.close()
         if self._display is not None:
             self._display.stop()
-        words = self._engine.close("the session ended", patient=patient and not unfinished)
+        because = "the driver was warned of its end" if leaves else "the session ended"
+        is_left = leaves and bool(unfinished)
+        words = self._engine.close(because, patient=patient and not unfinished, leave=is_left)
         self._stores.close()
         sum_up(self.directory)
         logger.info("%s", words)

@@ -7,6 +7,7 @@ import time
 
 from scalable_hpc.cli.run_arguments import add_run_arguments, chosen_run
 from scalable_hpc.lineage.lease import Holder, lives, read_holder
+from scalable_hpc.runs import RunDirectory
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -46,9 +47,23 @@ def act(arguments: argparse.Namespace) -> int:
     for name, event in allocations.items():
         if event.state != "ended":
             print(f"{name}: {event.state}, job {event.job_id}: {event.because}")
-    if left and holder is None:
+    _tell_chain(run)
+    if left and holder is None and not run.is_chained:
         print(f"to finish it: scalable-hpc resume {run.run_id}")
     return 0
+
+
+def _tell_chain(run: RunDirectory) -> None:
+    """Say how a driver that is a chain of batch jobs stands."""
+    from scalable_hpc.chain.book import SUBMITTED, Book
+
+    entries = list(Book(run))
+    if not entries:
+        return
+    told = [entry for entry in entries if entry.what != SUBMITTED] or entries
+    last = told[-1]
+    because = f": {last.because}" if last.because else ""
+    print(f"driver job: link {last.link} (job {last.job_id}) {last.what}{because}")
 
 
 def _driver(holder: Holder | None, now: float, *, closed: bool) -> str:

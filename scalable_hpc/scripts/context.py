@@ -79,6 +79,11 @@ class ScriptContext:
     resources: tuple[str, ...] = ()
     """Resources of the whole job, ``name=value``."""
 
+    command: tuple[str, ...] = ()
+    """What the job runs instead of a worker's launcher: arguments of the interpreter."""
+    after: str | None = None
+    """Id of the job that must have ended, in whatever way, before this one begins."""
+
     image: str | None = None
     runtime: str | None = None
     mounts: tuple[tuple[str, str], ...] = ()
@@ -120,6 +125,8 @@ class ScriptContext:
     @property
     def worker(self) -> tuple[str, ...]:
         """The words that become the worker's launcher, container and all."""
+        if self.command:
+            return (*self.python, *self.command)
         command = (*self.python, "-m", "scalable_hpc.worker", *self.launcher)
         if self.image is None:
             return (*self.launch_prefix, *command)

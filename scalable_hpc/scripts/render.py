@@ -21,12 +21,18 @@ _SUFFIX = ".j2"
 
 
 def render_worker(
-    context: ScriptContext, *, system: str, template_dirs: Sequence[Path] = (), trust: Trust = NOBODY_ELSE
+    context: ScriptContext,
+    *,
+    system: str,
+    template_dirs: Sequence[Path] = (),
+    trust: Trust = NOBODY_ELSE,
+    role: str = "worker",
 ) -> str:
-    """Return the job script of one allocation.
+    """Return the job script of one allocation, or of a driver.
 
     Args:
         context: the allocation.
+        role: the template's name: ``worker`` or ``driver``.
         system: the batch system: the folder of the template.
         template_dirs: searched before the built-in templates.
         trust: whose templates are read, besides the user's own and root's.
@@ -39,7 +45,7 @@ def render_worker(
 
     from scalable_hpc.scripts.sandbox import make_environment
 
-    name = f"{system}/worker.sh.j2"
+    name = f"{system}/{role}.sh.j2"
     try:
         text = make_environment(template_dirs, trust).get_template(name).render(context.variables())
     except jinja2.TemplateNotFound as err:
