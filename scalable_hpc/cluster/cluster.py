@@ -129,6 +129,11 @@ class ScalableCluster(JobQueueCluster):  # type: ignore[misc]
             self.scheduler.close_worker(address)
 
     def hang_up_on_workers(self) -> None:
-        """Break the connections to all workers, as a dying driver would; a closing scheduler tells them to close."""
+        """Break the connections to all workers, as a dying driver would; a closing scheduler tells them to close.
+
+        It listens no more before that, or they would be back at once.
+        """
+        for listener in self.scheduler.listeners:
+            listener.stop()
         for comm in list(self.scheduler.stream_comms.values()):
             comm.abort()

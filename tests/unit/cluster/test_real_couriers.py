@@ -151,7 +151,7 @@ def test_that_cancel_and_drain_reach_the_courier(run_dir):
 
 
 def test_that_an_allocation_left_behind_joins_the_next_driver(run_dir):
-    """A driver that leaves and another that comes: the same batch job says hello to both."""
+    """A driver that leaves and another that comes: the same worker of the same batch job says hello to both."""
 
     async def story():
         async with real_bench(run_dir) as before:
