@@ -245,6 +245,7 @@ class Engine:
                 on_allocation_ended=self._allocation_ended,
                 on_failure=self._give_up,
                 on_requeued=self.keeper.allocation_requeued,
+                on_nodes_lost=self.keeper.nodes_lost,
                 log_tail=self._run.log_tail,
                 never_runs=never_runs_on(self._manifest.target),
                 unexplained=self.keeper.unexplained,

@@ -126,7 +126,7 @@ class Case:
             return 0
         if seen.state is _S.LIVE:
             settled = seen.started_at is not None and self.now - seen.started_at > NODES_TOGETHER_S
-            return seen.live_slots if settled else max(seen.slots, seen.live_slots)
+            return seen.live_slots if settled or seen.was_whole else max(seen.slots, seen.live_slots)
         return 0 if seen.reached_live and seen.state is _S.STARTING else seen.slots
 
     def is_leaving(self, seen: AllocationView) -> bool:

@@ -234,10 +234,20 @@ class Helm:
     def _changed(self, change: Change | None) -> None:
         if change is None:
             return
+        if change.lost_nodes:
+            self._tell_of_lost(change.after, change.lost_nodes)
         if change.is_new_state:
             self._run.record(_as_event(change.after, self._clock.now()))
             self._follow(change)
             self._on_news()
+
+    def _tell_of_lost(self, known: Known, nodes: tuple[str, ...]) -> None:
+        """Journal that an allocation goes on without some nodes, and say so to whoever had work there."""
+        name, left = known.view.name, len(known.granted)
+        words = f"the batch system took {', '.join(nodes)} out of {name} (job {known.view.job_id})"
+        self.note("nodes_lost", f"{words}: it goes on with {left} of {left + len(known.lost)} nodes")
+        raw = f"lost by job {known.view.job_id}, which goes on without it"
+        self._run.on_nodes_lost(name, JobEnding(ExitReason.NODE_FAIL, raw, ended_at=self._clock.now(), nodes=nodes))
 
     def _follow(self, change: Change) -> None:
         """Do what a new state asks for, whatever the plan says."""

@@ -94,6 +94,8 @@ class Run:
     """Names of allocations that took attempts along, and whose own end would say why."""
     on_requeued: Callable[[str, JobEnding], None] = lambda *_: None
     """The batch system took an allocation's nodes away and will run its job again, under the same name."""
+    on_nodes_lost: Callable[[str, JobEnding], None] = lambda *_: None
+    """The batch system took some nodes out of an allocation, which goes on with the others."""
     first_number: int = 1
     """The number of the first allocation's name; more than 1 when a run is taken up again."""
     inherited: Sequence[Inherited] = ()

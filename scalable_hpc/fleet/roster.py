@@ -55,6 +55,12 @@ class Change:
         )
 
     @property
+    def lost_nodes(self) -> tuple[str, ...]:
+        """Nodes that it has just lost while its job goes on."""
+        before = () if self.before is None else self.before.lost
+        return tuple(node for node in self.after.lost if node not in before)
+
+    @property
     def has_ended(self) -> bool:
         """Whether this is the moment that it ended."""
         return self.after.ending is not None and (self.before is None or self.before.ending is None)

@@ -121,6 +121,10 @@ class Known:
     """The observation that was folded in last, if nothing else was since."""
     is_inherited: bool = False
     """An earlier driver of the run opened it: what it was like until now nobody here has seen."""
+    granted: tuple[str, ...] = ()
+    """Its nodes in the batch system's own words; those of ``nodes`` may have come from workers."""
+    lost: tuple[str, ...] = ()
+    """Nodes that the batch system took out of its job, which goes on."""
     is_disowned: bool = False
     """Its job id belongs to another job by now: nothing may be cancelled by that id."""
 
@@ -217,6 +221,8 @@ def observed(known: Known, seen: JobObservation, now: float) -> Known:
         word=said,
         raw=_raw(seen),
         nodes=seen.nodes or known.nodes,
+        granted=seen.nodes or known.granted,
+        lost=(*known.lost, *_newly_lost(known, seen)),
         ran=known.ran or said in (Word.RUNNING, Word.SUSPENDED, Word.ENDING),
         restarts=max(known.restarts, seen.restarts),
         unknown_since=unknown_since,
@@ -238,9 +244,17 @@ def disowned(known: Known, seen: JobObservation, now: float) -> Known:
 
 def _requeued(known: Known, seen: JobObservation, now: float) -> Known:
     """Forget the incarnation that was taken away; its workers count no more, connected or not."""
-    view = replace(known.view, started_at=None, ends_at=None, submitted_at=now, drain_asked="", live_slots=0)
+    view = replace(known.view, started_at=None, ends_at=None, submitted_at=now, drain_asked="")
+    view = replace(view, live_slots=0, was_whole=False)
     taken = JobEnding(ExitReason.REQUEUED, _raw(seen), ended_at=now, nodes=known.nodes)
-    return replace(known, view=view, workers=(), nodes=(), ran=False, drain_because="", interrupted=taken)
+    fresh = replace(known, granted=(), lost=(), workers=(), nodes=(), ran=False, drain_because="")
+    return replace(fresh, view=view, interrupted=taken)
+
+
+def _newly_lost(known: Known, seen: JobObservation) -> tuple[str, ...]:
+    """Return the nodes that a job had and goes on without."""
+    goes_on = seen.state in (JobState.RUNNING, JobState.SUSPENDED) and bool(seen.nodes)
+    return tuple(node for node in known.granted if node not in seen.nodes) if goes_on else ()
 
 
 def _given_up(known: Known, now: float) -> Known:
@@ -283,10 +297,12 @@ def _settled(known: Known, now: float, because: str = "") -> Known:
         state, words = AllocationState.DRAINING, known.drain_because
     before = known.view
     alone = state is AllocationState.STARTING
+    live_slots = sum(slots for _, slots in known.workers)
     view = replace(
         before,
         state=state,
-        live_slots=sum(slots for _, slots in known.workers),
+        live_slots=live_slots,
+        was_whole=before.was_whole or live_slots >= before.slots,
         alone_since=(now if before.alone_since is None else before.alone_since) if alone else None,
         closing_since=_since(before.closing_since, now, holds=state is AllocationState.CLOSING),
         ended_at=None if known.ending is None else known.ending.ended_at or now,

@@ -47,9 +47,21 @@ class Explanations:
         """The allocations whose end would explain an attempt."""
         return self._awaiting.keys()
 
-    def explain(self, allocation: str, ending: JobEnding, now: float) -> list[AttemptExplained]:
-        """Take the batch system's word and return what it explains."""
-        awaiting = self._awaiting.pop(allocation, ())
+    def explain(
+        self, allocation: str, ending: JobEnding, now: float, *, nodes: Collection[str] = ()
+    ) -> list[AttemptExplained]:
+        """Take the batch system's word and return what it explains.
+
+        Args:
+            allocation: whose attempts it is about.
+            ending: the word.
+            now: seconds since the epoch.
+            nodes: the word is about these nodes of the allocation alone; empty: about all of it.
+        """
+        awaiting = self._awaiting.pop(allocation, [])
+        others = [failed for failed in awaiting if nodes and failed.node not in nodes]
+        if others:
+            self._awaiting[allocation] = others
         if ending.reason.value not in _TELLING:
             return []
         ended_at = now if ending.ended_at is None else ending.ended_at
@@ -60,7 +72,7 @@ class Explanations:
                 now, failed.task_id, failed.attempt, allocation, ending.reason.value, because, _suspect(failed, ending)
             )
             for failed in awaiting
-            if ended_at - failed.at < within_s
+            if failed not in others and ended_at - failed.at < within_s
         ]
 
 

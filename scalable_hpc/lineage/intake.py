@@ -63,7 +63,16 @@ class AllocationRequeued:
     ending: JobEnding
 
 
-Message = Upward | AllocationOver | AllocationRequeued
+@dataclass(frozen=True, slots=True)
+class NodesLost:
+    """An allocation goes on without some of its nodes; said by the fleet."""
+
+    name: str
+    ending: JobEnding
+    """What became of these nodes; ``nodes`` names them."""
+
+
+Message = Upward | AllocationOver | AllocationRequeued | NodesLost
 
 
 class Intake:
@@ -130,6 +139,8 @@ class Intake:
                 self.custody.gone(message, turn)
             case AllocationOver():
                 self._end_allocation(message, turn)
+            case NodesLost():
+                self._lose_nodes(message, turn)
 
     def take_evidence(self, evidence: Evidence, turn: Turn) -> None:
         """Judge an attempt that ended without a receipt."""
@@ -293,3 +304,10 @@ class Intake:
         at = turn.now if over.ending.ended_at is None else min(turn.now, over.ending.ended_at)
         for worker in self._roster.of_allocation(over.name):
             self._lose(worker.address, at, turn, "its allocation ended", expected=False, ending=over.ending)
+
+    def _lose_nodes(self, lost: NodesLost, turn: Turn) -> None:
+        """Workers on these nodes are gone, whether or not their connections have noticed; the others go on."""
+        turn.tell(self._explanations.explain(lost.name, lost.ending, turn.now, nodes=lost.ending.nodes))
+        for worker in self._roster.of_allocation(lost.name):
+            if worker.node in lost.ending.nodes:
+                self._lose(worker.address, turn.now, turn, "its node was lost", expected=False, ending=lost.ending)

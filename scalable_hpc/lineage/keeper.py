@@ -23,7 +23,7 @@ from scalable_hpc.lineage.files import RunFiles
 from scalable_hpc.lineage.hosts import HostRules
 from scalable_hpc.lineage.inbox import Cancellation, Command, Hits, Inbox, OnDone, Reading, Submission, Surrender
 from scalable_hpc.lineage.inquiry import Inquiries
-from scalable_hpc.lineage.intake import AllocationOver, AllocationRequeued, Intake, Message
+from scalable_hpc.lineage.intake import AllocationOver, AllocationRequeued, Intake, Message, NodesLost
 from scalable_hpc.lineage.lanes import LaneKey
 from scalable_hpc.lineage.lease import BEAT_S
 from scalable_hpc.lineage.ledger import Ledger
@@ -177,6 +177,11 @@ class Keeper:
     def allocation_requeued(self, name: str, ending: JobEnding) -> None:
         """Hear that an allocation's nodes were taken away, and that its job will run again with new workers."""
         self._messages.append(AllocationRequeued(name, ending))
+        self._inbox.ring()
+
+    def nodes_lost(self, name: str, ending: JobEnding) -> None:
+        """Hear that an allocation goes on without some nodes (``ending.nodes``): their workers are gone."""
+        self._messages.append(NodesLost(name, ending))
         self._inbox.ring()
 
     def worker_draining(self, address: str, because: str) -> None:

@@ -36,6 +36,8 @@ class AllocationView:
     ended_at: float | None = None
     because: str = ""
     """Why it is in its state, in words."""
+    was_whole: bool = False
+    """All its slots were live at one time: what is missing now was lost, and is not on its way."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@
 #SBATCH --time=0-04:00:00
 #SBATCH --output=/scratch/me/runs/20261122T084512Z-ab12cd/logs/a0007.txt
 #SBATCH --no-requeue
+#SBATCH --no-kill
 #SBATCH --signal=B:USR1@120
 #SBATCH --partition=standard
 #SBATCH --account=0123
@@ -45,7 +46,7 @@ mkdir -p /tmp/ensemble
 
 cd -- /home/me/ensemble
 # shellcheck disable=SC2016 # expanded by the container's shell
-exec srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=16 --kill-on-bad-exit=0 \
+exec srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=16 --kill-on-bad-exit=0 --no-kill \
   numactl \
   --interleave=all ch-run \
   --write-fake \

@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scalable_hpc.fleet import view
+from scalable_hpc.fleet.case import Case
 from scalable_hpc.fleet.view import RECONCILED, UNKNOWN_AFTER_CLOSE_S, UNKNOWN_PATIENCE_S, Link, Word
 from scalable_hpc.model.allocations import AllocationState, ExitReason, JobEnding, JobState
+from scalable_hpc.model.fleet import Demand, FleetView
 from scalable_hpc.model.messages import WorkerDraining
-from tests.unit.fleet.builders import fresh, hello, seen
+from tests.unit.fleet.builders import fresh, hello, limits, seen
 
 S = AllocationState
 
@@ -272,3 +274,47 @@ def test_that_whatever_comes_in_whatever_order_is_folded(steps):
         assert (known.view.closing_since is not None) == (known.view.state is S.CLOSING)
         if before.ending is not None:
             assert known == before
+
+
+def four_nodes():
+    nodes = ("node01", "node02", "node03", "node04")
+    asked = view.submitted(fresh(slots=16), "17", 1.0)
+    return view.observed(asked, seen(JobState.RUNNING, started_at=2.0, ends_at=3602.0, nodes=nodes), 2.0)
+
+
+def test_that_a_job_that_goes_on_without_a_node_has_lost_it():
+    """What the batch system itself said of its nodes counts: workers may call their host by another name."""
+    known = view.worker_came(four_nodes(), hello(node="node02.cluster"), 3.0)
+    known = view.observed(known, seen(JobState.RUNNING, nodes=("node01", "node03", "node04")), 4.0)
+
+    assert known.lost == ("node02",)
+    assert known.view.state is S.LIVE
+    assert known.ending is None
+
+
+def test_that_a_requeued_job_lost_no_node():
+    """It is given other nodes when it runs again."""
+    known = view.observed(four_nodes(), seen(JobState.PENDING), 4.0)
+    known = view.observed(known, seen(JobState.RUNNING, nodes=("node05",)), 5.0)
+
+    assert known.lost == ()
+
+
+def test_that_a_job_that_ends_lost_no_node():
+    """Some batch systems name no nodes any more, or fewer, once it is over: its end has a reason of its own."""
+    known = view.observed(four_nodes(), seen(JobState.ENDED, nodes=("node01",)), 4.0)
+
+    assert known.lost == ()
+
+
+def test_that_slots_that_were_here_and_are_gone_are_not_on_their_way():
+    """An allocation that was whole once has what is live; before that, its other nodes are about to come."""
+    known = four_nodes()
+    for number in range(4):
+        assert not known.view.was_whole
+        known = view.worker_came(known, hello(address=f"tcp://10.0.0.{number}:1"), 3.0 + number)
+    known = view.worker_left(known, "tcp://10.0.0.2:1", 9.0)
+
+    assert known.view.was_whole
+    assert known.view.live_slots == 12
+    assert Case(FleetView((known.view,)), Demand("cpu", 9, 0), limits(nodes=4), 9.0).capacity(known.view) == 12

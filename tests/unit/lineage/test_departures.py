@@ -271,3 +271,42 @@ async def test_that_a_requeued_allocations_next_worker_takes_work(tmp_path):
         await s.transport.until_sent(4)
 
         assert {address for address, _ in s.transport.sent[2:]} == {hello(3).address}
+
+
+@law
+async def test_that_a_lost_node_takes_its_own_worker_along_and_no_other(tmp_path):
+    """The allocation goes on: what ran on that node runs again on another one, which is not disturbed."""
+    async with stage(tmp_path) as s:
+        lost = await two_on_a_lost_worker(s)
+        other = replace(hello(3, slots=2), allocation=lost.allocation, node="elsewhere")
+        s.keeper.receive(other)
+        ending = JobEnding(ExitReason.NODE_FAIL, "lost", ended_at=s.clock.now, nodes=(lost.node,))
+        s.keeper.nodes_lost(lost.allocation, ending)
+        await s.transport.until_sent(4)
+        s.keeper.nodes_lost(lost.allocation, replace(ending, nodes=("another",)))
+        s.done(attempt("t1", 2))
+        s.done(attempt("t2", 2))
+        await s.outcome("t1")
+        await s.outcome("t2")
+
+        assert {address for address, _ in s.transport.sent[2:]} == {other.address}
+        assert [event.allocation_reason for event in s.events(AttemptFailed)] == ["node_fail"] * 2
+        assert [event.charged for event in s.events(AttemptFailed)] == [False] * 2
+
+
+@law
+async def test_that_an_attempt_on_another_node_is_not_explained_by_a_lost_one(tmp_path):
+    """The word is about the node that it names."""
+    async with stage(tmp_path) as s:
+        lost = await two_on_a_lost_worker(s)
+        s.keeper.receive(hello(3, slots=2))
+        s.gone(lost)
+        await s.transport.until_sent(4)
+        for node in ("another", lost.node):
+            word = JobEnding(ExitReason.NODE_FAIL, f"lost {node}", ended_at=s.clock.now, nodes=(node,))
+            s.keeper.nodes_lost(lost.allocation, word)
+        s.done(attempt("t1", 2))
+        await s.outcome("t1")
+
+        told = [event.because for event in s.events(AttemptExplained)]
+        assert told == [f"allocation node_fail: lost {lost.node}"] * 2
