@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scalable_hpc.backends import backend_for_orphans, make_backend, never_runs_on
+from scalable_hpc.confidential import remove_secrets, write_secrets
 from scalable_hpc.config.limits import allocation_limits
 from scalable_hpc.config.resolved import ResolvedManifest
 from scalable_hpc.errors import RunDirectoryError, ScalableError
@@ -44,7 +45,7 @@ from scalable_hpc.model.allocations import AllocationRequest, ExitReason, JobEnd
 from scalable_hpc.model.events import AllocationChanged, Event, FleetNote, RunOpened
 from scalable_hpc.model.fleet import AllocationView
 from scalable_hpc.model.messages import Upward, WorkerDraining, WorkerGone, WorkerHello
-from scalable_hpc.planning import render_script
+from scalable_hpc.planning import environment_of, render_script
 from scalable_hpc.results import Stores
 from scalable_hpc.runs import RunDirectory
 from scalable_hpc.sweep import sweep_orphans
@@ -311,6 +312,8 @@ class Engine:
             await self._supervisor.close(self._because, patient=self._is_patient)
         if self._transport.link is not None:
             await self._transport.link.shutdown(because=self._because, leave_allocations=self._leaves)
+        if not self._leaves:
+            await asyncio.to_thread(remove_secrets, self._run)
         try:
             await self.keeper.close(self._because)
         finally:
@@ -327,6 +330,8 @@ class Engine:
         self.keeper.record(event)
 
     def _render(self, request: AllocationRequest) -> str:
+        kind = request.worker_type
+        write_secrets(self._run, kind, environment_of(self._manifest, self._run, kind))
         return render_script(self._manifest, self._run, request)
 
     async def _word(self, allocation: str) -> tuple[ExitReason | None, str]:

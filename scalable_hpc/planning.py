@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from scalable_hpc.cache.layout import GROUP
+from scalable_hpc.confidential import parted, secrets_file
 from scalable_hpc.config.limits import allocation_limits
 from scalable_hpc.config.resolved import ResolvedManifest, ResolvedTarget, Setting, shortened
 from scalable_hpc.model.allocations import AllocationRequest
 from scalable_hpc.model.fleet import Limits
-from scalable_hpc.model.resources import WorkerType
 from scalable_hpc.model.units import format_walltime
 from scalable_hpc.runs import RunDirectory
 from scalable_hpc.scripts.context import ScriptContext
@@ -137,6 +137,7 @@ def script_context(manifest: ResolvedManifest, run: RunDirectory, request: Alloc
     """Return everything that a template may use."""
     target, kind = manifest.target, manifest.worker_types[request.worker_type]
     image = kind.image if target.use_containers else None
+    env, secret = parted(environment_of(manifest, run, request.worker_type))
     return ScriptContext(
         run_id=run.run_id,
         allocation=request.name,
@@ -155,7 +156,9 @@ def script_context(manifest: ResolvedManifest, run: RunDirectory, request: Alloc
         python=target.python or (("python3",) if image or activates(target) else (sys.executable,)),
         launcher=launcher_arguments(manifest, run, request),
         launch_prefix=target.launch_prefix,
-        env=_environment(manifest, run, kind),
+        env=env,
+        secrets=secrets_file(run, kind.name) if secret else None,
+        secret_names=tuple(name for name, _ in secret),
         node_local=target.node_local,
         ask_gpus=target.ask_gpus,
         module_paths=target.module_paths,
@@ -221,6 +224,7 @@ def render_driver(manifest: ResolvedManifest, run: RunDirectory, job: DriverJob)
 def driver_context(manifest: ResolvedManifest, run: RunDirectory, job: DriverJob) -> ScriptContext:
     """Return everything that a driver's template may use: of the target, what is not about its workers' shape."""
     target, name = manifest.target, f"driver-{job.number:03d}"
+    env, secret = parted(driver_environment(manifest))
     return ScriptContext(
         run_id=run.run_id,
         allocation=name,
@@ -240,7 +244,8 @@ def driver_context(manifest: ResolvedManifest, run: RunDirectory, job: DriverJob
         launcher=(),
         command=("-m", "scalable_hpc.chain", str(run.path), str(job.number)),
         after=job.after,
-        env=tuple({**_package_path(), **dict(target.env)}.items()),
+        env=env,
+        secrets=secrets_file(run, None) if secret else None,
         module_paths=target.module_paths,
         modules=target.modules,
         conda=target.conda,
@@ -281,7 +286,7 @@ def launcher_arguments(manifest: ResolvedManifest, run: RunDirectory, request: A
     return tuple(word for name, value in told.items() if value is not None for word in (name, str(value)))
 
 
-def _environment(manifest: ResolvedManifest, run: RunDirectory, kind: WorkerType) -> tuple[tuple[str, str], ...]:
+def environment_of(manifest: ResolvedManifest, run: RunDirectory, worker_type: str) -> tuple[tuple[str, str], ...]:
     """Return the variables that every process of an allocation gets; the user's own come last and win."""
     ours = {
         "SCALABLE_HPC_CACHE_DIR": str(manifest.cache_root),
@@ -293,7 +298,13 @@ def _environment(manifest: ResolvedManifest, run: RunDirectory, kind: WorkerType
     }
     if group := os.environ.get(GROUP):
         ours[GROUP] = group
+    kind = manifest.worker_types[worker_type]
     return tuple({**ours, **_package_path(), **dict(manifest.target.env), **dict(kind.env)}.items())
+
+
+def driver_environment(manifest: ResolvedManifest) -> tuple[tuple[str, str], ...]:
+    """Return the variables that a driver gets that is a batch job."""
+    return tuple({**_package_path(), **dict(manifest.target.env)}.items())
 
 
 def _package_path() -> dict[str, str]:

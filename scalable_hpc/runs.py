@@ -5,6 +5,7 @@
     journal.jsonl  payloads.pack  the only truth, and what its tasks were called with
     failures.jsonl summary.json   drawn from the journal, for other programs
     scheduler.json security/      where the workers find the driver; gone when the session ends
+    secrets/                      environment variables that job scripts must not show; gone with the last job
     scripts/  logs/  recorders/   each rendered job script, job output, flight recorders
     store.key                     by which workers and later drivers know the run's results for ours, 0600
     driver.json  links.jsonl      of a driver that is a chain of batch jobs: its order, what was done
@@ -95,6 +96,11 @@ class RunDirectory:
     def store_key(self) -> Path:
         """The keys that the run's workers seal results with, and believe."""
         return self.path / "store.key"
+
+    @property
+    def secrets(self) -> Path:
+        """Environment variables of the workers that nobody else may read."""
+        return self.path / "secrets"
 
     @property
     def spool(self) -> Path:

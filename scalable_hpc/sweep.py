@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scalable_hpc.batch.backend import BatchBackend
+from scalable_hpc.confidential import remove_secrets
 from scalable_hpc.errors import BatchSilent, RunDirectoryError, ScalableError
 from scalable_hpc.lineage.journal import Journal
 from scalable_hpc.lineage.lease import Lease
@@ -100,6 +101,7 @@ def _close(run: RunDirectory) -> None:
                 )
     run.announcement.unlink(missing_ok=True)
     shutil.rmtree(run.path / "security", ignore_errors=True)
+    remove_secrets(run)
 
 
 def _provider(run: RunDirectory) -> str:

@@ -20,6 +20,7 @@ from scalable_hpc.backends import backend_for_orphans
 from scalable_hpc.chain.book import BEGAN, DONE, ENDED, STOPPED, SUBMITTED, Book, Entry, Order, results_of
 from scalable_hpc.chain.decide import Follows, LinkFacts, Step, what_follows
 from scalable_hpc.chain.opening import cancel_links, manifest_of, submit_link
+from scalable_hpc.confidential import remove_secrets
 from scalable_hpc.errors import ScalableError
 from scalable_hpc.runs import RunDirectory
 from scalable_hpc.sweep import sweep_run
@@ -69,6 +70,7 @@ class Link:
             self._give_up_successor()
             self._note(DONE, step.because)
             self._run.driver_order.unlink(missing_ok=True)
+            remove_secrets(self._run)
         else:
             self._submit_successor()  # once more, if it was refused before
         return 0

@@ -10,10 +10,11 @@ from dataclasses import replace
 
 from scalable_hpc.backends import make_backend
 from scalable_hpc.chain.book import SUBMITTED, Book, Entry, Order
+from scalable_hpc.confidential import write_secrets
 from scalable_hpc.config.manifest import load_manifest
 from scalable_hpc.config.resolved import ResolvedManifest
 from scalable_hpc.errors import RunDirectoryError, SubmissionError
-from scalable_hpc.planning import DriverJob, make_plan, render_driver
+from scalable_hpc.planning import DriverJob, driver_environment, make_plan, render_driver
 from scalable_hpc.runs import RunDirectory, create_run
 from scalable_hpc.takeover import description
 
@@ -85,6 +86,7 @@ def submit_link(manifest: ResolvedManifest, run: RunDirectory, order: Order, num
     run.scripts.mkdir(mode=0o700, exist_ok=True)
     script.touch(mode=0o600)
     script.write_text(render_driver(manifest, run, job))
+    write_secrets(run, None, driver_environment(manifest))
     job_id = asyncio.run(make_backend(manifest.target, run).submit(script))
     Book(run).note(Entry(number, SUBMITTED, time.time(), f"after job {after}" if after else "asked for", job_id))
     return job_id

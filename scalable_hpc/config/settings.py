@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from scalable_hpc.config.masking import masked
 from scalable_hpc.config.resolved import ResolvedManifest, ResolvedTarget, Setting
 from scalable_hpc.config.sheet import Sheet
 from scalable_hpc.config.yaml_lines import Items, Scalar, Section, value_at
@@ -75,6 +76,9 @@ def tell_settings(resolved: ResolvedManifest, sheet: Sheet) -> dict[str, Setting
 
 
 def _value(name: str, resolved: ResolvedManifest, sheet: Sheet) -> str:
+    scope, _, last = name.rpartition(".")
+    if scope.endswith(".env"):
+        return masked(last, as_written(_written(name, sheet)))
     first, _, rest = name.partition(".")
     if first == "target" and (told := _of_target(rest, resolved.target)) is not None:
         return told

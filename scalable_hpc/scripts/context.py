@@ -41,6 +41,10 @@ class ScriptContext:
     """Arguments of ``python -m scalable_hpc.worker``."""
     launch_prefix: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
+    secrets: Path | None = None
+    """Shell script that sets the variables that must not stand in a job script; None: there are none."""
+    secret_names: tuple[str, ...] = ()
+    """Of the variables that it sets."""
     node_local: str | None = None
     """Directory on each node that becomes ``TMPDIR``."""
     ask_gpus: bool = True
@@ -139,7 +143,9 @@ class ScriptContext:
         """The words that run a command in the image; empty without one."""
         if self.image is None:
             return ()
-        box = Box(self.image, self.work_dir, self._binds(), self.gpus, tuple(name for name, _ in self.env))
+        box = Box(
+            self.image, self.work_dir, self._binds(), self.gpus, (*(name for name, _ in self.env), *self.secret_names)
+        )
         return container_words(self.runtime or "apptainer", box)
 
     def _binds(self) -> tuple[tuple[str, str], ...]:

@@ -52,6 +52,9 @@ class CourierWorker(Worker):  # type: ignore[misc]
         """Set when the scheduler is gone; Dask may take a minute to close what was open to it."""
         super().__init__(*args, **options)
 
+    def start_http_server(self, *_: Any, **__: Any) -> None:
+        """Start none: a web server answers whoever is on the node, and asks nobody who they are."""
+
     @property
     def is_lost(self) -> bool:
         """Whether it closed because the scheduler was gone, not because it was asked to."""
