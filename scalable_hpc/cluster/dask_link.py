@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,8 @@ class DaskLink:
         self._workers = WorkerBook()
         self._job_ids: dict[str, str] = {}
         self._resources = AsyncExitStack()
+        self._keys = ExitStack()
+        """What removes them."""
         self._is_over = False
 
     @classmethod
@@ -101,8 +103,9 @@ class DaskLink:
             resources.enter_context(in_force())
             with writing_in(run_dir):
                 files = await asyncio.to_thread(create_tls_files, run_dir, run_id) if tls else None
+            keys = resources.enter_context(ExitStack())
             if files:
-                resources.callback(files.remove)
+                keys.callback(files.remove)
             cluster = ScalableCluster(
                 backend=backend,
                 render=render,
@@ -125,6 +128,7 @@ class DaskLink:
                 patience=patience or Patience(),
             )
             await link._begin(run_id, resources)
+            link._keys = keys
             link._resources = resources.pop_all()
         return link
 
@@ -269,12 +273,13 @@ class DaskLink:
         """End it all: workers, batch jobs, scheduler, keys, announcement. A second call does nothing.
 
         With ``leave_allocations`` the batch jobs go on and their workers wait for the run's next driver: they are
-        not told to close, and the announcement stays, although nobody answers there for the time being.
+        not told to close, and announcement and keys stay, although nobody answers there for the time being.
         """
         if self._is_over:
             return
         self._is_over = True
         if leave_allocations:
+            self._keys.pop_all()
             self._cluster.hang_up_on_workers()
         else:
             await asyncio.to_thread(announcement.withdraw, self._run_dir)

@@ -1,4 +1,4 @@
-"""However a driver ends short of SIGKILL, its journal is closed and its allocations are given back."""
+"""However a driver ends short of SIGKILL, its journal is closed; its allocations are given back, or left on purpose."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from scalable_hpc.exits import AGAIN
 from scalable_hpc.model.events import AllocationChanged, ReceiptTaken, RunClosed
 from tests.ensembles import make_ensemble, of_kind
 from tests.processes import processes_naming
@@ -43,6 +44,28 @@ def test_that_a_signalled_driver_closes_its_journal_and_gives_back_its_allocatio
     last = {event.name: event.state for event in of_kind(events, AllocationChanged)}
     assert set(last.values()) == {"ended"}
     assert processes_naming(str(ensemble.runs[0].path)) == []
+    assert not ensemble.runs[0].is_open
+
+
+def test_that_a_warned_driver_leaves_its_allocations_to_the_next(tmp_path):
+    """SIGUSR1: exit code 75, what runs goes on, the script started again takes it over and runs nothing twice."""
+    ensemble = make_ensemble(tmp_path, target=LOCAL, count=12, seconds=1.5, cpus=2)
+    driver = ensemble.start()
+    try:
+        wait_until("two scenarios done", lambda: len(ensemble.counted("end")) >= 2, timeout=60)
+        os.kill(driver.pid, signal.SIGUSR1)
+        _, err = driver.communicate(timeout=60)
+    finally:
+        driver.kill()
+
+    assert driver.returncode == AGAIN, err
+    assert ensemble.runs[0].is_open
+    assert {path.name for path in (ensemble.runs[0].path / "security").iterdir()} == {"ca.pem", "cert.pem", "key.pem"}
+    again = ensemble.run()
+    assert again.returncode == 0, again.stderr
+    assert len(ensemble.runs) == 1
+    assert {event.name for event in of_kind(ensemble.events(), AllocationChanged)} == {"a0001"}
+    assert ensemble.counted("start") == ensemble.counted("end") == dict.fromkeys(range(12), 1)
     assert not ensemble.runs[0].is_open
 
 
