@@ -11,11 +11,25 @@ import os
 import sys
 from collections.abc import Sequence
 
-from scalable_hpc.cli import cache, cancel, demo, plan, render, report, resume, run, site, status, submit, validate
+from scalable_hpc.cli import (
+    cache,
+    cancel,
+    demo,
+    doctor,
+    plan,
+    render,
+    report,
+    resume,
+    run,
+    site,
+    status,
+    submit,
+    validate,
+)
 from scalable_hpc.errors import ScalableError
 from scalable_hpc.version import __version__
 
-_VERBS = (run, submit, plan, render, validate, status, report, resume, cancel, cache, site, demo)
+_VERBS = (run, submit, plan, render, validate, status, report, resume, cancel, cache, site, doctor, demo)
 _INTERRUPTED = 130
 
 

@@ -38,7 +38,7 @@ class ScriptContext:
     python: tuple[str, ...]
     """Command of the interpreter: where there is an image, the container's."""
     launcher: tuple[str, ...]
-    """Arguments of ``python -m scalable_hpc.worker``."""
+    """Arguments of ``python -m <module>``."""
     launch_prefix: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     secrets: Path | None = None
@@ -94,6 +94,8 @@ class ScriptContext:
     """Host path to container path."""
     shared_dirs: tuple[Path, ...] = ()
     """Directories that a container must see under the same path, besides ``run_dir`` and ``work_dir``."""
+    module: str = "scalable_hpc.worker"
+    """What Python runs, with ``launcher`` as its arguments."""
 
     def variables(self) -> dict[str, Any]:
         """Return what a template sees: every field, and the commands made of them."""
@@ -131,7 +133,7 @@ class ScriptContext:
         """The words that become the worker's launcher, container and all."""
         if self.command:
             return (*self.python, *self.command)
-        command = (*self.python, "-m", "scalable_hpc.worker", *self.launcher)
+        command = (*self.python, "-m", self.module, *self.launcher)
         if self.image is None:
             return (*self.launch_prefix, *command)
         if self.preload_script is not None:

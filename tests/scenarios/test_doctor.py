@@ -1,0 +1,95 @@
+"""``scalable-hpc doctor`` on this machine, on a real Slurm, and where something is really wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMPONENTS = "components:\n  model: {cpus: 1, memory: 200M}\n"
+
+
+def doctor(base: Path, *words: str, code: int, **env: str) -> dict[str, list[dict[str, str]]]:
+    """Ask for JSON; return the findings of each check."""
+    command = [sys.executable, "-m", "scalable_hpc.cli", "doctor", "--format", "json", *words]
+    done = subprocess.run(
+        command, cwd=base, env={**os.environ, **env}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    findings: dict[str, list[dict[str, str]]] = {}
+    for finding in json.loads(done.stdout):
+        findings.setdefault(finding["check"], []).append(finding)
+    return findings
+
+
+def manifest(base: Path, target: str) -> None:
+    (base / "scalable.yaml").write_text(f"version: 1\ntargets:\n  here: {target}\n{COMPONENTS}")
+    (base / "mymodel.py").write_text("__version__ = '7.1'\n")
+
+
+def left(base: Path) -> list[str]:
+    """What lies about after the doctor has gone."""
+    runs = base / ".scalable" / "runs"
+    return sorted(path.name for path in base.iterdir() if path.name.startswith(".scalable-doctor")) + (
+        sorted(path.name for path in runs.iterdir()) if runs.is_dir() else []
+    )
+
+
+def test_that_this_machine_is_found_well_and_left_as_it_was(tmp_path):
+    """A real job, a real connection each way, modules of one's own compared; no file is left behind."""
+    manifest(tmp_path, "{provider: local}")
+
+    findings = doctor(tmp_path, "--module", "mymodel", code=0)
+    assert findings["network"][0]["said"].endswith(": open")
+    assert "mymodel 7.1" in findings["packages"][0]["said"]
+    assert "TLSv1.3" in findings["tls"][0]["said"]
+    assert left(tmp_path) == []
+
+
+def test_that_a_job_that_fails_before_its_python_is_shown_with_its_words(tmp_path):
+    """What the set-up printed is in the finding, and the exit code says that something is wrong."""
+    manifest(tmp_path, "{provider: local, setup: ['echo the licence server is down >&2; exit 7']}")
+
+    findings = doctor(tmp_path, code=41)
+    assert findings["probe"][0]["level"] == "wrong"
+    assert "the licence server is down" in findings["probe"][0]["said"]
+
+
+def test_that_nodes_that_find_other_modules_than_the_driver_are_found_out(tmp_path):
+    """A module that the driver has and the job has not is wrong, whichever directory hides it."""
+    manifest(tmp_path, "{provider: local, env: {SCALABLE_HPC_PYTHONPATH: ''}, work_dir: elsewhere}")
+    (tmp_path / "elsewhere").mkdir()
+
+    findings = doctor(tmp_path, "--module", "mymodel", code=41)
+    assert "has no mymodel: ModuleNotFoundError" in findings["packages"][0]["said"]
+
+
+@pytest.mark.slurm
+@pytest.mark.timeout(90)
+def test_that_a_real_slurm_is_looked_at_from_its_nodes(slurm, tmp_path):
+    """All is well on the right interface; a wrong one, and a directory that nodes do not share, are found out."""
+    settings = "provider: slurm, poll: 1s, walltime: 5m"
+    manifest(tmp_path, f"{{{settings}, interface: {slurm.interface}}}")
+    well = doctor(tmp_path, "--module", "mymodel", code=0)
+    assert "fits 'batch'" in well["limits"][0]["said"]
+    assert {finding["level"] for finding in well["network"]} == {"ok"}
+
+    manifest(tmp_path, f"{{{settings}, interface: lo}}")
+    (inward, outward) = doctor(tmp_path, code=41)["network"]
+    assert "to driver 127.0.0.1" in inward["said"]
+    assert (inward["level"], outward["level"]) == ("wrong", "wrong")
+
+    manifest(tmp_path, f"{{{settings}, interface: {slurm.interface}}}")
+    nobodys = Path("/dev/shm") / f"doctor-{os.getpid()}"  # each node of the cluster has its own
+    try:
+        blind = doctor(tmp_path, code=41, SCALABLE_HPC_RUNS_DIR=str(nobodys))
+    finally:
+        nobodys.rmdir()
+    words = [finding["said"] for finding in blind["shared directories"] if finding["level"] == "wrong"]
+    assert any(f"does not see the run directory '{nobodys}'" in said for said in words)
+    assert blind["python"][0]["level"] == "ok", "the rest was looked at nonetheless"
+    assert slurm.run(["squeue", "-h"]).strip() == ""
