@@ -17,6 +17,7 @@ from scalable_hpc.backends import make_backend
 from scalable_hpc.batch.local import LocalBackend
 from scalable_hpc.cluster.opening import free_port
 from scalable_hpc.cluster.security import TlsFiles, create_tls_files
+from scalable_hpc.confidential import write_secrets
 from scalable_hpc.config.fit import Ask
 from scalable_hpc.config.resolved import ResolvedManifest, ResolvedTarget
 from scalable_hpc.doctor.facts import Facts, NodeSeen, PackageSeen, PlaceSeen, ProbeSeen
@@ -26,7 +27,7 @@ from scalable_hpc.doctor.order import ANSWER, HELLO, Order, Place, write_order
 from scalable_hpc.doctor.packages import packages_here, python_here
 from scalable_hpc.errors import BatchSilent, RunDirectoryError, ScalableError, SiteError
 from scalable_hpc.model.allocations import AllocationRequest, ExitReason, JobObservation, JobState
-from scalable_hpc.planning import script_context
+from scalable_hpc.planning import environment_of, script_context
 from scalable_hpc.runs import RunDirectory
 from scalable_hpc.scripts.render import render_worker
 
@@ -188,6 +189,8 @@ class _Probing:
     def _write_script(self, output: Path) -> Path:
         """Render the probe as a worker's job: what the job script ends in is all that is another."""
         visit = self._visit
+        variables = environment_of(visit.manifest, visit.run, visit.worker_type)
+        write_secrets(visit.run, visit.worker_type, variables)
         request = AllocationRequest(_ALLOCATION, visit.worker_type, self._wanted, PROBE_S, "the doctor's probe")
         context = replace(
             script_context(visit.manifest, visit.run, request),
