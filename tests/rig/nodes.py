@@ -178,11 +178,17 @@ class ContainerNodes:
         return self._daemons(name, "slurmstepd")
 
     def _daemons(self, name: str, command: str) -> list[int]:
-        return [pid for pid in self.pids(name) if command_name(pid) == command]
+        return [pid for pid, its_command in self._processes(name) if its_command == command]
 
     def pids(self, name: str) -> list[int]:
-        init = self.pid(name)
-        return [] if init is None else pids_on_network_of(init)
+        return [pid for pid, _ in self._processes(name)]
+
+    def _processes(self, name: str) -> list[tuple[int, str]]:
+        if self.pid(name) is None:
+            return []
+        # Asked of the node itself: it has a privilege that the controller lacks, who so may not look into its own.
+        lines = (line.split(maxsplit=1) for line in self._console(name).ask("processes").splitlines())
+        return [(int(line[0]), line[1]) for line in lines if len(line) > 1]
 
     def enter(self, name: str) -> list[str]:
         raise RigError(f"no way into a container from another: docker compose -f docker-compose.slurm.yml exec {name}")

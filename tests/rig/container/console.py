@@ -50,7 +50,7 @@ class Console:
                 caller.settimeout(SECONDS_TO_ANSWER)
                 caller.connect(str(self._path))
                 caller.sendall(verb.encode() + b"\n")
-                answer = caller.recv(1000).decode()
+                answer = b"".join(iter(lambda: caller.recv(65536), b"")).decode()
         except OSError as err:
             raise RigError(f"the console of {self._path.parent.name!r} does not answer: {err}") from err
         if answer.startswith("!"):

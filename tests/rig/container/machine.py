@@ -17,7 +17,7 @@ from tests.rig.commands import Commands
 from tests.rig.container.console import Console, run_ip
 from tests.rig.daemons import ACCOUNTING, NODE, Daemons
 from tests.rig.nodes import pids_on_network_of
-from tests.rig.processes import Processes, send, wait_until
+from tests.rig.processes import Processes, command_name, send, wait_until
 from tests.rig.settings import Settings
 
 ROOT = Path("/cluster")
@@ -78,6 +78,7 @@ class Node:
             (self._place / directory).mkdir(parents=True, exist_ok=True)
         self.start()
         verbs = {"start": self.start, "crash": self.crash, "cut": self.cut, "mend": self.mend, "state": self.state}
+        verbs["processes"] = self.processes
         Console(self._place).serve(verbs)
 
     def start(self) -> str:
@@ -114,6 +115,10 @@ class Node:
         """Tell how it is: first process, power, cable."""
         cable = "down" if "state DOWN" in run_ip("link", "show", INTERFACE) else "up"
         return f"{os.getpid()} {'on' if self._is_powered else 'off'} {cable}"
+
+    def processes(self) -> str:
+        """Tell every process, a line each: pid and command."""
+        return "\n".join(f"{pid} {command_name(pid)}" for pid in pids_on_network_of(os.getpid()))
 
     def _kill(self, spared: set[int]) -> bool:
         """Kill everything on this machine; whether there was anything."""
