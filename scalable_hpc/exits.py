@@ -44,8 +44,10 @@ class ExitWatch:
         self._close = None
         if threading.current_thread() is threading.main_thread():
             for number, before in self._before.items():
-                if signal.getsignal(number) in (self._on_signal, self._on_warning):
+                if signal.getsignal(number) == self._on_signal:
                     signal.signal(number, before)
+                elif signal.getsignal(number) == self._on_warning:
+                    signal.signal(number, _too_late)
         self._before.clear()
 
     def _install(self) -> None:
@@ -53,7 +55,7 @@ class ExitWatch:
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, self._on_signal)
                 self._before[number] = signal.SIG_DFL
-        if _WARNING is not None and signal.getsignal(_WARNING) is signal.SIG_DFL:
+        if _WARNING is not None and signal.getsignal(_WARNING) in (signal.SIG_DFL, _too_late):
             signal.signal(_WARNING, self._on_warning)
             self._before[_WARNING] = signal.SIG_DFL
 
@@ -68,3 +70,7 @@ class ExitWatch:
     def _at_exit(self) -> None:
         if self._close is not None:
             self._close()
+
+
+def _too_late(_number: int, _frame: FrameType | None) -> None:
+    """Take a warning that comes after the run was closed: the script is about to end well, and may."""

@@ -51,7 +51,8 @@ def test_that_a_driver_goes_on_over_three_links_to_the_end(slurm, tmp_path):
     assert f"complete {COUNT}" in logs
     assert book.last(BEGAN).link >= 3
     assert ensemble.counted("start") == ensemble.counted("end") == dict.fromkeys(range(COUNT), 1)
-    assert len(of_kind(ensemble.events(), ReceiptTaken)) == COUNT
+    computed = [event for event in of_kind(ensemble.events(), ReceiptTaken) if not event.reused]
+    assert len(computed) == COUNT
     assert len(allocations_of(ensemble.events())) == 1, "each link should take over the allocation of the one before"
     assert not run.is_chained
     wait_until("an empty queue", lambda: not slurm.run(["squeue", "-h"]).strip(), timeout=30)
