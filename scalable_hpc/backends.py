@@ -36,6 +36,11 @@ def never_runs_on(target: ResolvedTarget) -> Callable[[str], str | None]:
     return {"pbs": pbs_text.never_runs, "slurm": slurm_text.never_runs}.get(target.provider, lambda _: None)
 
 
+def stuck_on(target: ResolvedTarget) -> Callable[[str], str | None]:
+    """Return what says why a job waits for something else than its turn; for the target's batch system."""
+    return {"pbs": pbs_text.stuck, "slurm": slurm_text.stuck}.get(target.provider, lambda _: None)
+
+
 def backend_for_orphans(target: ResolvedTarget, provider: str, run: RunDirectory) -> BatchBackend | None:
     """Return the batch system that an earlier run used, where this machine has it.
 

@@ -17,11 +17,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scalable_hpc.backends import backend_for_orphans, make_backend, never_runs_on
+from scalable_hpc.backends import backend_for_orphans, make_backend, never_runs_on, stuck_on
 from scalable_hpc.confidential import remove_secrets, write_secrets
 from scalable_hpc.config.limits import allocation_limits
 from scalable_hpc.config.resolved import ResolvedManifest
@@ -183,6 +184,7 @@ class Engine:
                 socket.gethostname(),
                 __version__,
                 tuple(sys.argv),
+                self._manifest.target.budget_node_s,
             )
         )
         self._serving = asyncio.ensure_future(self._serve())
@@ -210,7 +212,10 @@ class Engine:
         return Keeper(
             files,
             Ports(self._transport, self._stores, lambda path: read_recorder(Path(path)), self._word),
-            offers=[Offer(kind, target.walltime_s, target.margin_s) for kind in self._manifest.worker_types.values()],
+            offers=[
+                Offer(kind, limits.walltime_s, limits.margin_s)
+                for kind, limits in ((kind, self._limits[name]) for name, kind in self._manifest.worker_types.items())
+            ],
             stores=(str(run.results), str(self._manifest.cache_root)),
             ledger=ledger,
             retry_quarantined=self._retry_quarantined,
@@ -249,8 +254,12 @@ class Engine:
                 on_nodes_lost=self.keeper.nodes_lost,
                 log_tail=self._run.log_tail,
                 never_runs=never_runs_on(self._manifest.target),
+                stuck=stuck_on(self._manifest.target),
+                on_stand_ins=self.keeper.divert,
                 unexplained=self.keeper.unexplained,
                 excluded_nodes=self.keeper.excluded_hosts,
+                budget_node_s=self._manifest.target.budget_node_s,
+                spent_node_s=self._estate.spent_node_s,
                 first_number=self._estate.last_number + 1,
                 inherited=self._estate.left(),
             ),
@@ -342,7 +351,10 @@ class Engine:
     async def _look(self) -> tuple[Progress, tuple[AllocationView, ...], list[WorkerHello]]:
         link, fleet = self._transport.link, self._supervisor
         workers = [] if link is None else list(link.workers().values())
-        return self.keeper.progress(), () if fleet is None else fleet.snapshot(), workers
+        progress, balance = self.keeper.progress(), None if fleet is None else fleet.balance()
+        if balance is not None:
+            progress = replace(progress, budget=str(balance))
+        return progress, () if fleet is None else fleet.snapshot(), workers
 
     def _allocation_ended(self, name: str, ending: JobEnding) -> None:
         self.keeper.allocation_ended(name, ending)

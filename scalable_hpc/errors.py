@@ -144,6 +144,12 @@ class StoreError(ScalableError):
     exit_code = 28
 
 
+class BudgetSpent(ScalableError):
+    """The run has used its node-hours; what ran was let finish, and what is left fails with this."""
+
+    exit_code = 29
+
+
 class TaskError(ScalableError):
     """A task failed for a reason that is not an exception of its own code."""
 

@@ -129,13 +129,13 @@ def render_script(manifest: ResolvedManifest, run: RunDirectory, request: Alloca
         TemplateError: a template is wrong, or a value is unsafe in it.
     """
     context = script_context(manifest, run, request)
-    target = manifest.target
+    target = manifest.target_of(request.worker_type)
     return render_worker(context, system=target.provider, template_dirs=target.template_dirs, trust=target.trust)
 
 
 def script_context(manifest: ResolvedManifest, run: RunDirectory, request: AllocationRequest) -> ScriptContext:
     """Return everything that a template may use."""
-    target, kind = manifest.target, manifest.worker_types[request.worker_type]
+    target, kind = manifest.target_of(request.worker_type), manifest.worker_types[request.worker_type]
     image = kind.image if target.use_containers else None
     env, secret = parted(environment_of(manifest, run, request.worker_type))
     return ScriptContext(
@@ -270,7 +270,7 @@ def activates(target: ResolvedTarget) -> bool:
 
 def launcher_arguments(manifest: ResolvedManifest, run: RunDirectory, request: AllocationRequest) -> tuple[str, ...]:
     """Return what the worker launcher is told on its command line; no secret is among it."""
-    target, kind = manifest.target, manifest.worker_types[request.worker_type]
+    target, kind = manifest.target_of(request.worker_type), manifest.worker_types[request.worker_type]
     told = {
         "--run-dir": str(run.path),
         "--allocation": request.name,

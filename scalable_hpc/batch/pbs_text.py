@@ -28,6 +28,7 @@ from scalable_hpc.batch.pbs_words import (
     Finish,
     refusal_class,
     why_ended,
+    why_it_is_stuck,
     why_it_never_runs,
 )
 from scalable_hpc.errors import ScalableError
@@ -228,6 +229,11 @@ def refusal(rc: int, stdout: str, stderr: str) -> ScalableError:
 def never_runs(reason: str) -> str | None:
     """Say why a job that waits with this comment (``JobObservation.because``) will never run; None: it may."""
     return why_it_never_runs(reason)
+
+
+def stuck(reason: str) -> str | None:
+    """Say why a job that waits with this comment has no turn in the queue yet; None: it has."""
+    return why_it_is_stuck(reason)
 
 
 @dataclass(frozen=True, slots=True)

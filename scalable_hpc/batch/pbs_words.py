@@ -155,6 +155,23 @@ def why_it_never_runs(comment: str) -> str | None:
     return None
 
 
+_STUCK: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"Queue not (started|enabled)", re.IGNORECASE), "its queue takes or starts no jobs"),
+    (
+        re.compile(r"limit(ed)?\b.*\b(job limit|reached)|limit reached", re.IGNORECASE),
+        "a limit of its queue is used up",
+    ),
+    (re.compile(r"dedicated time|primetime", re.IGNORECASE), "the machine is kept for others at this time"),
+    (re.compile(r"\bheld\b", re.IGNORECASE), "it is held"),
+)
+"""What others must remove before the job has a turn at all; the rest is the queue."""
+
+
+def why_it_is_stuck(comment: str) -> str | None:
+    """Say why a job that waits with this comment has no turn yet, however short the queue; None: it has."""
+    return why_it_never_runs(comment) or next((why for pattern, why in _STUCK if pattern.search(comment)), None)
+
+
 _SHOW_QUEUES = "list the queues with 'qstat -Q', and what one allows with 'qstat -Qf QUEUE'"
 _SHOW_SERVER = "what the server is asked with: 'echo $PBS_SERVER; cat /etc/pbs.conf'"
 _TRY_LATER = "nothing to do: it is tried again"

@@ -24,6 +24,7 @@ from scalable_hpc.batch.slurm_words import (
     RAN_OUT_OF_MEMORY,
     STATES,
     refusal_class,
+    why_it_is_stuck,
     why_it_never_runs,
 )
 from scalable_hpc.errors import ScalableError
@@ -161,6 +162,11 @@ def refusal(rc: int, stdout: str, stderr: str) -> ScalableError:
 def never_runs(reason: str) -> str | None:
     """Say why a job that is pending for this reason (``JobObservation.because``) will never run; None: it may."""
     return why_it_never_runs(reason)
+
+
+def stuck(reason: str) -> str | None:
+    """Say why a job that is pending for this reason has no turn in the queue yet; None: it has."""
+    return why_it_is_stuck(reason)
 
 
 def says_unknown_job(stderr: str) -> bool:

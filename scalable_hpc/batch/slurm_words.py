@@ -100,6 +100,21 @@ _NEVER_RUNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 # Left out on purpose, because they pass: PartitionDown, PartitionInactive, NodeDown, ReqNodeNotAvail, limits per user,
 # account or group that other jobs use up, and PartitionNodeLimit, which Slurm also prints while nodes are drained.
 
+_STUCK: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), why)
+    for pattern, why in (
+        (r"PartitionDown", "its partition is down"),
+        (r"PartitionInactive", "its partition is inactive"),
+        (r"NodeDown|ReqNodeNotAvail.*|Nodes required.*DOWN.*", "nodes that it needs are down, drained or reserved"),
+        (r"PartitionNodeLimit|PartitionConfig", "its partition has not enough nodes that are up"),
+        (r"Reservation|ReservationMaintenance|ReservationOverlap", "a reservation keeps the nodes"),
+        (r"(QOS|Assoc)(Grp|Max)\w+", "a limit of its account or QOS is used up"),
+        (r"Licenses", "licenses are used up"),
+        (r"JobHeld(Admin|User)|JobHold\w*", "it is held"),
+    )
+)
+"""What others must remove before the job has a turn at all; the rest (Priority, Resources, ...) is the queue."""
+
 _SHOW_LIMITS = "compare the request with 'scontrol show partition' and 'sacctmgr show qos'"
 _SHOW_PARTITIONS = "list the partitions with 'sinfo -s'"
 _SHOW_ACCOUNTS = "list your accounts with 'sacctmgr show assoc user=$USER format=account,partition,qos'"
@@ -159,6 +174,12 @@ def why_it_never_runs(reason: str) -> str | None:
     """Say why a pending job with this reason will never run, or None when it may."""
     word = reason.strip().strip("()")
     return next((why for pattern, why in _NEVER_RUNS if pattern.fullmatch(word)), None)
+
+
+def why_it_is_stuck(reason: str) -> str | None:
+    """Say why a pending job with this reason has no turn yet, however short the queue; None: it has."""
+    word = reason.strip().strip("()")
+    return why_it_never_runs(reason) or next((why for pattern, why in _STUCK if pattern.fullmatch(word)), None)
 
 
 def refusal_class(words: str) -> tuple[type[ScalableError], str | None]:

@@ -22,15 +22,20 @@ def act(arguments: argparse.Namespace) -> int:
     from scalable_hpc.lineage.census import progress_of
     from scalable_hpc.lineage.journal import fold_journal
     from scalable_hpc.lineage.ledger import Ledger
-    from scalable_hpc.model.events import AllocationChanged, Event
+    from scalable_hpc.model.events import AllocationChanged, Event, RunOpened
+    from scalable_hpc.telemetry.report import build_report
+    from scalable_hpc.telemetry.text import say_budget
 
     run = chosen_run(arguments)
     ledger = Ledger()
     allocations: dict[str, AllocationChanged] = {}
+    told: list[Event] = []
 
     def note(event: Event) -> None:
         if isinstance(event, AllocationChanged):
             allocations[event.name] = event
+        if isinstance(event, AllocationChanged | RunOpened):
+            told.append(event)
 
     fold_journal(run.journal, ledger, note)
     now = time.time()
@@ -44,6 +49,9 @@ def act(arguments: argparse.Namespace) -> int:
         f"tasks: {progress.done} done, {progress.running} running, {progress.waiting} waiting,"
         f" {progress.failed} failed, {progress.cancelled} cancelled; {progress.hits} cache hits"
     )
+    report = build_report(told)
+    if report.budget_node_hours is not None:
+        print(f"node-hours: {report.node_hours:.3g}{say_budget(report)}")
     for name, event in allocations.items():
         if event.state != "ended":
             print(f"{name}: {event.state}, job {event.job_id}: {event.because}")

@@ -178,6 +178,8 @@ class _Problem:
             what = _KINDS[kind]
         elif kind == "greater_than_equal":
             what = f"must be at least {context['ge']}"
+        elif kind == "greater_than":
+            what = f"must be more than {context['gt']:g}"
         elif kind == "less_than_equal":
             what = f"must be at most {context['le']}"
         else:

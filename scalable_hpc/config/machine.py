@@ -21,15 +21,25 @@ _KINDS = {"partition": "partitions", "qos": "qoses", "constraint": "constraints"
 
 
 def hold_against_site(
-    target: ResolvedTarget, kinds: Mapping[str, WorkerType], facts: SiteFacts, sheet: Sheet
+    target: ResolvedTarget, kinds: Mapping[str, WorkerType], facts: SiteFacts, sheet: Sheet, *, own: str | None = None
 ) -> ResolvedTarget:
-    """Return the target within the site's bounds; what cannot be had is an error on the sheet."""
-    _check_account(target, facts, sheet)
+    """Return the target within the site's bounds; what cannot be had is an error on the sheet.
+
+    Args:
+        target: what is asked for.
+        kinds: the worker types that ask for it.
+        facts: what the site says.
+        sheet: takes what is found.
+        own: the worker type whose own view of the target this is: what it shares with the others is not told again.
+    """
+    where = "target.account" if own is None else f"components.{own}.account"
+    if own is None or where in sheet.sources:
+        _check_account(target, facts, where, sheet)
     for kind in kinds.values():
         ask = Ask(kind.name, target.nodes, kind.cpus, kind.memory, kind.gpus, target.walltime_s)
         for setting, mapping in _KINDS.items():
             _check_limits(ask, setting, getattr(target, setting), getattr(facts, mapping), target, sheet)
-    return _bounded(target, facts, sheet)
+    return _bounded(target, facts, sheet, is_own=own is not None)
 
 
 def _check_limits(
@@ -54,27 +64,28 @@ def _check_limits(
     everywhere = per_limit(ask, limits)
     fitting = [name for name, reasons in everywhere.items() if not reasons]
     hint = f"set {setting}: {fitting[0]}" if fitting else "ask for less, or correct the site config"
-    where = f"target.{setting}" if chosen else f"components.{ask.worker_type}"
+    own = f"components.{ask.worker_type}"
+    where = f"{own}.{setting}" if f"{own}.{setting}" in sheet.sources else f"target.{setting}" if chosen else own
     sheet.error(where, f"{text}\n{listed(everywhere)}", "E_OVER_LIMIT", hint)
 
 
-def _check_account(target: ResolvedTarget, facts: SiteFacts, sheet: Sheet) -> None:
+def _check_account(target: ResolvedTarget, facts: SiteFacts, where: str, sheet: Sheet) -> None:
     rule = facts.accounts
     if target.account is None:
         if rule.required:
             text = f"site '{target.site}' wants an account, and none is set"
-            sheet.error("target.account", text, "E_ACCOUNT", rule.ask or "set account: in the target")
+            sheet.error(where, text, "E_ACCOUNT", rule.ask or "set account: in the target")
         elif rule.ask is not None:
             text = f"no account is set; site '{target.site}' charges one: {rule.ask}"
-            sheet.warn("target.account", text, "W_ACCOUNT")
+            sheet.warn(where, text, "W_ACCOUNT")
     elif rule.pattern is not None and not re.fullmatch(rule.pattern, target.account):
         text = f"account is '{target.account}': site '{target.site}' has only such that match '{rule.pattern}'"
-        sheet.error("target.account", text, "E_ACCOUNT", rule.ask)
+        sheet.error(where, text, "E_ACCOUNT", rule.ask)
 
 
-def _bounded(target: ResolvedTarget, facts: SiteFacts, sheet: Sheet) -> ResolvedTarget:
+def _bounded(target: ResolvedTarget, facts: SiteFacts, sheet: Sheet, *, is_own: bool) -> ResolvedTarget:
     """Return the target asking no more often, and for no more jobs, than the site allows."""
-    if facts.poll_floor is not None and target.poll_s < facts.poll_floor:
+    if not is_own and facts.poll_floor is not None and target.poll_s < facts.poll_floor:
         text = f"poll is {target.poll_s:g} s: site '{target.site}' is asked every {facts.poll_floor:g} s at most"
         sheet.warn("target.poll", text, "W_SITE_BOUND")
         target = replace(target, poll_s=facts.poll_floor)

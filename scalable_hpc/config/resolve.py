@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from scalable_hpc.config.machine import hold_against_site
 from scalable_hpc.config.normal import ONLY_FOR
+from scalable_hpc.config.own import settle_own_targets
 from scalable_hpc.config.pbs_options import pbs_option_problem
 from scalable_hpc.config.resolved import ResolvedManifest, ResolvedTarget
 from scalable_hpc.config.safety import option_problem
@@ -54,7 +55,14 @@ def resolve(manifest: Manifest, target: Target, site: SiteRead, sheet: Sheet) ->
     """Return the answer; it is worth something only when the sheet has no errors."""
     cpus_here = target.capacity.cpus or usable_cpus()
     kinds = settle_worker_types(manifest, target, sheet, cpus_here if target.provider == "local" else None)
-    settled = hold_against_site(_settle_target(target, site, sheet, kinds), kinds, site.facts, sheet)
+    settled = _settle_target(target, site, sheet, kinds)
+    own_targets = {
+        name: hold_against_site(own, {name: kinds[name]}, site.facts, sheet, own=name)
+        for name, own in settle_own_targets(manifest, settled, sheet).items()
+    }
+    others = {name: kind for name, kind in kinds.items() if name not in own_targets}
+    settled = hold_against_site(settled, others, site.facts, sheet)
+    lasting = {name: own.walltime_s for name, own in own_targets.items()}
     _note_project(manifest.project, sheet)
     resolved = ResolvedManifest(
         path=sheet.path,
@@ -62,12 +70,13 @@ def resolve(manifest: Manifest, target: Target, site: SiteRead, sheet: Sheet) ->
         project_name=manifest.project.name or sheet.base_dir.name,
         target=settled,
         worker_types=kinds,
-        tasks=settle_tasks(manifest, kinds, settled.walltime_s, sheet),
+        tasks=settle_tasks(manifest, kinds, {**dict.fromkeys(kinds, settled.walltime_s), **lasting}, sheet),
         cache_root=_root("cache_root", "CACHE_DIR", manifest.project.local_cache, ".scalable/cache", sheet),
         runs_root=_runs_root(target, sheet),
         sources=sheet.sources,
         cache_durability=_care("cache_durability", manifest.project.cache_durability, ("fsync", "close"), sheet),
         cache_verify=_care("cache_verify", manifest.project.cache_verify, ("once", "always", "never"), sheet),
+        own_targets=own_targets,
     )
     for name in _SETTINGS:
         if target.provider in ONLY_FOR.get(name.partition(".")[0], (target.provider,)):
@@ -160,6 +169,8 @@ def _settle_target(target: Target, site: SiteRead, sheet: Sheet, kinds: dict[str
         signal_lead_s=_signal_lead(target, walltime_s, sheet),
         orphan_grace_s=600.0 if target.orphan_grace is None else target.orphan_grace,
         exclude_hosts_for_s=3600.0 if target.exclude_hosts_for is None else target.exclude_hosts_for,
+        fallback_after_s=300.0 if target.fallback_after is None else target.fallback_after,
+        budget_node_s=None if target.budget.node_hours is None else target.budget.node_hours * 3600,
         poll_s=15.0 if target.poll is None else target.poll,
         submit_timeout_s=target.submit_timeout or 60.0,
         commands=_commands(target, sheet),

@@ -141,6 +141,10 @@ class ResolvedTarget:
     """Which MPI plugin ``srun`` gives to what tasks launch."""
     trust: Trust = field(default_factory=Trust)
     """Whose templates are read."""
+    fallback_after_s: float = 300.0
+    """How long a worker type may be kept waiting, by a reason that only others can remove, before its fallback."""
+    budget_node_s: float | None = None
+    """Node-seconds that a run may use; None: as many as it needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,3 +189,9 @@ class ResolvedManifest:
     """How often a large result is verified: ``always``, ``once`` a process, or ``never``."""
     settings: Mapping[str, Setting] = field(default_factory=dict)
     """Dotted setting to its value in force, its source and its layer."""
+    own_targets: Mapping[str, ResolvedTarget] = field(default_factory=dict)
+    """The target as it is for a worker type that has settings of its own."""
+
+    def target_of(self, worker_type: str) -> ResolvedTarget:
+        """Return the target with what a worker type says otherwise."""
+        return self.own_targets.get(worker_type, self.target)

@@ -18,6 +18,7 @@ from scalable_hpc.config.values import (
     Environment,
     Exceptions,
     Factor,
+    Hours,
     Line,
     Lines,
     Memory,
@@ -63,6 +64,12 @@ class Allocations(Part):
     max: Positive | None = None
     nodes: Positive | None = None
     walltime: Walltime | None = None
+
+
+class Budget(Part):
+    """What a run may use of the machine."""
+
+    node_hours: Hours | None = None
 
 
 class Commands(Part):
@@ -127,6 +134,7 @@ class Settings(Part):
     signal_lead: Duration | None = None
     orphan_grace: Duration | None = None
     exclude_hosts_for: Duration | None = None
+    fallback_after: Duration | None = None
     poll: Span | None = None
     submit_timeout: Span | None = None
     commands: Annotated[Commands, BeforeValidator(nothing_is_empty)] = Commands()
@@ -145,6 +153,7 @@ class Target(Settings):
     site: OptionalLine = None
     work_dir: OptionalLine = None
     max_workers: Positive | None = None
+    budget: Annotated[Budget, BeforeValidator(nothing_is_empty)] = Budget()
 
 
 class Component(Part):
@@ -160,6 +169,16 @@ class Component(Part):
     env: Annotated[Environment, BeforeValidator(nothing_is_empty)] = {}
     tags: tuple[Line, ...] = ()
     preload_script: OptionalLine = None
+    fallback: OptionalLine = None
+
+    allocations: Annotated[Allocations, BeforeValidator(nothing_is_empty)] = Allocations()
+    walltime: Walltime | None = None
+    partition: OptionalDirective = None
+    account: OptionalDirective = None
+    qos: OptionalDirective = None
+    constraint: OptionalDirective = None
+    gres: OptionalDirective = None
+    reservation: OptionalDirective = None
 
 
 class Retry(Part):

@@ -43,8 +43,8 @@ def _command(value: tuple[str, ...]) -> str:
 
 _OF_TARGET: dict[str, tuple[str, Callable[[Any], str]]] = {
     **{name: (f"{name}_s", _seconds) for name in (
-        "margin", "lead", "idle", "signal_lead", "orphan_grace", "exclude_hosts_for", "poll", "submit_timeout",
-        "queue_wait", "kill_wait",
+        "margin", "lead", "idle", "signal_lead", "orphan_grace", "exclude_hosts_for", "fallback_after", "poll",
+        "submit_timeout", "queue_wait", "kill_wait",
     )},
     **{name: (name, _plain) for name in (
         "account", "ask_gpus", "ask_memory", "conda", "conda_init", "constraint", "exclusive", "extra_directives",
@@ -56,6 +56,7 @@ _OF_TARGET: dict[str, tuple[str, Callable[[Any], str]]] = {
     "allocations.min": ("allocations_min", _plain),
     "allocations.nodes": ("nodes", _plain),
     "allocations.walltime": ("walltime_s", format_walltime),
+    "budget.node_hours": ("budget_node_s", lambda seconds: NOT_SET if seconds is None else f"{seconds / 3600:g}"),
     "capacity.cpus": ("capacity_cpus", _plain),
     "capacity.memory": ("capacity_memory", _memory),
     "containers": ("use_containers", lambda used: "auto" if used else "none"),

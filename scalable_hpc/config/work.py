@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from scalable_hpc.config.check import nearest, one_of
+from scalable_hpc.config.own import settle_fallbacks
 from scalable_hpc.config.resolved import EVERY_TASK, TaskDefaults
 from scalable_hpc.config.sheet import Sheet
 from scalable_hpc.model.resources import Needs, WorkerType
@@ -34,7 +37,11 @@ def settle_worker_types(
         cpus_here: what Local may use; None on a batch system.
     """
     if manifest.components:
-        return {name: _worker_type(name, part, target, sheet) for name, part in manifest.components.items()}
+        chains = settle_fallbacks(manifest.components, sheet)
+        return {
+            name: replace(_worker_type(name, part, target, sheet), fallbacks=chains[name])
+            for name, part in manifest.components.items()
+        }
     cpus = cpus_here or 1
     if cpus_here is None:
         text = "there are no components: each allocation has one cpu and one slot"
@@ -103,9 +110,16 @@ def _preload_script(part: Component, where: str, sheet: Sheet) -> str | None:
 
 
 def settle_tasks(
-    manifest: Manifest, kinds: dict[str, WorkerType], walltime_s: int, sheet: Sheet
+    manifest: Manifest, kinds: dict[str, WorkerType], lasting: Mapping[str, int], sheet: Sheet
 ) -> dict[str, TaskDefaults]:
-    """Return what is said of each task name; ``*`` says what holds where a name's own entry says nothing."""
+    """Return what is said of each task name; ``*`` says what holds where a name's own entry says nothing.
+
+    Args:
+        manifest: the checked manifest.
+        kinds: the worker types.
+        lasting: the walltime (seconds) of each one's allocations.
+        sheet: takes what is found.
+    """
     every = manifest.tasks.get(EVERY_TASK)
     basis = {} if every is None else _retry_words(every, f"tasks.{EVERY_TASK}", sheet)
     settled = {}
@@ -116,12 +130,17 @@ def settle_tasks(
             if every is None
             else every.model_copy(update={key: getattr(part, key) for key in part.model_fields_set})
         )
-        settled[name] = _task(name, whole, _policy(own, f"tasks.{name}", sheet), kinds, walltime_s, sheet)
+        settled[name] = _task(name, whole, _policy(own, f"tasks.{name}", sheet), kinds, lasting, sheet)
     return settled
 
 
 def _task(
-    name: str, part: Task, policy: RetryPolicy | None, kinds: dict[str, WorkerType], walltime_s: int, sheet: Sheet
+    name: str,
+    part: Task,
+    policy: RetryPolicy | None,
+    kinds: dict[str, WorkerType],
+    lasting: Mapping[str, int],
+    sheet: Sheet,
 ) -> TaskDefaults:
     where = f"tasks.{name}"
     if part.outputs is not None:
@@ -133,6 +152,7 @@ def _task(
     needs = Needs(cpus=part.cpus or 1, memory=part.memory, gpus=part.gpus or 0, worker_type=part.component)
     if needs.worker_type in (None, *kinds) and not any(kind.fits(needs) for kind in kinds.values()):
         sheet.error(where, f"{where} fits no component: it wants {_told(needs)}", "E_TASK_TOO_LARGE")
+    walltime_s = lasting.get(needs.worker_type or "", max(lasting.values()))
     is_too_long = part.expected_runtime is not None and part.expected_runtime >= walltime_s
     if part.expected_runtime is not None and is_too_long and not part.checkpoints:
         text = (

@@ -171,6 +171,9 @@ class Case:
             2 * self.limits.maximum - len(counted) - self.asked,
             self.limits.max_pending - queued - self.asked,
         )
+        if self.view.node_s_left is not None:
+            affordable = math.floor(self.view.node_s_left / (self.limits.nodes * self.limits.walltime_s))
+            allowed = min(allowed, affordable - self.asked)
         if failures:
             unproven = sum(seen.state in _GROWING and not seen.reached_live for seen in counted)
             allowed = min(allowed, 1 - unproven - self.asked)

@@ -13,9 +13,11 @@ import random
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from scalable_hpc.errors import BatchSilent, SubmissionDeferred, SubmissionError
+from scalable_hpc.errors import BatchSilent, BudgetSpent, SubmissionDeferred, SubmissionError
 from scalable_hpc.fleet import view
 from scalable_hpc.fleet.actions import Actions
+from scalable_hpc.fleet.budget import HOUR_S, Balance
+from scalable_hpc.fleet.fallback import Understudies, probing
 from scalable_hpc.fleet.plan import plan
 from scalable_hpc.fleet.ports import Allocator, Batch, Clock, Run
 from scalable_hpc.fleet.roster import Change, Roster
@@ -24,7 +26,7 @@ from scalable_hpc.fleet.view import Known, Word
 from scalable_hpc.fleet.watch import Answer
 from scalable_hpc.model.allocations import AllocationState, ExitReason, JobEnding, JobObservation
 from scalable_hpc.model.events import AllocationChanged, FleetNote, HostsTrusted
-from scalable_hpc.model.fleet import Action, Demand, Drain, Limits, Pause, Submit
+from scalable_hpc.model.fleet import Action, AllocationView, Demand, Drain, Limits, Pause, Submit
 from scalable_hpc.model.messages import WorkerDraining, WorkerGone, WorkerHello
 
 logger = logging.getLogger(__name__)
@@ -58,9 +60,12 @@ class Helm:
         self._is_winding_down = False
         self._kept_away: dict[str, tuple[str, ...]] = {}
         """Hosts that an allocation's job was told to keep away from."""
-        self.roster = Roster(run.run_id, run.first_number)
+        self.roster = Roster(run.run_id, run.first_number, run.spent_node_s)
+        self._budget_said = False
+        self._budget_failed = False
         self.actions = Actions(allocator, batch, clock, self)
-        self._trouble = Trouble(run, self.roster, clock, rng)
+        self._trouble = Trouble(run, self.roster, clock, rng, limits)
+        self._understudies = Understudies(limits, run.stuck)
         self._inherit(run)
 
     def _inherit(self, run: Run) -> None:
@@ -84,10 +89,19 @@ class Helm:
         if self._closing_because is not None:
             self._close_all(self._closing_because)
             return
+        if not is_silent:
+            self._shift_work()
         wanted = {each.worker_type: each for each in self._run.demand()}
         busy = self._run.busy()
+        self._tell_of_those_that_nobody_stands_in_for(wanted)
         for worker_type in sorted({*self._limits, *wanted, *self.roster.worker_types()}):
             self._decide_on(worker_type, wanted.get(worker_type), busy, is_silent=is_silent)
+        self._heed_budget(wanted)
+
+    def balance(self) -> Balance | None:
+        """Return how much of the run's budget is used and bound; None: it has none."""
+        whole = self._run.budget_node_s
+        return None if whole is None else self.roster.balance(whole, self._clock.now())
 
     def wind_down(self) -> None:
         """From now on open nothing; what runs may finish."""
@@ -146,14 +160,77 @@ class Helm:
                 self._changed(self.roster.observe(seen, known.view.name, now))
                 self._check_that_it_can_run(self.roster[known.view.name], seen)
 
+    def _heed_budget(self, wanted: Mapping[str, Demand]) -> None:
+        """Say when nothing more can be opened; fail what is left once all that runs has been through."""
+        balance = self.balance()
+        if balance is None or self._budget_failed or self._is_winding_down:
+            return
+        short = [
+            self._limits[name]
+            for name, each in wanted.items()
+            if each.waiting and name in self._limits and not balance.affords(self._limits[name])
+        ]
+        if not short:
+            return
+        cheapest = min(short, key=lambda limits: limits.nodes * limits.walltime_s)
+        price = cheapest.nodes * cheapest.walltime_s / HOUR_S
+        words = f"{balance}; an allocation of {cheapest.worker_type!r} takes up to {price:.3g}"
+        if not self._budget_said:
+            self._budget_said = True
+            logger.warning("The budget allows no further allocation: %s", words)
+            self.note("budget", f"opens nothing more for now: {words}")
+        is_over = all(known.view.state is AllocationState.CLOSING for known in self.roster.open())
+        if is_over and not any(each.assigned for each in wanted.values()):
+            self._budget_failed = True
+            left = sum(each.waiting for each in wanted.values())
+            self._run.on_failure(
+                BudgetSpent(
+                    f"the budget is spent: {words}; {left:,} tasks are left",
+                    hint="raise budget.node_hours in the target and start the script again: "
+                    "what is in the cache is not computed again",
+                )
+            )
+
+    def _shift_work(self) -> None:
+        """Hand the work of worker types that cannot be had to their fallbacks, and back."""
+        seen: dict[str, list[AllocationView]] = {}
+        for known in self.roster.open():
+            seen.setdefault(known.view.worker_type, []).append(known.view)
+        standings = {name: self.roster.standing(name) for name, limits in self._limits.items() if limits.fallbacks}
+        shifts = self._understudies.look(seen, standings, self._clock.now())
+        for shift in shifts:
+            stand_ins = self._understudies.stand_ins().get(shift.worker_type)
+            helped = f"its work goes to {' or '.join(map(repr, stand_ins or ())) or 'nobody'}"
+            words = f"{shift.worker_type!r} {f'cannot be had, {helped}' if shift.is_away else 'is back'}"
+            logger.warning("%s: %s", words, shift.because)
+            self.note("fallback" if shift.is_away else "returned", f"{words}: {shift.because}")
+        if shifts:
+            self._run.on_stand_ins(self._understudies.stand_ins())
+
+    def _tell_of_those_that_nobody_stands_in_for(self, wanted: Mapping[str, Demand]) -> None:
+        """Fail the run, as without fallbacks, when work is left that only a refused type could do."""
+        for worker_type in self._understudies.stand_ins():
+            standing = self.roster.standing(worker_type)
+            trouble = standing.trouble
+            if trouble is not None and worker_type in wanted and wanted[worker_type].waiting:
+                standing.trouble, standing.paused_until = None, math.inf
+                self._understudies.forget(worker_type)
+                self._run.on_stand_ins(self._understudies.stand_ins())
+                self._run.on_failure(trouble)
+
     def _decide_on(self, worker_type: str, wanted: Demand | None, busy: Mapping[str, int], *, is_silent: bool) -> None:
         """Plan one worker type and act on the plan; types are apart so that one that fails pauses no other."""
+        wanted = probing(wanted, worker_type)
         if wanted is None or wanted.waiting + wanted.assigned == 0:
             self._trouble.forgive(worker_type)
         now = self._clock.now()
         paused = math.inf if is_silent else self._trouble.paused_until()
         closing = self._is_winding_down
-        seen = self.roster.draw_view(worker_type, busy=busy, now=now, closing=closing, paused_until=paused)
+        balance = self.balance()
+        left = None if balance is None else balance.left_node_s
+        seen = self.roster.draw_view(
+            worker_type, busy=busy, now=now, closing=closing, paused_until=paused, node_s_left=left
+        )
         limits = {worker_type: self._limits[worker_type]} if worker_type in self._limits else {}
         for action in plan(seen, [wanted] if wanted is not None else [], limits, now):
             self._act(worker_type, action)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from scalable_hpc.model.allocations import AllocationState
 from scalable_hpc.model.events import AllocationChanged
 
+_HOLDS_NODES = (AllocationState.STARTING.value, AllocationState.LIVE.value, AllocationState.DRAINING.value)
+
 
 @dataclass(frozen=True, slots=True)
 class Inherited:
@@ -34,12 +36,19 @@ class Estate:
         self._left: dict[str, Inherited] = {}
         self.last_number = 0
         """Of all allocations' names."""
+        self.spent_node_s = 0.0
+        """Node-seconds that those have used which have ended."""
+        self._began: dict[str, float] = {}
 
     def note(self, event: AllocationChanged) -> None:
         """Fold in an event, in the order of the journal."""
         self.last_number = max(self.last_number, int(event.name[1:]))
+        if event.state in _HOLDS_NODES:
+            self._began.setdefault(event.name, event.at)
         if event.state == AllocationState.ENDED.value:
-            self._left.pop(event.name, None)
+            left = self._left.pop(event.name, None)
+            nodes = event.nodes or (left.nodes if left else ())
+            self.spent_node_s += max(1, len(nodes)) * (event.at - self._began.pop(event.name, event.at))
             return
         before = self._left.get(event.name)
         self._left[event.name] = Inherited(

@@ -96,6 +96,14 @@ class Run:
     """The batch system took an allocation's nodes away and will run its job again, under the same name."""
     on_nodes_lost: Callable[[str, JobEnding], None] = lambda *_: None
     """The batch system took some nodes out of an allocation, which goes on with the others."""
+    stuck: Callable[[str], str | None] = lambda _: None
+    """Whether a pending reason will not pass by itself, as a turn in the queue does, and if so why, in words."""
+    on_stand_ins: Callable[[Mapping[str, tuple[str, ...]]], None] = lambda _: None
+    """Which worker types cannot be had now, and which others do their work; told when that changes."""
+    budget_node_s: float | None = None
+    """Node-seconds that the run may use; None: as many as it needs."""
+    spent_node_s: float = 0.0
+    """What allocations of earlier drivers have used, which have ended."""
     first_number: int = 1
     """The number of the first allocation's name; more than 1 when a run is taken up again."""
     inherited: Sequence[Inherited] = ()

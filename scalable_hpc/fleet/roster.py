@@ -14,7 +14,9 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from scalable_hpc.errors import ScalableError
 from scalable_hpc.fleet import view
+from scalable_hpc.fleet.budget import Balance, balance_of, used_node_s
 from scalable_hpc.fleet.inheritance import Inherited
 from scalable_hpc.fleet.pace import p90
 from scalable_hpc.fleet.view import Known
@@ -74,12 +76,29 @@ class Standing:
     """Allocations in a row that ended before any worker registered, oldest first."""
     paused_until: float | None = None
     waits: deque[float] = field(default_factory=lambda: deque(maxlen=WAITS_REMEMBERED))
+    trouble: ScalableError | None = None
+    """Why it cannot be had, where a fallback does its work meanwhile."""
+    troubles: int = 0
+    """How often in a row it could not be had."""
+
+    def forgive(self) -> None:
+        """Forget all but the queue waits."""
+        self.failures, self.paused_until = (), None
+        self.trouble, self.troubles = None, 0
 
 
 class Roster:
     """Every allocation of a run by name."""
 
-    def __init__(self, run_id: str, first_number: int = 1) -> None:
+    def __init__(self, run_id: str, first_number: int = 1, spent_node_s: float = 0.0) -> None:
+        """Begin.
+
+        Args:
+            run_id: the run's, which is in the names of its jobs.
+            first_number: of the first allocation's name.
+            spent_node_s: node-seconds that allocations of earlier drivers have used, which have ended.
+        """
+        self._spent_node_s = spent_node_s
         self._job_name = f"scalable-{run_id}-"
         self._next = first_number
         self._all: dict[str, Known] = {}
@@ -116,7 +135,14 @@ class Roster:
         return {known.view.worker_type for known in self._open.values()}
 
     def draw_view(
-        self, worker_type: str, *, busy: Mapping[str, int], now: float, closing: bool, paused_until: float | None
+        self,
+        worker_type: str,
+        *,
+        busy: Mapping[str, int],
+        now: float,
+        closing: bool,
+        paused_until: float | None,
+        node_s_left: float | None = None,
     ) -> FleetView:
         """Draw what the planner may see of one worker type.
 
@@ -126,6 +152,7 @@ class Roster:
             now: seconds since the epoch.
             closing: the session is ending.
             paused_until: a pause of the whole fleet, on top of the type's own.
+            node_s_left: what is left of the run's budget, in node-seconds; None: there is none.
         """
         standing = self.standing(worker_type)
         seen: list[AllocationView] = []
@@ -143,7 +170,12 @@ class Roster:
             paused_until=max(pauses, default=None),
             last_busy_at=self._last_busy,
             closing=closing,
+            node_s_left=node_s_left,
         )
+
+    def balance(self, budget_node_s: float, now: float) -> Balance:
+        """Return what the run has used of its budget, and what its open allocations may."""
+        return balance_of(budget_node_s, self._spent_node_s, (known.view for known in self._open.values()), now)
 
     def snapshot(self, busy: Mapping[str, int]) -> tuple[AllocationView, ...]:
         """Every allocation that has not ended, oldest first."""
@@ -187,6 +219,7 @@ class Roster:
         if after is before:
             return change
         self._put(name, after)
+        self._keep_account(before.view, after, now)
         if change.has_ended:
             self._keep_books_of_end(after, now)
         return change
@@ -204,7 +237,7 @@ class Roster:
         if change.after.ending is None:
             self._by_address[hello.address] = hello.allocation
             standing = self.standing(change.after.view.worker_type)
-            standing.failures, standing.paused_until = (), None
+            standing.forgive()
             if before.job_id is not None and not before.reached_live and not change.after.is_inherited:
                 standing.waits.append(now - change.after.view.submitted_at)
         return change
@@ -245,6 +278,15 @@ class Roster:
             self._drawn.pop(name, None)
             self._last_busy.pop(name, None)
 
+    def _keep_account(self, before: AllocationView, after: Known, now: float) -> None:
+        """Count what an allocation has used of its nodes once it has ended, or its job was requeued."""
+        if after.ending is not None:
+            started_at = before.started_at if after.view.started_at is None else after.view.started_at
+            ended_at = now if after.ending.ended_at is None else after.ending.ended_at
+            self._spent_node_s += used_node_s(replace(after.view, started_at=started_at), ended_at)
+        elif before.started_at is not None and after.view.started_at is None:
+            self._spent_node_s += used_node_s(before, now)
+
     def _keep_books_of_end(self, known: Known, now: float) -> None:
         if _is_start_failure(known, now):
             standing = self.standing(known.view.worker_type)
@@ -261,6 +303,7 @@ def _fresh(name: str, worker_type: str, limits: Limits, because: str, now: float
             walltime_s=limits.walltime_s,
             submitted_at=now,
             because=because,
+            nodes=limits.nodes,
         )
     )
 

@@ -14,6 +14,7 @@ import random
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
+from scalable_hpc.fleet.budget import Balance
 from scalable_hpc.fleet.helm import Helm
 from scalable_hpc.fleet.pace import QUICK_S
 from scalable_hpc.fleet.ports import Allocator, Batch, Clock, Run, WallClock
@@ -115,6 +116,10 @@ class Supervisor:
     def snapshot(self) -> tuple[AllocationView, ...]:
         """Every allocation that has not ended, oldest first, with the attempts assigned to it now."""
         return self._helm.roster.snapshot(self._busy())
+
+    def balance(self) -> Balance | None:
+        """How much of the run's budget is used and bound; None: it has none."""
+        return self._helm.balance()
 
     async def word(self, name: str, timeout_s: float) -> tuple[ExitReason | None, str]:
         """Ask the batch system why an allocation's workers went.

@@ -30,6 +30,8 @@ class Progress:
     """Calls answered from the store; none of the others."""
     excluded: tuple[str, ...] = ()
     """Hosts that new allocations keep away from."""
+    budget: str = ""
+    """What is used of the run's node-hours, in words; empty: it may use as many as it needs."""
 
 
 def progress_of(ledger: Ledger, now: float = -math.inf) -> Progress:
@@ -53,23 +55,34 @@ class _Tally:
     need_s: float | None = None
     timed: int = 0
     total_s: float = 0.0
+    diverted: int = 0
 
 
 def demand_of(ledger: Ledger, roster: Roster, allowance: Allowance) -> list[Demand]:
     """Return what is wanted of each worker type: what is ready or in backoff, and what is assigned.
 
-    A task that several worker types could run counts for the first of them.
+    A task that several worker types could run counts for the first of them that can be had.
     """
     tallies: dict[str, _Tally] = {name: _Tally() for name in allowance.worker_types()}
     for lane in ledger.ready.lanes():
         worker_type = _type_of(lane, allowance)
         if worker_type is not None:
             _count_lane(tallies.setdefault(worker_type, _Tally()), lane, ledger, allowance)
+        own = lane.key.worker_type
+        if own is not None and own != worker_type and allowance.is_away(own):
+            tallies.setdefault(own, _Tally()).diverted += lane.live + lane.delayed
     for worker in roster:
         attempts = sum(len(load.attempts) for load in worker.loads.values())
         tallies.setdefault(worker.worker_type, _Tally()).assigned += attempts
     return [
-        Demand(name, tally.waiting, tally.assigned, tally.need_s, tally.total_s / tally.timed if tally.timed else None)
+        Demand(
+            name,
+            tally.waiting,
+            tally.assigned,
+            tally.need_s,
+            tally.total_s / tally.timed if tally.timed else None,
+            tally.diverted,
+        )
         for name, tally in tallies.items()
     ]
 
@@ -93,5 +106,5 @@ def _type_of(lane: Lane, allowance: Allowance) -> str | None:
     needs = allowance.needs_of(lane.key.name, *lane.asked) if head is None else allowance.needs(head)
     if needs.worker_type is not None:
         return needs.worker_type
-    fitting = allowance.fitting(needs)
-    return fitting[0].worker_type.name if fitting else None
+    fitting = [offer.worker_type.name for offer in allowance.fitting(needs)]
+    return next((name for name in fitting if not allowance.is_away(name)), fitting[0] if fitting else None)

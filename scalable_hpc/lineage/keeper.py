@@ -202,6 +202,15 @@ class Keeper:
         """Return what is wanted of each worker type."""
         return demand_of(self._ledger, self._roster, self._outgoing.allowance())
 
+    def divert(self, stand_ins: Mapping[str, tuple[str, ...]]) -> None:
+        """Place what is meant for a worker type that cannot be had on the first of its stand-ins that is large enough.
+
+        Args:
+            stand_ins: every such type; those that are not named do their own work.
+        """
+        self._outgoing.stand_ins = dict(stand_ins)
+        self._inbox.ring()
+
     def busy(self) -> Mapping[str, int]:
         """Return how many attempts each connected allocation has in hand; idle ones count 0."""
         return self._roster.busy()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from scalable_hpc.lineage.learned import CUT_OFF_FACTOR, Learned, Need
 from scalable_hpc.lineage.record import TaskRecord
@@ -27,6 +28,10 @@ _START_SHARE = 0.01
 _LEG_SHARE = 0.5
 """Of the longest run time that there is room for: what must be left for a task that will go on elsewhere. Less would
 have it load and save its state more often than it works; more would leave too much of every allocation unused."""
+
+
+NOBODY: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+"""Every worker type can be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,21 @@ class Refusal:
 class Allowance:
     """What each task must be given, for one round of placement."""
 
-    def __init__(self, offers: Sequence[Offer], learned: Learned, arrivals: Mapping[str, Arrivals]) -> None:
+    def __init__(
+        self,
+        offers: Sequence[Offer],
+        learned: Learned,
+        arrivals: Mapping[str, Arrivals],
+        stand_ins: Mapping[str, tuple[str, ...]] = NOBODY,
+    ) -> None:
+        """Take what is known.
+
+        Args:
+            offers: the worker types on the target.
+            learned: what tasks of a name were seen to take.
+            arrivals: how much time workers of each type had when they came.
+            stand_ins: worker types that cannot be had now, and those that may do their work.
+        """
         self._offers = {offer.worker_type.name: offer for offer in offers}
         self._learned = learned
         came = {name: arrivals.get(name, Arrivals()) for name in self._offers}
@@ -80,6 +99,8 @@ class Allowance:
         self._usual_s = {name: offer.usable_s(came[name].usual_s) for name, offer in self._offers.items()}
         self._fitting: dict[Needs, tuple[Offer, ...]] = {}
         self._candidates: dict[Needs, tuple[WorkerType, ...]] = {}
+        self._stand_ins = stand_ins
+        self._standing_in: dict[Needs, Needs] = {}
         self._given: dict[tuple[Needs, int, int | None], Needs] = {}
 
     def worker_types(self) -> tuple[str, ...]:
@@ -112,6 +133,7 @@ class Allowance:
 
     def needs_of(self, name: str, needs: Needs, floor: int) -> Needs:
         """What to give a task of a name that says what it needs, and must have so much memory at least (bytes)."""
+        needs = self._stood_in_for(needs)
         likely = self._learned.memory(name)
         if not floor and likely is None:
             return needs
@@ -119,6 +141,20 @@ class Allowance:
         found = self._given.get(key)
         if found is None:
             found = self._given[key] = given(needs, floor, likely, self.candidates(needs))
+        return found
+
+    def is_away(self, worker_type: str | None) -> bool:
+        """Whether a worker type cannot be had now, so that others do its work."""
+        return worker_type in self._stand_ins
+
+    def _stood_in_for(self, needs: Needs) -> Needs:
+        """Return the needs on the worker type that does the work of a type that is away; else as they are."""
+        if needs.worker_type is None or needs.worker_type not in self._stand_ins:
+            return needs
+        found = self._standing_in.get(needs)
+        if found is None:
+            others = (replace(needs, worker_type=name) for name in self._stand_ins[needs.worker_type])
+            found = self._standing_in[needs] = next((each for each in others if self.fitting(each)), needs)
         return found
 
     def need(self, record: TaskRecord) -> Need:

@@ -17,7 +17,7 @@ from scalable_hpc.lineage import rulings
 from scalable_hpc.lineage.custody import Custody
 from scalable_hpc.lineage.lanes import LaneKey
 from scalable_hpc.lineage.ledger import Ledger
-from scalable_hpc.lineage.need import Allowance, Offer
+from scalable_hpc.lineage.need import NOBODY, Allowance, Offer
 from scalable_hpc.lineage.parcels import Contents, Parcels, Wanted
 from scalable_hpc.lineage.ports import Transport
 from scalable_hpc.lineage.record import TaskRecord
@@ -51,13 +51,16 @@ class Outgoing:
         self._transport = transport
         self._offers = offers
         self._rules = rules
+        self.stand_ins: Mapping[str, tuple[str, ...]] = NOBODY
+        """Worker types that cannot be had now, and those that may do their work."""
         self.unplaced: Mapping[LaneKey, str] = {}
         """Why the first task of each lane still waits, as of the last turn."""
 
     def allowance(self) -> Allowance:
         """Return what each task must be given, as far as is known now."""
         names = [offer.worker_type.name for offer in self._offers]
-        return Allowance(self._offers, self._ledger.learned, {name: self._roster.arrivals(name) for name in names})
+        arrivals = {name: self._roster.arrivals(name) for name in names}
+        return Allowance(self._offers, self._ledger.learned, arrivals, self.stand_ins)
 
     async def choose(self, turn: Turn, executor: Executor) -> bool:
         """Place what is ready, note the placements in the turn, and return whether another round may place more."""

@@ -160,7 +160,7 @@ class Rooms:
 
     def _at_holder(self, record: TaskRecord, need: Need) -> Room | None:
         """Return the room of the one worker that holds what the task needs, if it has time and space for it."""
-        for room in self.of_type(record.needs.worker_type):
+        for room in self.of_type(need.of(record).worker_type):
             if (room.worker.address,) == record.holders:
                 suits = room.bundles > 0 and room.takes(need.of(record)) and room.has_time_for(record.name, need)
                 return room if suits else None

@@ -231,7 +231,11 @@ class _Round:
 
     def _fill_ahead(self, lane: Lane, rooms: Rooms) -> None:
         """Send short tasks ahead, to the least loaded worker first."""
-        for room in sorted(rooms.of_type(lane.key.worker_type), key=lambda room: -room.bundles / room.worker.slots):
+        head = self._head(lane)
+        if head is None:
+            return
+        worker_type = self.allowance.needs(head).worker_type
+        for room in sorted(rooms.of_type(worker_type), key=lambda room: -room.bundles / room.worker.slots):
             while room.bundles > 0:
                 head = self._head(lane)
                 if head is None:

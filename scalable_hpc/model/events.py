@@ -23,6 +23,8 @@ class RunOpened:
     host: str
     version: str
     argv: tuple[str, ...] = ()
+    budget_node_s: float | None = None
+    """Node-seconds that the run may use; None: as many as it needs."""
 
 
 @dataclass(frozen=True, slots=True)

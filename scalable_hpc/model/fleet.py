@@ -38,6 +38,7 @@ class AllocationView:
     """Why it is in its state, in words."""
     was_whole: bool = False
     """All its slots were live at one time: what is missing now was lost, and is not on its way."""
+    nodes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class Demand:
     need_s: float | None = None
     """How long the longest waiting task is thought to run; None: not known."""
     mean_s: float | None = None
+    diverted: int = 0
+    """Of the tasks that are meant for it: those that wait for another type, since this one cannot be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,10 @@ class Limits:
     max_pending: int = 100
     idle_s: float = 15.0
     """How long a worker may have nothing to do before its allocation is given back."""
+    fallbacks: tuple[str, ...] = ()
+    """Worker types that do its work while it cannot be had, the first choice first."""
+    fallback_after_s: float = 300.0
+    """How long it may wait for a reason that only others can remove, before a fallback takes over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +96,8 @@ class FleetView:
     """Allocation name to the last time it had anything assigned."""
     closing: bool = False
     """The session is ending: nothing new."""
+    node_s_left: float | None = None
+    """Node-seconds of the run's budget that nobody uses or may use yet; None: there is no budget."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,8 @@ class WorkerType:
     env: tuple[tuple[str, str], ...] = ()
     preload_script: str | None = None
     tags: tuple[str, ...] = field(default=())
+    fallbacks: tuple[str, ...] = ()
+    """Worker types that do its work while it cannot be had, the first choice first."""
 
     def fits(self, needs: Needs) -> bool:
         """Whether an idle worker of this type could run such a task at all."""

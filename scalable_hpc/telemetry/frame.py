@@ -44,6 +44,8 @@ class Counts(Protocol):
     def hits(self) -> int: ...  # noqa: D102
     @property
     def excluded(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def budget(self) -> str: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,8 @@ def say_counts(counts: Counts) -> str:
     said = f"{counts.done:,} done, {counts.running:,} running, {counts.waiting:,} waiting, {counts.failed:,} failed"
     cancelled = f", {counts.cancelled:,} cancelled" if counts.cancelled else ""
     hosts = f", keeps away from {', '.join(counts.excluded)}" if counts.excluded else ""
-    return f"{said}{cancelled}, {counts.hits:,} cache hit{'' if counts.hits == 1 else 's'}{hosts}"
+    budget = f", {counts.budget}" if counts.budget else ""
+    return f"{said}{cancelled}, {counts.hits:,} cache hit{'' if counts.hits == 1 else 's'}{hosts}{budget}"
 
 
 def say_fleet(allocations: Sequence[AllocationView], now: float) -> str:

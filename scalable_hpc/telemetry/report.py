@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 
+from scalable_hpc.model.allocations import AllocationState
 from scalable_hpc.model.events import Event
 from scalable_hpc.telemetry.tally import AllocationTally, Tally, TaskTally, is_lost, is_suspect, took_worker
 
@@ -208,6 +210,10 @@ class RunReport:
     """Those of them whose results were not the same."""
     ended: tuple[EndedAttempt, ...] = ()
     """Every attempt that ended without a receipt, in the order of the journal."""
+    budget_node_hours: float | None = None
+    """What the run may use; None: as many as it needs."""
+    forecast_node_hours: float = 0.0
+    """What it will have used if every allocation that runs or waits lasts to the end of its walltime."""
 
     @property
     def wall_s(self) -> float:
@@ -242,7 +248,17 @@ def build_report(events: Iterable[Event]) -> RunReport:
         notes=tuple(Note(note.at, note.kind, note.because) for note in tally.notes),
         verified=sum(task.state == "done" for task in tally.once_more.values()),
         differing=tuple(_differing(tally)),
+        budget_node_hours=None if tally.budget_node_s is None else tally.budget_node_s / SECONDS_PER_HOUR,
+        forecast_node_hours=sum(map(_at_most_hours, allocations, tally.allocations.values(), repeat(tally.last_at))),
     )
+
+
+def _at_most_hours(report: AllocationReport, seen: AllocationTally, now: float) -> float:
+    if seen.ended_at is not None or seen.last.state == AllocationState.CLOSING.value:
+        return report.node_hours
+    walltime_s = seen.last.walltime_s or 0.0
+    left_s = walltime_s if seen.started_at is None else (seen.last.ends_at or seen.started_at + walltime_s) - now
+    return report.node_hours + max(1, len(seen.nodes)) * max(0.0, left_s) / SECONDS_PER_HOUR
 
 
 def _counts(tally: Tally) -> TaskCounts:

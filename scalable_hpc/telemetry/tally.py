@@ -96,6 +96,7 @@ class Tally:
         self.last_at = 0.0
         self.closed_because: str | None = None
         self.drivers = 0
+        self.budget_node_s: float | None = None
         self.tasks: dict[str, TaskTally] = {}
         self.once_more: dict[str, TaskTally] = {}
         """Tasks that compute another one's result once more, to be compared: nobody had submitted them."""
@@ -149,7 +150,7 @@ class Tally:
         if isinstance(event, RunClosed):
             self.closed_because = event.because
             return
-        self.run_id, self.target = event.run_id, event.target
+        self.run_id, self.target, self.budget_node_s = event.run_id, event.target, event.budget_node_s
         self.closed_because = None
         self.drivers += 1
         for task in self.tasks.values():

@@ -141,7 +141,7 @@ def _verified(report: RunReport) -> str:
 def _allocations(report: RunReport) -> str:
     if not report.allocations:
         return "Allocations: none was opened"
-    lines = [f"Allocations: {len(report.allocations):,}, {report.node_hours:.3g} node-hours"]
+    lines = [f"Allocations: {len(report.allocations):,}, {report.node_hours:.3g} node-hours{say_budget(report)}"]
     shown = report.allocations[:ALLOCATIONS_SHOWN]
     width = max(len(each.name) for each in shown)
     lines += [f"  {each.name:<{width}}  {_allocation(each)}" for each in shown]
@@ -149,6 +149,15 @@ def _allocations(report: RunReport) -> str:
         reasons = Counter(each.reason or each.state for each in rest)
         lines.append(f"  and {len(rest):,} more: " + ", ".join(f"{n:,} {word}" for word, n in reasons.most_common()))
     return "\n".join(lines)
+
+
+def say_budget(report: RunReport) -> str:
+    """Return the budget and what is forecast of it, as words after the node-hours; nothing where there is none."""
+    if report.budget_node_hours is None:
+        return ""
+    will_grow = report.forecast_node_hours > report.node_hours
+    forecast = f"; {report.forecast_node_hours:.3g} if what is open lasts to its walltime" if will_grow else ""
+    return f" of a budget of {report.budget_node_hours:.3g}{forecast}"
 
 
 def _allocation(seen: AllocationReport) -> str:

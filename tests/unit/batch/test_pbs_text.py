@@ -24,6 +24,7 @@ from scalable_hpc.batch.pbs_text import (
     parse_trailer,
     read_answer,
     refusal,
+    stuck,
     vanished,
     version_in,
 )
@@ -318,6 +319,24 @@ def test_that_each_state_is_in_our_words(letter, state):
 def test_that_waiting_for_ever_is_told_from_waiting(comment, never):
     """By the scheduler's comment."""
     assert (never_runs(comment) is not None) == never
+
+
+@pytest.mark.parametrize(
+    ("comment", "is_stuck"),
+    [
+        ("Can Never Run: Insufficient amount of resource: ncpus (R: 1000 A: 16 T: 16)", True),
+        ("Not Running: Queue not started.", True),
+        ("Not Running: User has reached server running job limit.", True),
+        ("Not Running: User has reached queue limited running job limit.", True),
+        ("Not Running: Server per-user limit reached on resource ncpus", True),
+        ("Job held by me on Sun Nov 22 06:55:34 2026", True),
+        ("Not Running: Insufficient amount of resource: ncpus ", False),
+        ("", False),
+    ],
+)
+def test_that_a_turn_in_the_queue_is_told_from_what_others_must_remove(comment, is_stuck):
+    """A queue is waited out; of the rest a fallback may make the best."""
+    assert (stuck(comment) is not None) == is_stuck
 
 
 def test_that_a_job_that_vanished_ends_by_what_is_known_of_it():

@@ -24,6 +24,7 @@ from scalable_hpc.batch.slurm_text import (
     says_accounting_is_off,
     says_unknown_job,
     squeue_format,
+    stuck,
 )
 from scalable_hpc.batch.slurm_words import ENDINGS, STATES
 from scalable_hpc.errors import LimitRefused, PartitionRefused, SubmissionDeferred, SubmissionError
@@ -382,6 +383,22 @@ def test_that_reasons_which_never_pass_are_named(reason):
 def test_that_reasons_which_may_pass_are_waited_for(reason):
     """Waiting is right, so nothing is said."""
     assert never_runs(reason) is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_stuck"),
+    [
+        *((reason, True) for reason in (
+            "PartitionDown", "PartitionInactive", "NodeDown", "ReqNodeNotAvail, UnavailableNodes:node04",
+            "(PartitionDown)", "QOSMaxJobsPerUserLimit", "AssocGrpCpuLimit", "Licenses", "JobHeldAdmin",
+            "PartitionNodeLimit", "PartitionTimeLimit",
+        )),
+        *((reason, False) for reason in ("", "None", "Resources", "Priority", "BeginTime", "Prolog", "Cleaning")),
+    ],
+)  # fmt: skip
+def test_that_a_turn_in_the_queue_is_told_from_what_others_must_remove(reason, is_stuck):
+    """A queue is waited out; of the rest a fallback may make the best."""
+    assert (stuck(reason) is not None) == is_stuck
 
 
 @pytest.mark.parametrize(

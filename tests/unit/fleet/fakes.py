@@ -62,6 +62,8 @@ class FakeBatch:
         self.asked_for = []
         self.is_silent = False
         self.refuse_with = None
+        self.refuse_types = {}
+        """Worker type to the error that its submissions end with."""
         self.obeys = True
         self.hold_opens = None
         self.hold_drains = None
@@ -77,6 +79,8 @@ class FakeBatch:
                 await self.hold_opens.wait()
             if self.refuse_with is not None:
                 raise self.refuse_with
+            if request.worker_type in self.refuse_types:
+                raise self.refuse_types[request.worker_type]
         finally:
             self.opening -= 1
         self.opened[request.name] = self.take(request.name)
@@ -137,7 +141,15 @@ class FakeBatch:
 class Harness:
     """A supervisor among fakes."""
 
-    def __init__(self, *, poll_s=0.5, never_runs=lambda _: None, log_tail=lambda name: f"log of {name}", **limits):
+    def __init__(
+        self,
+        *,
+        poll_s=0.5,
+        never_runs=lambda _: None,
+        log_tail=lambda name: f"log of {name}",
+        budget_node_s=None,
+        **limits,
+    ):
         self.clock = FakeClock()
         self.batch = FakeBatch(self.clock)
         self.waiting = 0
@@ -160,6 +172,7 @@ class Harness:
             never_runs=never_runs,
             unexplained=lambda: self.unexplained,
             excluded_nodes=lambda: self.excluded,
+            budget_node_s=budget_node_s,
         )
         self.supervisor = Supervisor(
             run,

@@ -65,6 +65,7 @@ class World:
     waiting: list = field(default_factory=list)
     attempts: list = field(default_factory=list)
     done: dict = field(default_factory=dict)
+    budget_node_s: float | None = None
     plans: int = 0
     most_open: int = 0
     overran: int = 0
@@ -199,7 +200,12 @@ class World:
         if not demand:
             standing.failures, standing.paused_until = (), None
         paused = float("inf") if self.is_silent else None
-        seen = self.roster.draw_view("cpu", busy=self.busy(), now=self.now, closing=False, paused_until=paused)
+        left = None
+        if self.budget_node_s is not None:
+            left = self.roster.balance(self.budget_node_s, self.now).left_node_s
+        seen = self.roster.draw_view(
+            "cpu", busy=self.busy(), now=self.now, closing=False, paused_until=paused, node_s_left=left
+        )
         actions = plan(seen, demand, {"cpu": self.limits}, self.now)
         self.check(seen, demand, actions)
         self.plans += 1

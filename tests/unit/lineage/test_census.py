@@ -45,6 +45,30 @@ def test_that_demand_is_by_worker_type():
     assert {name: one.waiting for name, one in demand(ledger).items()} == {"cpu": 1, "big": 2}
 
 
+def test_that_work_counts_for_the_stand_in_of_a_type_that_is_away():
+    """And the type that is away is told how much that is; what nobody else is large enough for stays its own."""
+    ledger = replay(
+        [
+            submitted("a", needs=Needs(worker_type="big")),
+            submitted("b", needs=Needs(worker_type="big", gpus=1)),
+            submitted("c"),
+        ]
+    )
+    allowance = Allowance(OFFERS, ledger.learned, {}, {"big": ("cpu",)})
+
+    found = {one.worker_type: (one.waiting, one.diverted) for one in demand_of(ledger, Roster(), allowance)}
+
+    assert found == {"cpu": (2, 0), "big": (1, 1)}
+
+
+def test_that_work_for_any_type_counts_for_one_that_can_be_had():
+    """Nobody waits for a type that is away when another would do."""
+    ledger = replay([submitted("a")])
+    allowance = Allowance(OFFERS, ledger.learned, {}, {"cpu": ()})
+
+    assert {one.worker_type: one.waiting for one in demand_of(ledger, Roster(), allowance)} == {"cpu": 0, "big": 1}
+
+
 def test_that_backoff_is_demand_and_waiting_for_ancestors_is_not():
     """The first will want a slot whatever happens; the other may never."""
     ledger = replay(

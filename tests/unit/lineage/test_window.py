@@ -31,6 +31,7 @@ class Scene:
         self.roster = Roster()
         self.offers = offers
         self.numbers = 0
+        self.stand_ins = {}
 
     def submit(self, *task_ids, **changes):
         for task_id in task_ids:
@@ -51,7 +52,7 @@ class Scene:
         return self.worker(left_s, worker_type="big", slots=2, cpus=8, memory=64 << 30, gpus=1)
 
     def place(self, now=NOW):
-        allowance = Allowance(self.offers, self.ledger.learned, {})
+        allowance = Allowance(self.offers, self.ledger.learned, {}, self.stand_ins)
         return place(self.ledger.ready, self.roster, self.ledger.learned, allowance, now, RULES)
 
     def placed(self, now=NOW):
@@ -87,6 +88,32 @@ def test_that_a_worker_gets_as_many_as_it_has_slots():
     assert list(scene.placed()) == names(4)
     assert scene.placed() == {}
     assert scene.why() == "every slot is taken, or its allocation is ending"
+
+
+def test_that_a_stand_in_does_the_work_of_a_type_that_is_away():
+    """While it is away, and what the stand-in is large enough for; then each does its own again."""
+    scene = Scene()
+    cpu = scene.worker(slots=4)
+    scene.submit("small", "also", needs=Needs(worker_type="big"))
+    scene.submit("large", needs=Needs(gpus=1, worker_type="big"))
+
+    assert scene.placed() == {}
+    scene.stand_ins = {"big": ("cpu",)}
+    assert scene.placed() == {"small": cpu, "also": cpu}
+    scene.stand_ins = {}
+    big = scene.big()
+    assert scene.placed() == {"large": big}
+
+
+def test_that_short_tasks_are_sent_ahead_to_a_stand_in_too():
+    """It is no worse a worker than the one that it stands in for."""
+    scene = Scene()
+    scene.learn("f", *[0.5] * 10)
+    scene.worker(slots=4)
+    scene.stand_ins = {"big": ("cpu",)}
+    scene.submit(*names(20), needs=Needs(worker_type="big"))
+
+    assert len(scene.placed()) == RULES.bound(4)
 
 
 def test_that_short_tasks_are_sent_ahead():

@@ -26,6 +26,7 @@ class Counts:
     cancelled: int = 0
     hits: int = 0
     excluded: tuple[str, ...] = ()
+    budget: str = ""
 
 
 def allocation(name, state=S.LIVE, **more):

@@ -1,0 +1,99 @@
+"""What a worker type says for itself: its own queue, account and limits, and who does its work when it cannot be had.
+
+Rule 1: what a component does not say, its target says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from scalable_hpc.config.check import nearest, one_of
+from scalable_hpc.config.normal import ONLY_FOR
+from scalable_hpc.config.resolved import ResolvedTarget
+from scalable_hpc.config.sheet import Sheet
+
+if TYPE_CHECKING:
+    from scalable_hpc.config.schema import Component, Manifest
+
+_WORDS = ("partition", "account", "qos", "constraint", "gres", "reservation")
+"""Words for the batch system that a component may say otherwise."""
+_MOST_MARGIN = 1 / 4
+_MOST_LEAD = 1 / 3
+"""Shares of a short walltime that the target's margin and lead may take."""
+
+
+def settle_own_targets(manifest: Manifest, target: ResolvedTarget, sheet: Sheet) -> dict[str, ResolvedTarget]:
+    """Return the target as it is for each component that says something of its own."""
+    return {
+        name: own
+        for name, part in manifest.components.items()
+        if (own := _own_target(name, part, target, sheet)) is not target
+    }
+
+
+def settle_fallbacks(components: Mapping[str, Component], sheet: Sheet) -> dict[str, tuple[str, ...]]:
+    """Return, for each component, those that do its work while it cannot be had, the first choice first."""
+    chains: dict[str, tuple[str, ...]] = {}
+    for name, part in components.items():
+        chain: list[str] = []
+        following = part.fallback
+        while following is not None and following not in (name, *chain) and following in components:
+            chain.append(following)
+            following = components[following].fallback
+        chains[name] = tuple(chain)
+        where = f"components.{name}.fallback"
+        if part.fallback is not None and part.fallback not in components:
+            text = f"fallback is '{part.fallback}', which is not there{nearest(part.fallback, components)}"
+            hint = f"components of this manifest: {one_of(components)}"
+            sheet.error(where, text, "E_UNKNOWN_COMPONENT", hint)
+        elif following == name:
+            text = f"the fallbacks of '{name}' lead back to it: {' -> '.join((name, *chain, name))}"
+            sheet.error(where, text, "E_BAD_VALUE", "leave the last fallback out")
+    return chains
+
+
+def _own_target(name: str, part: Component, target: ResolvedTarget, sheet: Sheet) -> ResolvedTarget:
+    where, said = f"components.{name}", part.allocations
+    own: dict[str, Any] = {}
+    for word in _WORDS:
+        value = getattr(part, word)
+        if value is not None and target.provider not in ONLY_FOR[word]:
+            text = f"'{word}' has no effect here: only targets of provider {' or '.join(ONLY_FOR[word])} use it"
+            sheet.warn(f"{where}.{word}", text, "W_NO_EFFECT")
+        elif value is not None:
+            own[word] = value
+    if said.walltime and part.walltime and said.walltime != part.walltime:
+        text = "'walltime' and 'allocations.walltime' mean the same: write one of them"
+        sheet.error(f"{where}.walltime", text, "E_DUPLICATE_KEY")
+    if walltime_s := said.walltime or part.walltime:
+        own["walltime_s"] = walltime_s
+        own["margin_s"] = min(target.margin_s, walltime_s * _MOST_MARGIN)
+        own["lead_s"] = min(target.lead_s, walltime_s * _MOST_LEAD)
+        if target.signal_lead_s is not None and target.signal_lead_s >= walltime_s:
+            own["signal_lead_s"] = None
+    if said.nodes is not None:
+        own["nodes"] = said.nodes
+        if target.provider == "local" and said.nodes > 1:
+            text = f"allocations.nodes is {said.nodes}: this machine is one node"
+            sheet.error(f"{where}.allocations.nodes", text, "E_BAD_VALUE", "set allocations.max instead")
+    own.update(_own_numbers(where, part, target.allocations_max.get(name, 1), target.allocations_min, sheet))
+    if "allocations_max" in own:
+        own["allocations_max"] = {**target.allocations_max, name: own["allocations_max"]}
+    return replace(target, **own) if own else target
+
+
+def _own_numbers(where: str, part: Component, most: int, least: int, sheet: Sheet) -> dict[str, int]:
+    """Return how many allocations there may be, as far as the component says so."""
+    said = part.allocations
+    own: dict[str, int] = {}
+    if said.max is not None:
+        own["allocations_max"] = most = said.max
+        own["allocations_min"] = least = min(least, most)
+    if said.min is not None:
+        own["allocations_min"] = least = said.min
+    if least > most:
+        text = f"allocations.min is {least}, more than allocations.max, {most}"
+        sheet.error(f"{where}.allocations.min", text, "E_BAD_VALUE")
+    return own
