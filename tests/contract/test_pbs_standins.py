@@ -154,6 +154,59 @@ def test_that_the_json_of_three_builds_differs_as_theirs_does(pbs):
     assert '"Account_Name":inf' in broken
 
 
+def test_that_jobs_wait_for_others_as_the_real_ones_did(pbs, tmp_path):
+    """The recorded session again, with a parent that ends when it is told to: held, then released, or over for good."""
+    session = recorded("09-dependencies.txt")
+    first = 77  # of the recorded jobs; here it is 1
+    gate = f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; exit 1"
+
+    def here(text: str) -> str:
+        return re.sub(r"\b(\d+)(?=\.pbshead)", lambda match: str(int(match[1]) - first + 1), text)
+
+    def told(record: str) -> dict[str, str]:
+        found = dict(re.findall(r"(?m)^ {4}([\w.]+) = (.*)$", record))
+        compared = ("job_state", "depend", "Hold_Types", "substate", "Exit_status", "run_count")
+        return {name: found[name] for name in compared if name in found}
+
+    for one in session[:5]:
+        answer = pbs.run(*shlex.split(here(one.command).replace("sleep 3; exit 1", gate)), cwd=tmp_path)
+        assert (answer.returncode, answer.stdout, answer.stderr) == (one.rc, here(one.stdout), "")
+    wait_until("the parent to run", lambda: "substate = 42" in pbs.run("qstat", "-f", "1").stdout, timeout=20)
+    waits = next(one for one in session if one.command == "qstat -f 78.pbshead")
+    assert told(pbs.run("qstat", "-f", "2").stdout) == told(here(waits.stdout))
+    parent = next(one for one in session if one.command.startswith("qstat -f 77.pbshead"))
+    assert told(pbs.run("qstat", "-f", "1").stdout)["depend"] == told(here(parent.stdout))["depend"]
+    (tmp_path / "go").touch()
+    wait_until("the end of all", lambda: not pbs.jobs(), timeout=20)
+
+    for number in (78, 79, 80, 81):
+        real = next(one for one in session if one.command.startswith(f"qstat -xf {number}.pbshead |"))
+        ours = told(pbs.run("qstat", "-xf", str(number - first + 1)).stdout)
+        ours.pop("Hold_Types")  # left out of what was recorded
+        assert ours == told(here(real.stdout)), number
+    refused = session[-1]
+    answer = pbs.run(*shlex.split(refused.command))
+    assert (answer.returncode, answer.stderr) == (refused.rc, refused.stderr)
+
+
+def test_that_a_requeue_ends_no_wait_and_a_deletion_does(pbs):
+    """A requeue is no end; a qdel is one, and whatever the parent came to is known afterwards too."""
+    parent = pbs.run("qsub", "-r", "y", "--", "/bin/sleep", "60").stdout.strip()
+    pbs.run("qsub", "-W", f"depend=afterany:{parent}", "--", "/bin/true")
+    wait_until("the parent to run", lambda: "substate = 42" in pbs.run("qstat", "-f", parent).stdout, timeout=20)
+    pbs.control("rerun", parent)
+    wait_until("its second start", lambda: "run_count = 2" in pbs.run("qstat", "-f", parent).stdout, timeout=20)
+    assert "job_state = H" in pbs.run("qstat", "-f", "2").stdout
+    pbs.run("qdel", parent)
+    wait_until("the end of all", lambda: not pbs.jobs(), timeout=20)
+    late = pbs.run("qsub", "-W", f"depend=afterok:{parent}", "--", "/bin/true").stdout.strip()
+
+    assert "Exit_status = 0" in pbs.run("qstat", "-xf", "2").stdout
+    last = pbs.run("qstat", "-xf", late).stdout
+    assert "job_state = F" in last
+    assert "Exit_status" not in last
+
+
 def test_that_a_block_waits_for_the_end_and_its_exit_code(pbs):
     """``-W block=true``."""
     assert pbs.run("qsub", "-W", "block=true", "-o", "/dev/null", "-e", "/dev/null", stdin="exit 9\n").returncode == 9

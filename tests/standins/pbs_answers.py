@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.standins import pbs_print
 from tests.standins.pbs_cluster import Cluster
+from tests.standins.pbs_depend import Wait, hold, read_depend
 from tests.standins.pbs_job import SERVER, Job
 from tests.standins.pbs_qsub import Refused, chunks_of, kilobytes_of, read_request
 
@@ -95,9 +96,10 @@ class Answers:
             job.comment = f"Job held by {user} on {time.strftime('%a %b %d %H:%M:%S %Y')}"
         elif "a" in asked.options:
             job.state, job.substate = "W", 30
-        elif "depend" in asked.attributes:  # the stand-in knows no such parents: what depends on one never runs
-            job.hold, job.substate = "s", 92
-            cluster.over(job)
+        elif "depend" in asked.attributes:
+            parents = read_depend(asked.attributes["depend"]) or []
+            hold(job, [Wait(kind, number, cluster.jobs.get(number)) for kind, number in parents])
+            cluster.look_at_waits()
         return job
 
     def _queue_of(self, text: str, user: str) -> str:
@@ -289,7 +291,7 @@ class Answers:
         elif verb == "repair-node":
             cluster.down.pop(words[0], None)
         for job in jobs:
-            if verb == "rerun" and job.state == "R":
+            if verb == "rerun" and job.state == "R" and job.can_rerun:
                 job.is_rerun, job.kill_at = True, time.time()
                 cluster.sessions.send(job, signal.SIGKILL)
             elif verb == "suspend" and job.state == "R":

@@ -10,6 +10,7 @@ import signal
 import time
 from pathlib import Path
 
+from tests.standins.pbs_depend import HELD, is_in_vain
 from tests.standins.pbs_job import Job, Place
 from tests.standins.pbs_mom import Sessions
 from tests.standins.pbs_qsub import chunks_of, kilobytes_of
@@ -51,6 +52,8 @@ class Cluster:
                 self._watch(job, now)
             elif job.state == "E" and self.settings.server == "up" and now - (job.ended or 0) > self.settings.exiting_s:
                 self._finish(job)
+        if self.settings.server == "up":
+            self.look_at_waits()
         if now >= self._next_poll:
             self._next_poll = now + self.settings.poll_s
             for job in [job for job in self.jobs.values() if job.state == "R" and job.node_lost_at is None]:
@@ -78,6 +81,12 @@ class Cluster:
     def exit_of(self, pid: int) -> int | None:
         """How a process ended, as mom counts: 256 and more for signals."""
         return self._exits.get(pid)
+
+    def look_at_waits(self) -> None:
+        """Release what has waited for other jobs long enough, and end what waits in vain."""
+        for job in [job for job in self.jobs.values() if job.substate == HELD]:
+            if is_in_vain(job):
+                self.over(job)
 
     # Scheduling.
 

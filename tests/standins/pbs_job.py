@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.standins.pbs_depend import Wait, told
 from tests.standins.pbs_qsub import Asked, chunks_of, kilobytes_of
 
 SERVER = "pbshead"
@@ -56,6 +57,9 @@ class Job:
     node_lost_at: float | None = None
     sister_lost: bool = False
     waits_for_end: list[Any] = field(default_factory=list)
+    waits: list[Wait] = field(default_factory=list)
+    is_waited_for: list[tuple[str, Job]] = field(default_factory=list)
+    """By whom, and how."""
 
     @property
     def id(self) -> str:
@@ -127,7 +131,7 @@ class Job:
             ("Account_Name", asked.options.get("A")),
             ("Checkpoint", "u"),
             ("ctime", date(self.created)),
-            ("depend", asked.attributes.get("depend")),
+            ("depend", told(self, SERVER)),
             ("Error_Path", f"{SERVER}:{self.output_path('e')}"),
             ("exec_host", self._exec_host() if self.places else None),
             ("exec_vnode", self.vnodes if self.places else None),

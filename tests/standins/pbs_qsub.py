@@ -9,6 +9,8 @@ import stat
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.standins.pbs_depend import OTHERS, read_depend
+
 USAGE = """\
 usage: qsub [-a date_time] [-A account_string] [-c interval]
 \t[-C directive_prefix] [-e path] [-f ] [-h ] [-I [-X]] [-j oe|eo] [-J X-Y[:Z]]
@@ -38,8 +40,6 @@ ATTRIBUTES = {
     "run_count",
     "no_stdio_sockets",
 }
-DEPENDENCIES = {"after", "afterok", "afternotok", "afterany", "before", "beforeok", "beforenotok", "beforeany", "on",
-                "runone"}  # fmt: skip
 
 
 class Refused(Exception):
@@ -176,7 +176,9 @@ def _attributes(text: str) -> dict[str, str]:
     found = {}
     for part in filter(None, text.split(",")):
         name, equals, value = part.partition("=")
-        if not equals or (name == "depend" and value.partition(":")[0] not in DEPENDENCIES):
+        if name == "depend" and value.partition(":")[0] in OTHERS:
+            raise Refused(3, "qsub: the stand-in knows after, afterok, afternotok and afterany only\n")
+        if not equals or (name == "depend" and read_depend(value) is None):
             raise Refused(2, "qsub: illegal -W value\n" + USAGE)
         found[name] = value
     return found
