@@ -99,11 +99,12 @@ class Stores:
             StoreError: the store cannot be read or written.
         """
         there = self.at(store)
-        with contextlib.suppress(Damaged):
-            found = there.lookup(key)
-            if found is not None:
+        damaged: set[str] = set()
+        while (found := there.lookup(key)) is not None and found.digest not in damaged:
+            with contextlib.suppress(Damaged):
                 there.read(found)
                 return found
+            damaged.add(found.digest)  # another writer's copy may be sound
         data = self._sources.get(key, _nothing)()
         return None if data is None else there.publish(key, data)
 

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import wait as wait_for_futures
-from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from scalable_hpc.backends import make_backend
@@ -28,7 +28,7 @@ from scalable_hpc.call import Call
 from scalable_hpc.config.resolved import ResolvedManifest
 from scalable_hpc.derived import sum_up
 from scalable_hpc.engine import Engine
-from scalable_hpc.errors import TaskError
+from scalable_hpc.errors import StoreError, TaskError
 from scalable_hpc.exits import ExitWatch
 from scalable_hpc.future import ScalableFuture, Stored
 from scalable_hpc.lineage.census import Progress
@@ -134,32 +134,42 @@ class LiveRun:
     def load(self, spec: TaskSpec, locator: Locator) -> Any:
         """Read a result; one that turns out damaged is made again, one that a worker holds is stored first."""
         if locator.held:
-            locator = self._stored(spec)
+            locator = self._told_where(spec, partial(self._engine.keeper.read, spec.task_id))
         try:
             return self._stores.load(locator)
         except Damaged as damage:
-            other = self._stores.lookup(spec.store, spec.key)  # another writer's copy may be sound
-            if other is not None and other.digest == locator.digest:
-                with contextlib.suppress(Damaged):
-                    return self._stores.load(other)
+            other = self._sound_copy(spec, locator)
+            if other is not None:
+                return self._stores.load(other)
             if not spec.pure:
                 raise TaskError(
                     f"the result of {spec.label} is damaged, and another one would not be the first: {damage}",
                     hint="submit the call again to have it computed anew",
                 ) from damage
             logger.warning("%s is computed again: %s", spec.label, damage)
-            again = ScalableFuture(task_id=f"{spec.task_id}-again", key=spec.key, label=spec.label, owner=self)
-            self.accept([(replace(spec, task_id=again.task_id, refresh=True), again)])
-            return again.result()
+        return self.load(spec, self._told_where(spec, partial(self._engine.keeper.renew, spec, locator.digest)))
 
-    def _stored(self, spec: TaskSpec) -> Locator:
-        """Have a result stored that only a worker holds, computed again if it was lost; blocks.
+    def _sound_copy(self, spec: TaskSpec, locator: Locator) -> Locator | None:
+        """Return where another writer's copy of a damaged result lies that is sound; of the same call, if that is pure.
+
+        Beside the store that it was in, only the very same result will do: where a stray one lies, or one that was
+        made before, others have other ones.
+        """
+        for store in dict.fromkeys((locator.store, spec.store)):
+            with contextlib.suppress(StoreError):
+                other = self._stores.confirm(store, spec.key)
+                if other is not None and (other.digest == locator.digest or (spec.pure and store == locator.store)):
+                    return other
+        return None
+
+    def _told_where(self, spec: TaskSpec, ask: Callable[[Callable[[Outcome], None]], None]) -> Locator:
+        """Ask for a result to be stored, computed again if need be, and wait for it.
 
         Raises:
             BaseException: what became of the task meanwhile.
         """
         answer: Future[Outcome] = Future()
-        self._engine.keeper.read(spec.task_id, answer.set_result)
+        ask(answer.set_result)
         self._engine.wake()
         outcome = answer.result()
         if outcome.result is not None:

@@ -111,7 +111,8 @@ def _encoder(hint: Any) -> Coder | None:
     """Return what turns a value of that type into JSON; None: it is JSON already."""
     hint = _required(hint)
     if isinstance(hint, type) and is_dataclass(hint):
-        return _encoder_of(hint)
+        encode = _encoder_of(hint)
+        return encode if hint not in _KIND_OF else lambda event: {"at": event.at, **encode(event)}
     if hint is bytes:
         return lambda value: base64.b64encode(value).decode("ascii")
     return None  # tuples of JSON values become lists by themselves

@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from scalable_hpc.lineage import holdings
+from scalable_hpc.lineage import holdings, rulings
 from scalable_hpc.lineage.causes import as_told
 from scalable_hpc.lineage.inbox import OnDone
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.outcome import Outcome
 from scalable_hpc.lineage.record import TaskRecord, TaskState
 from scalable_hpc.lineage.turn import Turn
+from scalable_hpc.model.events import TaskSubmitted
 from scalable_hpc.model.messages import HeldGone
 from scalable_hpc.model.tasks import Receipt
 
+DAMAGED = "its stored result is damaged or gone, wherever it lay"
 ASK_AGAIN_S = 30.0
 """A worker that was asked to store a result and says nothing is asked again: the request may have been lost."""
 
@@ -72,6 +74,28 @@ class Custody:
             needed = holdings.needed(self._ledger, lost, self.is_wanted)
             turn.tell(holdings.recall(self._ledger, list(needed), because, turn.now))
 
+    def spoil(self, wanted_by: TaskRecord, call: TaskSubmitted, turn: Turn) -> None:
+        """Have a stored result made again that a task needs, and that is damaged or gone wherever it lay.
+
+        Another result of a call that is not pure would not be the first: then the task fails.
+        """
+        task_id = call.task_id
+        if not call.pure:
+            error = (
+                f"{wanted_by.task_id!r} was not run: the result of {task_id!r} is damaged or gone, and another one"
+                " would not be the first (pure=False): submit that call again"
+            )
+            turn.tell(rulings.give_up(self._ledger, wanted_by, "AncestorFailed", error, error, turn.now))
+            return
+        turn.tell(holdings.spoil(self._ledger, call, DAMAGED, turn.now))
+        turn.tell(holdings.recall_for(self._ledger, wanted_by, turn.now))
+
+    def renew(self, call: TaskSubmitted, digest: str, turn: Turn) -> None:
+        """Hear from somebody who has read a stored result that it is damaged; another one may be there by now."""
+        result = self._ledger.tasks[call.task_id].result
+        if result is not None and result.digest == digest:
+            turn.tell(holdings.spoil(self._ledger, call, DAMAGED, turn.now))
+
     def recall_for_all(self, turn: Turn) -> None:
         """Have run again what open tasks need that an earlier driver had let go, or lost."""
         left = holdings.let_go(self._ledger)
@@ -101,9 +125,14 @@ class Custody:
             if task_id in self._ledger.held:
                 self._ask(task_id, turn)
 
-    def look_after(self, turn: Turn) -> None:
-        """Answer who waits for values, and let go of what nobody needs; at the end of a turn's decisions."""
+    def look_after(self, turn: Turn) -> bool:
+        """Answer who waits for values, and let go of what nobody needs; at the end of a turn's decisions.
+
+        Return whether tasks are to be run again for it.
+        """
+        has_recalled = False
         for task_id in list(self._readers):
+            has_recalled |= self._ledger.tasks[task_id].state is TaskState.LET_GO
             self._answer(task_id, turn)
         loosened = dict.fromkeys((*turn.loosened, *self._take_forgotten()))
         unneeded = [task_id for task_id in loosened if task_id in self._ledger.held and not self._is_needed(task_id)]
@@ -111,6 +140,7 @@ class Custody:
             record = self._ledger.tasks[task_id]
             turn.frees.setdefault(record.held_by or "", []).append(record.key)
         turn.tell(holdings.drop(self._ledger, unneeded, "nobody needs its result any more", turn.now))
+        return has_recalled
 
     def _take_forgotten(self) -> Iterable[str]:
         while self._forgotten:

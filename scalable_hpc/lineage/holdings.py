@@ -1,4 +1,4 @@
-"""What follows for results that only a worker holds: when it is lost, when somebody needs one, when nobody does.
+"""What follows for results that a worker held and lost, that nobody needs, or that turn out to be damaged on disk.
 
 Rule 1: pure, and nothing is applied here: a ruling reads the ledger and returns the events.
 Rule 2: a task is run again only if a task that is not over, or somebody who asks for its value, needs its result;
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.record import TaskRecord, TaskState
 from scalable_hpc.lineage.rulings import give_up
-from scalable_hpc.model.events import Event, ResultDropped, TaskRecalled
+from scalable_hpc.model.events import Event, ResultDropped, TaskRecalled, TaskSubmitted
 
 IsWanted = Callable[[str], bool]
 """Whether somebody else than a task waits for the value of one."""
@@ -21,6 +21,13 @@ IsWanted = Callable[[str], bool]
 def drop(ledger: Ledger, task_ids: Iterable[str], because: str, now: float) -> list[Event]:
     """Say that results are gone; those that are held no more are no news."""
     return [ResultDropped(now, task_id, because) for task_id in task_ids if task_id in ledger.held]
+
+
+def spoil(ledger: Ledger, call: TaskSubmitted, because: str, now: float) -> list[Event]:
+    """Say that a stored result is damaged wherever it lay; one that is not there any more is no news."""
+    record = ledger.tasks[call.task_id]
+    is_there = record.state is TaskState.DONE and record.held_by is None
+    return [ResultDropped(now, call.task_id, because, call)] if is_there else []
 
 
 def held_by(ledger: Ledger, worker: str) -> list[str]:
@@ -40,7 +47,7 @@ def recall(ledger: Ledger, task_ids: Iterable[str], because: str, now: float) ->
     for task_id, why in order.items():
         record = ledger.tasks[task_id]
         if record.recalls >= record.policy.infrastructure_limit:
-            text = f"{task_id!r}: its result was lost with its worker {record.recalls + 1} times"
+            text = f"{task_id!r}: its result was lost {record.recalls + 1} times"
             found += give_up(ledger, record, "AttemptsExhausted", text, f"{text}; {why}", now)
             continue
         found.append(TaskRecalled(now, task_id, why))

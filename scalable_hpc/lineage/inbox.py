@@ -51,13 +51,24 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
+class Renewal:
+    """A stored result that its reader found damaged, to be made again."""
+
+    spec: TaskSpec
+    """Of a call that was answered from the cache too."""
+    digest: str
+    """Of the result that is damaged."""
+    on_done: OnDone
+
+
+@dataclass(frozen=True, slots=True)
 class Surrender:
     """Nothing can be run any more."""
 
     error: ScalableError
 
 
-Command = Submission | Cancellation | Hits | Reading | Surrender
+Command = Submission | Cancellation | Hits | Reading | Renewal | Surrender
 
 
 class Inbox:

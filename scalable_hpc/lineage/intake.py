@@ -10,14 +10,14 @@ import logging
 import random
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scalable_hpc.cache.calls import CacheWarning
 from scalable_hpc.errors import ScalableError
 from scalable_hpc.lineage import holdings, rulings
 from scalable_hpc.lineage.custody import Custody
 from scalable_hpc.lineage.explanations import Explanations
-from scalable_hpc.lineage.inbox import Cancellation, Command, Hits, OnDone, Reading, Submission, Surrender
+from scalable_hpc.lineage.inbox import Cancellation, Command, Hits, OnDone, Reading, Renewal, Submission, Surrender
 from scalable_hpc.lineage.inquiry import Departure, Inquiries
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.need import Offer
@@ -116,6 +116,8 @@ class Intake:
                 turn.tell([TasksHit(turn.now, command.name, command.count, command.keys)])
             case Reading():
                 self.custody.read(command.task_id, command.on_done)
+            case Renewal():
+                self._renew(command, turn)
             case Surrender():
                 self._give_everything_up(command.error, turn)
 
@@ -208,6 +210,14 @@ class Intake:
             self.custody.begin(spec.task_id)
         if self._surrender is not None and not record.is_over:
             self._give_up(spec.task_id, self._surrender, turn)
+
+    def _renew(self, wanted: Renewal, turn: Turn) -> None:
+        spec = wanted.spec
+        if spec.task_id not in self._ledger.tasks:  # it was answered from the cache
+            self._submit(replace(spec, refresh=True), wanted.on_done, turn)
+            return
+        self.custody.renew(self._submitted(spec, turn.now), wanted.digest, turn)
+        self.custody.read(spec.task_id, wanted.on_done)
 
     def _submitted(self, spec: TaskSpec, now: float) -> TaskSubmitted:
         return TaskSubmitted(

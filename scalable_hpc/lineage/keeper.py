@@ -11,17 +11,29 @@ Rule 3: decisions are made in ``rulings`` and ``window``; here they are carried 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from scalable_hpc.errors import JournalError, RunDirectoryError, ScalableError
+from scalable_hpc.lineage.calls import read_calls
 from scalable_hpc.lineage.causes import Causes
 from scalable_hpc.lineage.census import Progress, demand_of, progress_of
 from scalable_hpc.lineage.files import RunFiles
 from scalable_hpc.lineage.hosts import HostRules
-from scalable_hpc.lineage.inbox import Cancellation, Command, Hits, Inbox, OnDone, Reading, Submission, Surrender
+from scalable_hpc.lineage.inbox import (
+    Cancellation,
+    Command,
+    Hits,
+    Inbox,
+    OnDone,
+    Reading,
+    Renewal,
+    Submission,
+    Surrender,
+)
 from scalable_hpc.lineage.inquiry import Inquiries
 from scalable_hpc.lineage.intake import AllocationOver, AllocationRequeued, Intake, Message, NodesLost
 from scalable_hpc.lineage.lanes import LaneKey
@@ -86,7 +98,8 @@ class Keeper:
         self._ports = ports
         self._ledger = Ledger() if ledger is None else ledger
         self._roster = Roster()
-        self._parcels = Parcels(self._ledger, files.payloads, ports.results, stores)
+        calls = functools.partial(read_calls, files.journal.path)
+        self._parcels = Parcels(self._ledger, files.payloads, ports.results, stores, calls)
         self._inquiries = Inquiries(ports, self.receive)
         self._reunions = Reunions(self._ledger, self._roster, self._inquiries, self.receive)
         self._intake = Intake(
@@ -143,9 +156,17 @@ class Keeper:
 
     def read(self, task_id: str, on_done: OnDone) -> None:
         """Have a result stored that only a worker holds, computed again if need be; tell where it lies then."""
-        if not self._inbox.put([Reading(task_id, on_done)]):
-            because = "the session was closed, and its workers with what they held"
-            tell_outcome(on_done, Outcome(task_id, error=self._broken, cancelled=self._broken is None, because=because))
+        self._ask(Reading(task_id, on_done), "the session was closed, and its workers with what they held")
+
+    def renew(self, spec: TaskSpec, digest: str, on_done: OnDone) -> None:
+        """Have a stored result made again that was found to be damaged, by its digest; tell where it lies then."""
+        self._ask(Renewal(spec, digest, on_done), "it is damaged, and the session was closed")
+
+    def _ask(self, command: Reading | Renewal, because: str) -> None:
+        if not self._inbox.put([command]):
+            task_id = command.task_id if isinstance(command, Reading) else command.spec.task_id
+            cancelled = self._broken is None
+            tell_outcome(command.on_done, Outcome(task_id, error=self._broken, cancelled=cancelled, because=because))
 
     def forget(self, task_id: str) -> None:
         """Hear that nobody has the future of a task any more; also from within the garbage collector."""
@@ -300,8 +321,8 @@ class Keeper:
         self._look_at_hosts(turn)
         self._intake.give_up_late(turn)
         may_place_more = await self._outgoing.choose(turn, self._threads)
-        self._intake.custody.look_after(turn)
-        if may_place_more or self._messages:
+        has_recalled = self._intake.custody.look_after(turn)
+        if may_place_more or has_recalled or self._messages:
             self._inbox.ring()
         await self._end_turn(turn)
 
@@ -371,9 +392,10 @@ class Keeper:
             tell_outcome(on_done, Outcome(task_id, cancelled=True, because=because))
 
     def _turn_away(self, commands: Iterable[Command]) -> None:
-        """Answer submissions that come too late."""
+        """Answer those that come too late."""
         for command in commands:
-            if isinstance(command, Submission):
-                task_id, error = command.spec.task_id, self._broken
+            if isinstance(command, (Submission, Reading, Renewal)):
+                task_id = command.task_id if isinstance(command, Reading) else command.spec.task_id
+                error = self._broken
                 outcome = Outcome(task_id, error=error, cancelled=error is None, because="the session was closed")
                 tell_outcome(command.on_done, outcome)

@@ -245,6 +245,7 @@ class Ledger:
                 took_s = event.ended_at - event.started_at
                 self.learned.completed(record.name, took_s, cold=event.cold, peak_memory=event.peak_memory)
             self._end(record, TaskState.DONE)
+        record.renews = False
         store, is_held = event.store or record.store, event.held_by is not None
         record.result = Locator(store, record.key, event.digest, event.size, held=is_held)
         if is_held:
@@ -260,17 +261,32 @@ class Ledger:
                 self._settle(dependent)
 
     def _dropped(self, event: events.ResultDropped) -> None:
-        """Take a result away that a worker held; who needs it waits again."""
+        """Take a result away that a worker held, or that is damaged; who needs it waits again."""
         record = self._known(event.task_id)
-        if record.held_by is None:
+        if event.call is not None and record.state is TaskState.DONE and record.held_by is None:
+            self._regain_call(record, event.call)
+        elif record.held_by is not None:
+            del self.held[record.task_id]
+        else:
             return
-        del self.held[record.task_id]
         record.held_by = record.result = None
         self._move(record, TaskState.LET_GO)
         for dependent in (self.tasks[found] for found in self.dependents(record.task_id)):
             dependent.pending += 1
             if dependent.state is TaskState.READY:
                 self._settle(dependent)
+
+    def _regain_call(self, record: TaskRecord, call: events.TaskSubmitted) -> None:
+        """Remember what a task that is done was called with, and who needs its result; looks at every task."""
+        record.renews = True
+        record.needs, record.policy = self._share(call.needs), self._share(call.policy)
+        record.function, record.arguments, record.ancestors = self._share(call.function), call.arguments, call.ancestors
+        record.timeout_s, record.expected_runtime_s = call.timeout_s, call.expected_runtime_s
+        record.priority, record.label, record.checkpoints = call.priority, call.label, call.checkpoints
+        record.rule = None if call.rule is None else self._share(call.rule)
+        for other in self.tasks.values():
+            if other.ancestors and not other.is_over and any(above == record.task_id for above, _ in other.ancestors):
+                self._ties.depend(other.task_id, record.task_id)
 
     def _recalled(self, event: events.TaskRecalled) -> None:
         """Let a task be run again whose result was dropped."""

@@ -18,15 +18,15 @@ from scalable_hpc.lineage.custody import Custody
 from scalable_hpc.lineage.lanes import LaneKey
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.need import NOBODY, Allowance, Offer
-from scalable_hpc.lineage.parcels import Contents, Parcels, Wanted
+from scalable_hpc.lineage.parcels import Contents, Found, Parcels, Wanted
 from scalable_hpc.lineage.ports import Transport
-from scalable_hpc.lineage.record import TaskRecord
+from scalable_hpc.lineage.record import TaskRecord, TaskState
 from scalable_hpc.lineage.roster import Roster
 from scalable_hpc.lineage.turn import Told, Turn
 from scalable_hpc.lineage.window import Placement, WindowRules, place
-from scalable_hpc.model.events import AttemptPlaced
+from scalable_hpc.model.events import AttemptPlaced, TaskSubmitted
 from scalable_hpc.model.messages import Bundle
-from scalable_hpc.model.tasks import PUT, Ending, Evidence, Locator
+from scalable_hpc.model.tasks import PUT, Ending, Evidence
 
 logger = logging.getLogger(__name__)
 
@@ -135,15 +135,17 @@ class Outgoing:
         for (record, key), result in zip(wanted, found, strict=True):
             if not record.is_over:
                 self._take_found(record, key, result, turn)
-        return [placement for placement in placements if not placement.record.is_over]
+        return [placement for placement in placements if placement.record.state is TaskState.READY]
 
-    def _take_found(self, record: TaskRecord, key: str, result: Locator | None, turn: Turn) -> None:
-        if key == record.key:
+    def _take_found(self, record: TaskRecord, key: str, result: Found, turn: Turn) -> None:
+        if isinstance(result, TaskSubmitted):
+            self._custody.spoil(record, result, turn)
+        elif key == record.key:
             if result is not None:
                 turn.tell(rulings.on_found(self._ledger, record, result, turn.now), Told(result=result))
         elif result is not None:
             self._parcels.found_external(key, result)
-        else:
+        elif record.state is TaskState.READY:  # else what it needs is made again already
             lost = next(task_id for task_id, ancestor_key in record.ancestors if ancestor_key == key)
             error = f"{record.task_id!r} was not run: {_lost(lost)}"
             turn.tell(rulings.give_up(self._ledger, record, "AncestorFailed", error, error, turn.now))

@@ -11,11 +11,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from scalable_hpc.errors import JournalError, ScalableError
+from scalable_hpc.lineage.calls import Calls
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.payload import PayloadPack
 from scalable_hpc.lineage.ports import ResultStore
 from scalable_hpc.lineage.record import TaskRecord
 from scalable_hpc.lineage.window import Placement
+from scalable_hpc.model.events import TaskSubmitted
 from scalable_hpc.model.messages import Bundle, Envelope
 from scalable_hpc.model.tasks import AttemptId, Locator, Payload
 
@@ -29,6 +31,8 @@ _FUNCTION_BYTES = 64 * 1024 * 1024
 
 Wanted = tuple[TaskRecord, str]
 """A task, and the key of a result that it needs to know of: its own, or an ancestor's."""
+Found = Locator | TaskSubmitted | None
+"""Where a result lies; or how the task was submitted whose result is damaged, to be made again; or nothing of both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +78,11 @@ class _Kept:
 class Parcels:
     """Puts together what is sent."""
 
-    def __init__(self, ledger: Ledger, payloads: PayloadPack, results: ResultStore, stores: Iterable[str]) -> None:
+    def __init__(
+        self, ledger: Ledger, payloads: PayloadPack, results: ResultStore, stores: Iterable[str], calls: Calls
+    ) -> None:
         self._ledger = ledger
+        self._calls = calls
         self._payloads = payloads
         self._results = results
         self._stores = dict.fromkeys(stores)
@@ -84,12 +91,13 @@ class Parcels:
         self._inline = _Kept(_INLINE_BYTES)
         self._functions = _Kept(_FUNCTION_BYTES)
         self._external: dict[str, Locator] = {}
-        """Results of ancestors that were answered from the store, by key."""
+        """Results of ancestors by key: of those that were answered from the store, and where a sound copy lies."""
         self._doubted: set[str] = set()
         """Keys of results that could not be read."""
 
     def keep_inline(self, result: Locator) -> None:
-        """Keep a small result's bytes at hand for its dependents."""
+        """Keep a small result's bytes at hand for its dependents; what was known of another copy is of no use now."""
+        self._external.pop(result.key, None)
         if result.inline is not None:
             self._inline.put(result.key, result.inline)
 
@@ -107,22 +115,32 @@ class Parcels:
         held = self._ledger.held
         self._doubted.update(key for task_id, key in record.ancestors if task_id not in held)
 
-    def find_all(self, wanted: Sequence[Wanted]) -> list[Locator | None]:
+    def find_all(self, wanted: Sequence[Wanted]) -> list[Found]:
         """Look results up, each first in its task's own store; blocks.
 
         A store is looked at afresh up to its first miss; what it had published by then serves the others too.
         """
+        doubts = [(record, key) for record, key in wanted if key in self._doubted]
+        doubted = {key: task_id for record, key in doubts for task_id, above in record.ancestors if above == key}
+        settled = {key: self._settle_doubt(task_id, key) for key, task_id in doubted.items()}
+        lost = [doubted[key] for key, found in settled.items() if found is None and doubted[key] in self._ledger.tasks]
+        calls = self._calls(lost) if lost else {}
         looked: set[str] = set()
         return [
-            self._confirm(record, key)
-            if key in self._doubted
+            (settled[key] or calls.get(doubted[key]))
+            if key in settled
+            else self._confirm(record.store, key)
+            if record.renews and key == record.key
             else self._find((record.store, *self._stores), key, looked)
             for record, key in wanted
         ]
 
-    def _confirm(self, record: TaskRecord, key: str) -> Locator | None:
-        """Have a result read that could not be read; where its store does not answer, nothing is known of it."""
-        known = next((self._known(task_id, key) for task_id, ancestor in record.ancestors if ancestor == key), None)
+    def _settle_doubt(self, task_id: str, key: str) -> Locator | None:
+        """Have a result read that could not be read; where its store does not answer, it stays in doubt.
+
+        A copy in another store will do if it is the very same: what lies there under that key may be a stray result.
+        """
+        known = self._known(task_id, key)
         found = None
         if known is not None:
             try:
@@ -130,8 +148,18 @@ class Parcels:
             except (ScalableError, OSError) as error:
                 logger.warning("The store %r cannot be asked for %s: %s", known.store, key, error)
                 return known
+            others = (self._confirm(store, key) for store in self._stores if found is None and store != known.store)
+            found = found or next((one for one in others if one is not None and one.digest == known.digest), None)
         self._doubted.discard(key)
         return found
+
+    def _confirm(self, store: str, key: str) -> Locator | None:
+        """Return where a sound result lies in a store; None also where the store does not answer."""
+        try:
+            return self._results.confirm(store, key)
+        except (ScalableError, OSError) as error:
+            logger.warning("The store %r cannot be asked for %s: %s", store, key, error)
+            return None
 
     def _find(self, stores: Iterable[str], key: str, looked: set[str]) -> Locator | None:
         for store in dict.fromkeys(stores):
@@ -189,7 +217,7 @@ class Parcels:
             cpus=record.needs.cpus,
             memory=None if record.needs.memory is None else placement.needs.memory,
             gpus=record.needs.gpus,
-            refresh=record.refresh,
+            refresh=record.refresh or record.renews,
             hold=not record.persist,
             rule=contents.rule,
             run_store=self._own if record.store != self._own else None,
@@ -206,7 +234,7 @@ class Parcels:
 
     def _known(self, task_id: str, key: str) -> Locator | None:
         ancestor = self._ledger.tasks.get(task_id)
-        return self._external.get(key) if ancestor is None else ancestor.result
+        return self._external.get(key) or (None if ancestor is None else ancestor.result)
 
     def _locate(self, task_id: str, key: str) -> Locator:
         found = self._known(task_id, key)

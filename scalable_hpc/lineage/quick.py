@@ -16,7 +16,7 @@ from typing import Protocol
 from scalable_hpc.lineage.codec import decode_event
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.record import TaskRecord, TaskState
-from scalable_hpc.model.events import AllocationChanged, Event, TaskSubmitted
+from scalable_hpc.model.events import AllocationChanged, Event, ResultDropped, TaskSubmitted
 from scalable_hpc.model.resources import Needs
 from scalable_hpc.model.tasks import Locator, RetryPolicy
 
@@ -32,6 +32,7 @@ _TAKEN = re.compile(
     rf',"started_at":({_NUMBER}),"ended_at":({_NUMBER}),"peak_memory":(\d+),"node":{_TEXT},"allocation":{_SKIPPED}'
     r'(,"reused":true)?(,"cold":true)?}\Z'
 )
+_ANCESTOR = re.compile(rf'\[{_TEXT},"[0-9a-f]+"\]')
 _NEEDS, _POLICY = Needs(), RetryPolicy()
 """Stand for what a task wanted that is done."""
 
@@ -71,6 +72,8 @@ class QuickFold:
         """The line of the first placing, of those that are put off and were placed."""
         self._keys: dict[str, str] = {}
         """Key to task, of those that are put off."""
+        self._above: dict[str, list[str]] = {}
+        """Ancestor to tasks, of those that were put off."""
         self._ways = {"t": self._submitted, "a": self._placed, "r": self._taken}
         """By the first letter of their kind; each tells whether it has taken the line."""
 
@@ -101,6 +104,9 @@ class QuickFold:
         order = len(ledger.tasks) + len(self._put_off)
         self._put_off[task_id] = line, order, name, key, store
         self._keys[key] = task_id
+        if '"ancestors":[[' in line:
+            for above in _ANCESTOR.findall(line, line.index('"ancestors":[[')):
+                self._above.setdefault(above, []).append(task_id)
         return True
 
     def _placed(self, line: str) -> bool:
@@ -135,6 +141,9 @@ class QuickFold:
             self._submit(event, len(self._ledger.tasks) + len(self._put_off))
         else:
             self._enter(getattr(event, "task_id", ""))
+            if isinstance(event, ResultDropped):
+                for task_id in self._above.pop(event.task_id, ()):  # they were placed while it was there
+                    self._enter(task_id)
             self._ledger.apply(event)
         if self._each is not None:
             self._each(event)

@@ -112,6 +112,8 @@ class TaskRecord:
     """Once DONE: the worker that alone has its result."""
     recalls: int = 0
     """How often it was run again since its result had been dropped."""
+    renews: bool = False
+    """Its stored result turned out to be damaged: what lies under its key is read before it is believed."""
     holders: tuple[str, ...] = ()
     """While READY: the workers that hold results it needs."""
     ticket: int = field(default=0, repr=False)

@@ -213,11 +213,13 @@ class ResultsDiffer:
 
 @dataclass(frozen=True, slots=True)
 class ResultDropped:
-    """A result that only a worker held is gone: lost with it, or let go since nobody needs it any more."""
+    """A result is gone: lost with the worker that held it, let go since nobody needs it any more, or damaged."""
 
     at: float
     task_id: str
     because: str
+    call: TaskSubmitted | None = None
+    """Of a result that was stored and is damaged: the call, which is forgotten once there is a result, told again."""
 
 
 @dataclass(frozen=True, slots=True)

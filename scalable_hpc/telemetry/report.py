@@ -160,7 +160,7 @@ class Upkeep:
     done_before: int
     """Tasks that were done before the last driver of the run started."""
     recalled: int = 0
-    """Times that a task was run again since the worker that held its result was lost."""
+    """Times that a task was run again since its result was lost with the worker that held it, or damaged on disk."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,7 @@ def _upkeep(report: RunReport) -> str:
     lines += [f"    {each.count:,} {_ending(each.ending, each.verdict)}" for each in report.attempts if each.charged]
     lines.append(f"  {_count(upkeep.tasks_run_again, 'task')} run again, {upkeep.extra_attempts:,} extra attempts")
     if upkeep.recalled:
-        lines.append(f"  {_count(upkeep.recalled, 'result')} lost with a worker's memory, computed again")
+        lines.append(f"  {_count(upkeep.recalled, 'result')} lost with a worker or damaged on disk, computed again")
     skipped = report.tasks.hits + upkeep.reused + upkeep.done_before
     lines.append(
         f"  {skipped:,} skipped: {_count(report.tasks.hits, 'cache hit')}, {upkeep.reused:,} found in the store, "

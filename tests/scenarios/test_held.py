@@ -118,7 +118,7 @@ def test_that_exactly_the_lost_lineage_is_computed_again(stage):
     assert {event.task_id for event in lost} >= {one.task_id, two.task_id, both.task_id, unneeded.task_id}
     report = build_report(stage.events(object))
     assert (report.upkeep.recalled, report.upkeep.done_twice, report.tasks.done) == (3, 0, 7)
-    assert "3 results lost with a worker's memory, computed again" in render_report(report)
+    assert "3 results lost with a worker or damaged on disk, computed again" in render_report(report)
 
 
 def test_that_the_value_is_had_from_the_worker_and_again_if_that_is_lost(stage):

@@ -13,7 +13,16 @@ from scalable_hpc.lineage.journal import Journal, JournalReader, fold_journal, r
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.quick import OnlyAllocations, QuickFold
 from scalable_hpc.lineage.replay import replay
-from scalable_hpc.model.events import AllocationChanged, AttemptFailed, Event, ReceiptTaken, TaskGivenUp
+from scalable_hpc.model.events import (
+    AllocationChanged,
+    AttemptFailed,
+    Event,
+    ReceiptTaken,
+    ResultDropped,
+    TaskGivenUp,
+    TaskRecalled,
+)
+from scalable_hpc.model.tasks import RetryPolicy
 from tests.unit.lineage.support import NOW, placed, submitted
 
 
@@ -63,6 +72,20 @@ STORIES = {
         taken("c", 0, reused=True), submitted("d", key="11" * 32), placed("d"),
     ],
     "an odd name": [submitted('a"\\\n'), placed('a"\\\n'), submitted("ü"), placed("ü"), taken("ü")],
+    "a result that is damaged": [
+        submitted("a"), placed("a"), taken("a"), submitted("b", "a"), submitted("c", "a"), placed("b"), placed("c"),
+        failed("b"), ResultDropped(NOW, "a", "damaged", submitted("a", policy=RetryPolicy(retries=7))),
+        TaskRecalled(NOW, "a", "b needs it"), placed("a", 2), failed("c"), submitted("d", "a"),
+    ],
+    "a result that is damaged and made again": [
+        submitted("a"), placed("a"), taken("a"), submitted("b", "a"), placed("b"), failed("b"), submitted("e", "b"),
+        ResultDropped(NOW, "a", "damaged", submitted("a")), TaskRecalled(NOW, "a", "b needs it"), placed("a", 2),
+        taken("a", 2), placed("b", 2), taken("b", 2), submitted("d", "a"),
+    ],
+    "a held result that is lost under its dependent": [
+        submitted("a", persist=False), placed("a"), taken("a", held_by="w1"), submitted("b", "a"), placed("b"),
+        ResultDropped(NOW, "a", "lost"), TaskRecalled(NOW, "a", "b needs it"), failed("b"), placed("a", 2),
+    ],
     "sent when the driver died": [submitted("b"), submitted("a"), placed("a")],
 }  # fmt: skip
 
