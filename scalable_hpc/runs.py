@@ -19,15 +19,19 @@ import json
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scalable_hpc.cache.layout import make_parents, trusted_group
+from scalable_hpc.config.trust import Trust, distrust, this_reader
 from scalable_hpc.errors import RunDirectoryError
 
 _RUN_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
+_OURS = ".scalable"
 _FOLDERS = ("scripts", "logs", "recorders")
 
 
@@ -203,7 +207,10 @@ def create_run(runs_root: Path, now: float | None = None) -> RunDirectory:
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
     run = RunDirectory(runs_root / f"{stamp}-{secrets.token_hex(3)}")
     try:
-        runs_root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_parents(runs_root)
+        runs_root.mkdir(mode=0o700, exist_ok=True)
+        for place in (runs_root, *(each for each in runs_root.parents if each.name == _OURS)):
+            _refuse_foreign(place)
         run.path.mkdir(mode=0o700)
         for folder in _FOLDERS:
             (run.path / folder).mkdir(mode=0o700)
@@ -213,6 +220,24 @@ def create_run(runs_root: Path, now: float | None = None) -> RunDirectory:
             hint="set SCALABLE_HPC_RUNS_DIR to a directory that you can write and that all nodes see",
         ) from err
     return run
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse a directory in which somebody else could put another run in the place of ours.
+
+    Raises:
+        RunDirectoryError: its owner is neither the user nor root, or others can rename what lies in it.
+    """
+    found = folder.stat()
+    mode = found.st_mode & ~(0o022 if found.st_mode & stat.S_ISVTX else 0)  # where it is sticky, only owners rename
+    group = trusted_group()
+    trust = Trust(groups=frozenset() if group is None else frozenset({group}))
+    problem = distrust(found.st_uid, found.st_gid, mode, this_reader(), trust)
+    if problem is not None:
+        raise RunDirectoryError(
+            f"runs are not kept in {str(folder)!r}: it {problem}",
+            hint=f"ls -ld '{folder}'; chmod go-w it if it is yours, or set SCALABLE_HPC_RUNS_DIR to another directory",
+        )
 
 
 def list_runs(runs_root: Path) -> list[RunDirectory]:

@@ -146,7 +146,9 @@ def _check(path: Path, status: os.stat_result) -> None:
 
 def _make(path: Path) -> Keys:
     try:
-        path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        for folder in reversed(path.parents):
+            if not folder.exists():
+                folder.mkdir(mode=DIRECTORY_MODE, exist_ok=True)  # nobody else's to write, whatever the umask
     except OSError as err:
         raise _unusable("written", path, err) from err
     mine = Keys([secrets.token_bytes(KEY_SIZE)])

@@ -151,6 +151,18 @@ def make_directory(directory: Path) -> None:
         directory.chmod(_GROUP_DIRECTORY_MODE)
 
 
+def make_parents(path: Path) -> list[Path]:
+    """Make what is missing above a path, so that nobody else can write there, whatever the umask; return that.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    missing = [parent for parent in path.parents if not parent.exists()]
+    for directory in reversed(missing):
+        make_directory(directory)
+    return missing
+
+
 def sync_directory(directory: Path) -> None:
     """Make names that were made or renamed in a directory durable."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
@@ -168,8 +180,8 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
 
 
 def _make(layout: Layout, top: Path) -> None:
-    missing = [parent for parent in (top, *top.parents) if not parent.exists()]
-    for directory in (*reversed(missing), layout.packs, layout.blobs, layout.aside, layout.quarantine):
+    missing = make_parents(layout.packs)
+    for directory in (layout.packs, layout.blobs, layout.aside, layout.quarantine):
         make_directory(directory)
     for name, text in (("README", _README), ("CACHEDIR.TAG", _CACHEDIR_TAG)):
         _write_once(top / name, text)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import tempfile
 
 import psutil
 from distributed import Worker
@@ -53,6 +56,26 @@ def test_that_the_scheduler_listens_on_one_port_only():
     opened, own, ticks = asyncio.run(story())
     assert opened == own
     assert ticks
+
+
+def test_that_the_scheduler_touches_no_directory_that_another_user_may_have_made(tmp_path, monkeypatch):
+    """Dask's scratch space has the same name for everybody on a host, and the driver would import from it first."""
+    anybodys = tmp_path / "dask-scratch-space"
+    anybodys.mkdir(mode=0o777)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = list(sys.path)
+
+    async def story():
+        with in_force():
+            async with PatientScheduler(host="127.0.0.1", port=0) as scheduler:
+                return list(sys.path), scheduler.local_directory, os.listdir(anybodys)  # noqa: PTH208
+
+    path, directory, planted = asyncio.run(story())
+    assert path == before
+    assert directory.startswith(str(tmp_path / "scalable-hpc-scheduler-"))
+    assert planted == []
+    assert sys.path == before
+    assert list(tmp_path.iterdir()) == [anybodys]
 
 
 def test_that_workers_are_judged_by_ttl_unless_the_loop_stood_still(tmp_path):

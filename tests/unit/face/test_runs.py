@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 
 import pytest
@@ -16,6 +17,30 @@ def test_that_a_run_directory_is_its_owners_alone(tmp_path):
 
     for path in (run.path, run.scripts, run.logs, run.path / "recorders"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
+def test_that_what_is_made_on_the_way_is_nobody_elses_to_write(tmp_path):
+    """Whatever the umask: who can write in a directory can put another one in the place of what lies there."""
+    before = os.umask(0)
+    try:
+        create_run(tmp_path / "project" / ".scalable" / "runs")
+    finally:
+        os.umask(before)
+
+    for path in (tmp_path / "project", tmp_path / "project" / ".scalable", tmp_path / "project" / ".scalable" / "runs"):
+        assert not stat.S_IMODE(path.stat().st_mode) & 0o022
+
+
+@pytest.mark.parametrize("which", [".scalable", ".scalable/runs"])
+def test_that_runs_are_not_kept_where_others_can_exchange_them(tmp_path, which):
+    """Everybody may write and nothing is sticky: what is submitted there might be somebody else's by then."""
+    (tmp_path / ".scalable" / "runs").mkdir(parents=True, mode=0o700)
+    (tmp_path / which).chmod(0o777)
+    with pytest.raises(RunDirectoryError, match="can be written by everybody"):
+        create_run(tmp_path / ".scalable" / "runs")
+
+    (tmp_path / which).chmod(0o1777)
+    assert create_run(tmp_path / ".scalable" / "runs").path.is_dir()
 
 
 def test_that_runs_are_found_by_the_start_of_their_name(tmp_path):
