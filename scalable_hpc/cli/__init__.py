@@ -16,6 +16,7 @@ from scalable_hpc.cli import (
     cancel,
     demo,
     doctor,
+    explain,
     plan,
     render,
     report,
@@ -29,7 +30,7 @@ from scalable_hpc.cli import (
 from scalable_hpc.errors import ScalableError
 from scalable_hpc.version import __version__
 
-_VERBS = (run, submit, plan, render, validate, status, report, resume, cancel, cache, site, doctor, demo)
+_VERBS = (run, submit, plan, render, validate, status, explain, report, resume, cancel, cache, site, doctor, demo)
 _INTERRUPTED = 130
 
 
