@@ -157,10 +157,7 @@ def why_it_never_runs(comment: str) -> str | None:
 
 _STUCK: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"Queue not (started|enabled)", re.IGNORECASE), "its queue takes or starts no jobs"),
-    (
-        re.compile(r"limit(ed)?\b.*\b(job limit|reached)|limit reached", re.IGNORECASE),
-        "a limit of its queue is used up",
-    ),
+    (re.compile(r"limit reached|job limit", re.IGNORECASE), "a limit of its queue or user is used up"),
     (re.compile(r"dedicated time|primetime", re.IGNORECASE), "the machine is kept for others at this time"),
     (re.compile(r"\bheld\b", re.IGNORECASE), "it is held"),
 )
