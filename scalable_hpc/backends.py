@@ -2,21 +2,82 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 from scalable_hpc.batch import pbs_text, slurm_text
 from scalable_hpc.batch.backend import BatchBackend
+from scalable_hpc.batch.in_allocation import InAllocationBackend, OwnJob, own_job
 from scalable_hpc.batch.local import LocalBackend
 from scalable_hpc.batch.pbs import PbsBackend, PbsCommands
 from scalable_hpc.batch.slurm import SlurmBackend, SlurmCommands
-from scalable_hpc.config.resolved import ResolvedTarget
-from scalable_hpc.errors import MissingCommandError
+from scalable_hpc.config.resolved import ResolvedManifest, ResolvedTarget
+from scalable_hpc.errors import BatchSilent, MissingCommandError, SiteError
+from scalable_hpc.model.allocations import JobObservation
 from scalable_hpc.runs import RunDirectory
 
 
 def make_backend(target: ResolvedTarget, run: RunDirectory) -> BatchBackend:
+    """Return what gives a run on this target its allocations: a batch system, or the job that the driver is in."""
+    host = batch_system(target, run)
+    return InAllocationBackend(host, own_job(target.provider, os.environ), run.spool) if target.inside else host
+
+
+def fit_to_own_job(manifest: ResolvedManifest, run: RunDirectory) -> ResolvedManifest:
+    """Return the manifest with the bounds of the job that the driver is in, where the target uses its nodes.
+
+    Raises:
+        SiteError: the driver is in no job, or in one of too few nodes.
+    """
+    target = manifest.target
+    if not target.inside:
+        return manifest
+    make_backend(target, run).check()
+    job = own_job(target.provider, os.environ)
+    assert job is not None, "which check() has seen to"
+    began_at, ends_at = _life_of(job.job_id, batch_system(target, run))
+    length_s = None if began_at is None or ends_at is None else round(ends_at - began_at)
+    is_said = manifest.sources.get("target.allocations.max", "default") != "default"
+
+    def fitted(one: ResolvedTarget) -> ResolvedTarget:
+        most = _most_in(job, one.nodes)
+        each = {name: min(number, most) if is_said else most for name, number in one.allocations_max.items()}
+        return replace(one, walltime_s=length_s or one.walltime_s, allocations_max=each, ends_at=ends_at)
+
+    own = {name: fitted(one) for name, one in manifest.own_targets.items()}
+    return replace(manifest, target=fitted(target), own_targets=own)
+
+
+def _most_in(job: OwnJob, nodes: int) -> int:
+    """Return how many allocations of so many nodes a job has room for."""
+    if len(job.nodes) < nodes:
+        raise SiteError(
+            f"allocations.nodes is {nodes}, but job {job.job_id!r}, which this driver is in, has"
+            f" {len(job.nodes)} node(s)",
+            hint="ask for more nodes in the script of the job, or set allocations.nodes lower",
+        )
+    return len(job.nodes) // nodes
+
+
+def _life_of(job_id: str, host: BatchBackend) -> tuple[float | None, float | None]:
+    """Return when a running job began and will end; None: the batch system does not say."""
+    try:
+        with ThreadPoolExecutor(1) as thread:  # its own loop: the script may have one that runs
+            seen = thread.submit(asyncio.run, _status_of(job_id, host)).result()
+    except BatchSilent:
+        return None, None
+    return seen.started_at, seen.ends_at
+
+
+async def _status_of(job_id: str, host: BatchBackend) -> JobObservation:
+    return (await host.status([job_id]))[job_id]
+
+
+def batch_system(target: ResolvedTarget, run: RunDirectory) -> BatchBackend:
     """Return the target's batch system, for one run."""
     if target.provider == "local":
         return LocalBackend(
@@ -78,6 +139,6 @@ def _renamed(target: ResolvedTarget) -> dict[str, Any]:
 def _is_here(backend: BatchBackend) -> bool:
     try:
         backend.check()
-    except MissingCommandError:
+    except (MissingCommandError, SiteError):
         return False
     return True

@@ -19,6 +19,7 @@ from scalable_hpc.config.limits import allocation_limits
 from scalable_hpc.config.resolved import ResolvedManifest, ResolvedTarget, Setting, shortened
 from scalable_hpc.model.allocations import AllocationRequest
 from scalable_hpc.model.fleet import Limits
+from scalable_hpc.model.resources import WorkerType
 from scalable_hpc.model.units import format_walltime
 from scalable_hpc.runs import RunDirectory
 from scalable_hpc.scripts.context import ScriptContext
@@ -130,7 +131,13 @@ def render_script(manifest: ResolvedManifest, run: RunDirectory, request: Alloca
     """
     context = script_context(manifest, run, request)
     target = manifest.target_of(request.worker_type)
-    return render_worker(context, system=target.provider, template_dirs=target.template_dirs, trust=target.trust)
+    return render_worker(
+        context,
+        system=target.provider,
+        template_dirs=target.template_dirs,
+        trust=target.trust,
+        role="inside" if target.inside else "worker",
+    )
 
 
 def script_context(manifest: ResolvedManifest, run: RunDirectory, request: AllocationRequest) -> ScriptContext:
@@ -183,6 +190,7 @@ def script_context(manifest: ResolvedManifest, run: RunDirectory, request: Alloc
         extra_directives=target.extra_directives,
         excluded_nodes=request.excluded_nodes,
         signal_lead_s=target.signal_lead_s,
+        ends_at=None if target.ends_at is None else int(target.ends_at),
         image=image,
         runtime=kind.runtime,
         mounts=kind.mounts,
@@ -225,17 +233,25 @@ def driver_context(manifest: ResolvedManifest, run: RunDirectory, job: DriverJob
     """Return everything that a driver's template may use: of the target, what is not about its workers' shape."""
     target, name = manifest.target, f"driver-{job.number:03d}"
     env, secret = parted(driver_environment(manifest))
+    room = _room_for_workers(manifest) if target.inside else WorkerType("driver")
+    memory = None if job.memory is None and room.memory is None else max(job.memory or 0, room.memory or 0)
     return ScriptContext(
         run_id=run.run_id,
         allocation=name,
         job_name=f"scalable-{name}-{run.run_id}",
         comment=f"scalable_hpc driver of {run.run_id}",
         worker_type="driver",
-        nodes=1,
+        nodes=_nodes_for_workers(manifest) if target.inside else 1,
         slots=1,
-        cpus=job.cpus,
-        memory=job.memory if target.ask_memory else None,
-        gpus=0,
+        cpus=max(job.cpus, room.cpus),
+        memory=memory if target.ask_memory else None,
+        gpus=room.gpus,
+        ask_gpus=target.ask_gpus,
+        constraint=target.constraint if target.inside else None,
+        gres=target.gres if target.inside else None,
+        exclusive=target.exclusive and target.inside,
+        place=target.place if target.inside else None,
+        select_extras=target.select_extras if target.inside else (),
         walltime_s=job.walltime_s,
         output=run.log_of(name),
         run_dir=run.path,
@@ -261,6 +277,20 @@ def driver_context(manifest: ResolvedManifest, run: RunDirectory, job: DriverJob
         extra_directives=target.extra_directives,
         signal_lead_s=job.signal_lead_s,
     )
+
+
+def _nodes_for_workers(manifest: ResolvedManifest) -> int:
+    """Return how many nodes the worker type that may have most of them may have."""
+    targets = ((manifest.target_of(name), name) for name in manifest.worker_types)
+    return max((target.nodes * target.allocations_max.get(name, 1) for target, name in targets), default=1)
+
+
+def _room_for_workers(manifest: ResolvedManifest) -> WorkerType:
+    """Return the least node that each of the worker types fits on."""
+    kinds = manifest.worker_types.values()
+    memories = [kind.memory for kind in kinds if kind.memory is not None]
+    most = max((kind.cpus for kind in kinds), default=1), max(memories, default=None)
+    return WorkerType("driver", *most, max((kind.gpus for kind in kinds), default=0))
 
 
 def activates(target: ResolvedTarget) -> bool:

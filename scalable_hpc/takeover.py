@@ -1,8 +1,9 @@
 """The run that a script goes on with when its driver was killed: found by itself, where that is sound.
 
 It is when the same script with the same arguments and the same plan is started again, nobody drives that run, and
-batch jobs of it are still there: their workers wait for a driver, or they keep a place in the queue. A batch system
-that does not answer leaves that open: the run goes on, and finds out.
+batch jobs of it are still there: their workers wait for a driver, or they keep a place in the queue; or its target
+needs none, since it uses the nodes of the driver's own job. A batch system that does not answer leaves that open: the
+run goes on, and finds out.
 
 Rule 1: everything must be equal; in doubt a new run is begun, and what was left is swept.
 """
@@ -58,6 +59,9 @@ def find_orphan(manifest: ResolvedManifest, plan: Plan) -> RunDirectory | None:
         except ScalableError as error:
             logger.warning("run %s was left by its driver and cannot be gone on with: %s", run.run_id, error.message)
             continue
+        if jobs and manifest.target.inside:
+            logger.warning("goes on with run %s, whose driver ended with its job", run.run_id)
+            return run
         if jobs:
             words = "goes on with run %s, whose driver was killed: takes over its jobs %s"
             logger.warning(words, run.run_id, ", ".join(jobs))
@@ -71,6 +75,9 @@ def _is_driven(run: RunDirectory, now: float) -> bool:
 
 
 def _jobs_of(run: RunDirectory, manifest: ResolvedManifest) -> Sequence[str]:
+    """Return the jobs that wait for a driver of the run; inside its own job a driver brings that one along."""
+    if manifest.target.inside:
+        return ["the driver's own"]
     backend = backend_for_orphans(manifest.target, manifest.target.provider, run)
     if backend is None:
         return []

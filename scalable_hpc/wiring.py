@@ -17,7 +17,7 @@ from concurrent.futures import wait as wait_for_futures
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from scalable_hpc.backends import make_backend
+from scalable_hpc.backends import fit_to_own_job, make_backend
 from scalable_hpc.cache.decorator import set_default_store_root
 from scalable_hpc.cache.keyring import share_keys
 from scalable_hpc.cache.record import Unstorable
@@ -77,6 +77,7 @@ class LiveRun:
             StoreError: there is no key to seal results with.
         """
         make_backend(manifest.target, RunDirectory(manifest.runs_root)).check()
+        manifest = fit_to_own_job(manifest, RunDirectory(manifest.runs_root))
         set_default_store_root(manifest.cache_root)
         set_settings(care_of(manifest.cache_durability, manifest.cache_verify))
         if directory is None:

@@ -45,6 +45,8 @@ class LocalBackend:
         memory: bytes likewise; None: memory is not counted.
         kill_wait_s: how long a job that has to end may take before it is killed.
         queue_wait_s: how long every job waits at least, to show what a busy machine does.
+        places: names of what ``cpus`` counts (nodes, say): a job learns which are its own from
+            ``$SCALABLE_HPC_PLACES``. Empty: cpus have no names.
         environ: environment of the jobs; None: ours at the moment of submission, as sbatch does.
     """
 
@@ -58,6 +60,7 @@ class LocalBackend:
         memory: int | None = None,
         kill_wait_s: float = KILL_WAIT_S,
         queue_wait_s: float = 0.0,
+        places: tuple[str, ...] = (),
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self._spool = Path(spool_directory).resolve()
@@ -65,7 +68,7 @@ class LocalBackend:
         self._kill_wait_s = kill_wait_s
         self._queue_wait_s = queue_wait_s
         self._environ = environ
-        self._queue = LocalQueue(self._total)
+        self._queue = LocalQueue(self._total, places)
 
     def check(self) -> None:
         """Raise ``MissingCommandError`` where local jobs cannot be watched: only Linux has what they need."""

@@ -131,7 +131,8 @@ def _end(directory: Path, reason: ExitReason, raw: str, told: dict[str, object] 
 
 def _observation(directory: Path, request: dict[str, object], told: dict[str, object]) -> JobObservation:
     state = _STATES.get(str(told.get("state")), JobState.PENDING)
-    nodes = (os.uname().nodename,) if told.get("started_at") is not None else ()
+    places = spool.places_of(str(directory)) or (os.uname().nodename,)
+    nodes = places if told.get("started_at") is not None else ()
     ending = None
     if state is JobState.ENDED:
         reason = told.get("reason")

@@ -13,12 +13,15 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scalable_hpc.batch import local_jobs, spool
 from scalable_hpc.batch.local_text import Capacity, Wait, Waiting, next_to_start
 from scalable_hpc.model.allocations import JobState
+
+PLACES_VARIABLE = "SCALABLE_HPC_PLACES"
+"""Environment of a job: the names of what it was given, joined by commas."""
 
 STRANGERS_S = 0.25
 """How often jobs of a dead driver, whose pipes we do not hold, are looked at while they keep capacity from ours."""
@@ -48,6 +51,8 @@ class LocalQueue:
     """Jobs of this driver that wait or run; its thread starts with the first job."""
 
     total: Capacity
+    places: tuple[str, ...] = ()
+    """Names of what ``total.cpus`` counts; empty: it has none."""
     _waiting: list[_Entry] = field(default_factory=list)
     _running: dict[int, _Running] = field(default_factory=dict)
     _strangers: dict[Path, Capacity] = field(default_factory=dict)
@@ -132,13 +137,23 @@ class LocalQueue:
                     return min(pauses, default=None)
                 entry = self._waiting.pop(0)
                 try:
-                    pid, end = _start_shepherd(entry)
+                    pid, end = _start_shepherd(self._placed(entry))
                 except OSError as err:
                     with suppress(OSError):
                         local_jobs.fail_to_launch(entry.directory, f"no process: {err.strerror}")
                     continue
                 self._running[end] = _Running(entry, pid)
                 selector.register(end, selectors.EVENT_READ)
+
+    def _placed(self, entry: _Entry) -> _Entry:
+        """Give a job that is about to start its places, where capacity has names, and note which they are."""
+        if not self.places:
+            return entry
+        jobs = [*(running.entry.directory for running in self._running.values()), *self._strangers]
+        taken = {place for job in jobs for place in spool.places_of(str(job))}
+        given = [place for place in self.places if place not in taken][: entry.waiting.cpus]
+        spool.write_json(str(entry.directory / spool.PLACES), {"places": given})
+        return replace(entry, environ={**entry.environ, PLACES_VARIABLE: ",".join(given)})
 
     def _bury(self, end: int) -> None:
         """Take the end of a shepherd: usually its job told its own, else what is left of it is ended here."""

@@ -8,6 +8,7 @@
       script         the script as it was when submitted
       claim/by.json  who decides over the job: its shepherd, or whoever cancelled it before it had one
       state.json     what the shepherd, then whoever finds the shepherd dead, says about the job
+      places.json    the names of what it was given, where capacity has names
       output.txt     the job's output, where the script names no other file
 
 Rule 1: imports nothing that takes time: the shepherd of every job starts with this module.
@@ -27,6 +28,7 @@ REQUEST = "request.json"
 SCRIPT = "script"
 CLAIM = "claim"
 STATE = "state.json"
+PLACES = "places.json"
 OUTPUT = "output.txt"
 SHEPHERDS_LOG = "shepherds.log"
 
@@ -62,6 +64,12 @@ def read_json(path: str) -> dict[str, object] | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def places_of(directory: str) -> tuple[str, ...]:
+    """Return the names of what the job was given; empty where capacity has no names."""
+    named = (read_json(os.path.join(directory, PLACES)) or {}).get("places")
+    return tuple(str(one) for one in named) if isinstance(named, list) else ()
 
 
 def claim(directory: str, identity: dict[str, object]) -> bool:

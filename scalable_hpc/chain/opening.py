@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from scalable_hpc.backends import make_backend
+from scalable_hpc.backends import batch_system
 from scalable_hpc.chain.book import SUBMITTED, Book, Entry, Order
 from scalable_hpc.confidential import write_secrets
 from scalable_hpc.config.manifest import load_manifest
@@ -38,7 +38,7 @@ def begin_chain(manifest: ResolvedManifest, order: Order) -> tuple[RunDirectory,
             f"target {target.name!r} is {target.provider!r}: a driver can be a job of {' or '.join(SYSTEMS)} only",
             hint=f"scalable-hpc run --target {target.name} {order.script}",
         )
-    make_backend(target, RunDirectory(manifest.runs_root)).check()
+    batch_system(target, RunDirectory(manifest.runs_root)).check()
     run = create_run(manifest.runs_root)
     described = description(make_plan(manifest), [order.script, *order.arguments])
     run.describe(manifest.path.read_text(), json.dumps(described, indent=1))
@@ -87,7 +87,7 @@ def submit_link(manifest: ResolvedManifest, run: RunDirectory, order: Order, num
     script.touch(mode=0o600)
     script.write_text(render_driver(manifest, run, job))
     write_secrets(run, None, driver_environment(manifest))
-    job_id = asyncio.run(make_backend(manifest.target, run).submit(script))
+    job_id = asyncio.run(batch_system(manifest.target, run).submit(script))
     Book(run).note(Entry(number, SUBMITTED, time.time(), f"after job {after}" if after else "asked for", job_id))
     return job_id
 
@@ -99,7 +99,7 @@ def cancel_links(manifest: ResolvedManifest, run: RunDirectory, job_ids: Sequenc
         BatchSilent: no answer.
     """
     if job_ids:
-        asyncio.run(make_backend(manifest.target, run).cancel(list(job_ids)))
+        asyncio.run(batch_system(manifest.target, run).cancel(list(job_ids)))
 
 
 def manifest_of(run: RunDirectory) -> ResolvedManifest:

@@ -189,6 +189,7 @@ def _settle_target(target: Target, site: SiteRead, sheet: Sheet, kinds: dict[str
         venv=sheet.path_of(target.venv, "target.venv") if target.venv else None,
         mpi=target.mpi,
         trust=site.trust,
+        inside=bool(target.inside),
     )
 
 

@@ -145,6 +145,10 @@ class ResolvedTarget:
     """How long a worker type may be kept waiting, by a reason that only others can remove, before its fallback."""
     budget_node_s: float | None = None
     """Node-seconds that a run may use; None: as many as it needs."""
+    inside: bool = False
+    """Allocations are steps of the batch job that the driver itself is in; none is asked for."""
+    ends_at: float | None = None
+    """When that job ends (seconds since the epoch), as far as it was known when the driver began."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,6 +152,7 @@ class Target(Settings):
     overlay: OptionalLine = None
     site: OptionalLine = None
     work_dir: OptionalLine = None
+    inside: bool | None = None
     max_workers: Positive | None = None
     budget: Annotated[Budget, BeforeValidator(nothing_is_empty)] = Budget()
 

@@ -48,9 +48,9 @@ _OF_TARGET: dict[str, tuple[str, Callable[[Any], str]]] = {
     )},
     **{name: (name, _plain) for name in (
         "account", "ask_gpus", "ask_memory", "conda", "conda_init", "constraint", "exclusive", "extra_directives",
-        "gres", "interface", "keep_logs", "module_paths", "modules", "mpi", "node_local", "partition", "place",
-        "project", "qos", "reservation", "resources", "scheduler_port", "select_extras", "setup", "site", "venv",
-        "work_dir",
+        "gres", "inside", "interface", "keep_logs", "module_paths", "modules", "mpi", "node_local", "partition",
+        "place", "project", "qos", "reservation", "resources", "scheduler_port", "select_extras", "setup", "site",
+        "venv", "work_dir",
     )},
     **{name: (name, _command) for name in ("python", "launch_prefix")},
     "allocations.min": ("allocations_min", _plain),

@@ -88,6 +88,9 @@ class ScriptContext:
     after: str | None = None
     """Id of the job that must have ended, in whatever way, before this one begins."""
 
+    ends_at: int | None = None
+    """When the driver's own job ends (seconds since the epoch), where workers run in that."""
+
     image: str | None = None
     runtime: str | None = None
     mounts: tuple[tuple[str, str], ...] = ()
