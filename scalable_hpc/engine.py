@@ -211,7 +211,9 @@ class Engine:
         files = RunFiles(journal, PayloadPack(run.payloads), lease)
         return Keeper(
             files,
-            Ports(self._transport, self._stores, lambda path: read_recorder(Path(path)), self._word),
+            Ports(
+                self._transport, self._stores, lambda path: read_recorder(Path(path)), self._word, log_tail=run.log_tail
+            ),
             offers=[
                 Offer(kind, limits.walltime_s, limits.margin_s)
                 for kind, limits in ((kind, self._limits[name]) for name, kind in self._manifest.worker_types.items())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scalable_hpc.errors import ScalableError
 from scalable_hpc.lineage.ports import AllocationWord, Flight, FlightRecord, Ports
@@ -84,8 +84,19 @@ class Inquiries:
         except Exception:  # whatever a port raised: attempts that nobody speaks of again would be lost
             logger.exception("Nothing could be found out about worker %s", departure.worker.address)
             found = evidence_of(departure, None, None, "")
+        if departure.worker.is_reserved and not departure.expected:
+            found = await self._with_log(departure.worker.allocation, found)
         for evidence in found:
             self._deliver(AttemptEnded(evidence))
+
+    async def _with_log(self, allocation: str, found: list[Evidence]) -> list[Evidence]:
+        """Add what the job of a suspect printed last: it is what its conviction can show."""
+        try:
+            tail = await asyncio.wait_for(asyncio.to_thread(self._ports.log_tail, allocation), RECORDER_PATIENCE_S)
+        except (ScalableError, OSError, asyncio.TimeoutError) as error:
+            logger.warning("The log of %s tells nothing: %s", allocation, str(error) or "no answer in time")
+            return found
+        return [replace(one, job_log=tail.strip()) for one in found]
 
     async def _word(self, allocation: str) -> tuple[ExitReason | None, str]:
         ending = self._endings.get(allocation)

@@ -62,6 +62,7 @@ def _out_of_memory(evidence: Evidence, record: TaskRecord, history: TaskHistory)
 
 
 def _tail(evidence: Evidence) -> str:
-    if evidence.ending is Ending.WORKER_LOST:  # nobody knows what it wrote; how the worker went is what there is
-        return f"; {evidence.log_tail}" if evidence.log_tail else ""
+    if evidence.ending is Ending.WORKER_LOST:  # what it wrote itself is lost with the worker
+        went = f"; {evidence.log_tail}" if evidence.log_tail else ""
+        return went + (f"\n\nthe end of its job's output:\n{evidence.job_log[-_LOG_TAIL:]}" if evidence.job_log else "")
     return f"\n\nthe end of its output:\n{evidence.log_tail[-_LOG_TAIL:]}" if evidence.log_tail else ""

@@ -85,6 +85,15 @@ Flight = Callable[[str], FlightRecord]
 """Reads a flight recorder by path, off the loop; raises a ScalableError or OSError when it cannot be read."""
 
 
+LogTail = Callable[[str], str]
+"""Reads the end of what an allocation's job printed, by name, off the loop; empty where there is nothing to read."""
+
+
+def no_log(_: str) -> str:
+    """Tell nothing of a job's output."""
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """All that the keeper is connected to."""
@@ -96,3 +105,4 @@ class Ports:
     clock: Clock = time.time
     rng: random.Random = field(default_factory=random.Random)
     """For jitter."""
+    log_tail: LogTail = no_log

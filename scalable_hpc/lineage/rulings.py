@@ -235,7 +235,7 @@ def _attempt_failed(
         node=evidence.node,
         error_type=facts.type_name if facts else None,
         error=facts.message if facts else None,
-        traceback=facts.traceback if facts else evidence.log_tail,
+        traceback=facts.traceback if facts else "\n".join(filter(None, (evidence.log_tail, evidence.job_log))),
         exit_code=evidence.exit_code,
         signal=evidence.signal,
         ran_s=evidence.ran_s,

@@ -144,6 +144,9 @@ class Evidence:
     """How many attempts were executing on the worker when it went, this one included; None: this one was not."""
     worker_end: str = ""
     """How the worker itself died, when somebody on its node lived to tell: ``SIGKILL``, ``exit code 1``."""
+    job_log: str = ""
+    """The end of what it printed itself where its worker lost only its slots, or of what its job did, which had died;
+    the latter is read for an attempt that ran alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,6 +183,7 @@ class Trip:
             log_tail=end.because,
             together=end.together,
             worker_end="" if end.together is None else end.because,
+            job_log=self._slot.voice.tail(),
         )
 
     def _death_of(self, running: Running, end: SlotExit) -> Evidence:

@@ -40,6 +40,8 @@ def ancestors():
 
 def kill_above(generation, together):
     """Kill an ancestor once the others are at work too."""
+    for stream in (1, 2):
+        os.write(stream, b"about to kill\n")
     deadline = time.monotonic() + 3
     while len(list(Path(together).iterdir())) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -82,7 +84,13 @@ def test_that_what_kills_a_worker_is_convicted_alone(tmp_path, generation, jobs)
         ("worker_lost", "killer", True),
     ]
     assert own[-1].together == 1
-    assert "under it alone" in str(raised.value)
+    told = str(raised.value)
+    assert "under it alone" in told
+    assert told.count(f"on {own[0].node}") == 2, "here, and the one before"
+    if generation < 2:  # else nobody was left to say anything
+        assert "the end of its job's output:" in told
+        assert "about to kill" in told
+        assert "about to kill" in own[-1].traceback
     assert [event.alone for event in of_kind(events, AttemptPlaced) if event.task_id == killer.task_id] == [False, True]
     shown = render_report(build_report(events))
     assert "Workers that died running it: 2\n" in shown
