@@ -198,7 +198,7 @@ def _resolve(source: Source, name: str, overrides: Mapping[str, object]) -> _Fou
     except SiteError as err:
         mark = mark_at(view.target, ("site",)) or view.target.mark
         issue = ValidationIssue(f"targets.{name}.site", err.message, "E_SITE", mark.line, mark.file, err.hint)
-        return replace(found, errors=[issue], site_error=err)
+        return replace(found, errors=[issue], site_error=SiteError(str(issue), hint=err.hint))
     settings, said = stack([*read.layers, view.target], declared.provider)
     target, errors = check(Target, settings, ("targets", name))
     found.warnings.extend(replace(issue, path=f"targets.{name}.{issue.path}") for issue in said)
