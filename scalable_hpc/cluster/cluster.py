@@ -25,6 +25,9 @@ from scalable_hpc.model.allocations import AllocationRequest
 _PREVIEW = AllocationRequest(name="preview", worker_type="", nodes=1, walltime_s=1, because="never submitted")
 """dask-jobqueue builds one Job that it never starts, to see that its arguments are sound."""
 
+_SHUT_DOOR_S = 0.2
+"""For a connection to our own scheduler once it does not listen: it is refused at once, and Dask would try a minute."""
+
 
 class ScalableCluster(JobQueueCluster):  # type: ignore[misc]
     """A scheduler in this process and the batch jobs whose workers it expects."""
@@ -128,12 +131,21 @@ class ScalableCluster(JobQueueCluster):  # type: ignore[misc]
         for address in addresses:
             self.scheduler.close_worker(address)
 
-    def hang_up_on_workers(self) -> None:
-        """Break the connections to all workers, as a dying driver would; a closing scheduler tells them to close.
+    async def leave(self) -> None:
+        """Break the connections to all workers, as a dying driver would, and forget the batch jobs, which go on.
 
-        It listens no more before that, or they would be back at once.
+        A closing scheduler would tell its workers to close. It listens no more before that, or they would be back at
+        once. Whatever Dask has to say to it after this must not wait for a door that is shut: ``close`` finds no job to
+        ask about.
         """
         for listener in self.scheduler.listeners:
             listener.stop()
         for comm in list(self.scheduler.stream_comms.values()):
             comm.abort()
+        self.scheduler_comm.timeout = _SHUT_DOOR_S
+        async with self._lock:  # after a submission that is under way, and before any other
+            for job in self.open_jobs().values():
+                job.is_left_behind = True
+                await job.close()
+            self.worker_spec.clear()
+            self.workers.clear()

@@ -280,17 +280,17 @@ class DaskLink:
         self._is_over = True
         if leave_allocations:
             self._keys.pop_all()
-            self._cluster.hang_up_on_workers()
+            await self._cluster.leave()
         else:
             await asyncio.to_thread(announcement.withdraw, self._run_dir)
             await self._retire(list(self._workers.hellos()), because)
-        await self._let_go_of_jobs(cancel=not leave_allocations)
+            await self._give_jobs_back()
         await self._resources.aclose()
 
-    async def _let_go_of_jobs(self, *, cancel: bool) -> None:
-        """Cancel all batch jobs with one command, or none; the cluster then has nothing left to cancel."""
+    async def _give_jobs_back(self) -> None:
+        """Cancel all batch jobs with one command; the cluster then has nothing left to cancel."""
         jobs = [job for job in self._cluster.open_jobs().values() if job.job_id is not None]
-        if cancel and jobs:
+        if jobs:
             await self._cancel_jobs([str(job.job_id) for job in jobs])
         for job in jobs:
             job.is_left_behind = True

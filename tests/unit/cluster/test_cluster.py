@@ -91,6 +91,20 @@ def test_that_a_cancelled_opener_does_not_double_a_submission(tmp_path):
     assert in_cluster(tmp_path, story) == (["a1", "a2"], ["a1", "a2"])
 
 
+def test_that_leaving_asks_nobody_who_no_longer_listens(tmp_path):
+    """The cluster closes at once, with no connection to its own scheduler left; no job is cancelled."""
+
+    async def story(cluster, backend):
+        await asyncio.gather(*(cluster.open_job(request(name)) for name in ("a1", "a2")))
+        await cluster.leave()
+        for connection in list(cluster.scheduler_comm.comms):  # or Dask may find one that is idle
+            connection.abort()
+        await asyncio.wait_for(cluster.close(), 10)
+        return list(backend.cancelled), sorted(cluster.open_jobs())
+
+    assert in_cluster(tmp_path, story) == ([], [])
+
+
 def test_that_an_allocation_closed_while_it_opens_is_taken_back(tmp_path):
     """The opener is told to come again later, and the job that was submitted all the same is cancelled."""
 
