@@ -260,6 +260,7 @@ class Engine:
                 on_stand_ins=self.keeper.divert,
                 unexplained=self.keeper.unexplained,
                 excluded_nodes=self.keeper.excluded_hosts,
+                most_jobs=self._manifest.target.most_jobs,
                 budget_node_s=self._manifest.target.budget_node_s,
                 spent_node_s=self._estate.spent_node_s,
                 first_number=self._estate.last_number + 1,

@@ -38,7 +38,7 @@ _READ = frozenset(
     {
         "Job_Name", "job_state", "substate", "Exit_status", "comment", "exec_host", "qtime", "ctime", "stime",
         "obittime", "mtime", "run_count", "resources_used.walltime", "resources_used.diag_messages",
-        "Resource_List.walltime",
+        "Resource_List.walltime", "estimated.start_time",
     }
 )  # fmt: skip
 """All others are passed over: Variable_List alone may hold anything, lines that look like attributes included."""
@@ -83,6 +83,7 @@ def observe(job_id: str, attributes: Mapping[str, str]) -> JobObservation:
         nodes=nodes,
         # run_count counts starts; what waits again has run before.
         restarts=max(0, runs if waits else runs - 1),
+        expected_start=parse_time(attributes.get("estimated.start_time", "")) if waits else None,
     )
     if state is not JobState.ENDED:
         return seen

@@ -268,6 +268,7 @@ def _observe(row: Mapping[str, str], endings: Mapping[str, ExitReason]) -> JobOb
         nodes=expand_nodes(_text(row.get("nodes", ""))) if has_started else (),
         ending=ending,
         restarts=_count(row.get("restarts", "")),
+        expected_start=parse_time(row.get("start", "")) if state is JobState.PENDING else None,
     )
 
 

@@ -89,6 +89,7 @@ def _bounded(target: ResolvedTarget, facts: SiteFacts, sheet: Sheet, *, is_own: 
         text = f"poll is {target.poll_s:g} s: site '{target.site}' is asked every {facts.poll_floor:g} s at most"
         sheet.warn("target.poll", text, "W_SITE_BOUND")
         target = replace(target, poll_s=facts.poll_floor)
+    target = replace(target, most_jobs=facts.jobs)
     bounds = [facts.jobs]
     for setting, mapping in _KINDS.items():
         limit = getattr(facts, mapping).get(getattr(target, setting))

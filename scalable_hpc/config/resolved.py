@@ -143,6 +143,8 @@ class ResolvedTarget:
     """Whose templates are read."""
     fallback_after_s: float = 300.0
     """How long a worker type may be kept waiting, by a reason that only others can remove, before its fallback."""
+    most_jobs: int | None = None
+    """What the site takes of one user, waiting and running, in all queues together; None: no limit is known."""
     budget_node_s: float | None = None
     """Node-seconds that a run may use; None: as many as it needs."""
     inside: bool = False

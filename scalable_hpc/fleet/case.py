@@ -171,6 +171,8 @@ class Case:
             2 * self.limits.maximum - len(counted) - self.asked,
             self.limits.max_pending - queued - self.asked,
         )
+        if self.view.jobs_left is not None:
+            allowed = min(allowed, self.view.jobs_left - self.asked)
         if self.view.node_s_left is not None:
             affordable = math.floor(self.view.node_s_left / (self.limits.nodes * self.limits.walltime_s))
             allowed = min(allowed, affordable - self.asked)

@@ -229,7 +229,13 @@ class Helm:
         balance = self.balance()
         left = None if balance is None else balance.left_node_s
         seen = self.roster.draw_view(
-            worker_type, busy=busy, now=now, closing=closing, paused_until=paused, node_s_left=left
+            worker_type,
+            busy=busy,
+            now=now,
+            closing=closing,
+            paused_until=paused,
+            node_s_left=left,
+            most_jobs=self._run.most_jobs,
         )
         limits = {worker_type: self._limits[worker_type]} if worker_type in self._limits else {}
         for action in plan(seen, [wanted] if wanted is not None else [], limits, now):
@@ -313,8 +319,9 @@ class Helm:
             return
         if change.lost_nodes:
             self._tell_of_lost(change.after, change.lost_nodes)
-        if change.is_new_state:
+        if change.is_new_reason or change.is_new_state:
             self._run.record(_as_event(change.after, self._clock.now()))
+        if change.is_new_state:
             self._follow(change)
             self._on_news()
 

@@ -100,6 +100,8 @@ class Run:
     """Whether a pending reason will not pass by itself, as a turn in the queue does, and if so why, in words."""
     on_stand_ins: Callable[[Mapping[str, tuple[str, ...]]], None] = lambda _: None
     """Which worker types cannot be had now, and which others do their work; told when that changes."""
+    most_jobs: int | None = None
+    """Jobs that the site takes of this user, waiting and running; None: it has no limit."""
     budget_node_s: float | None = None
     """Node-seconds that the run may use; None: as many as it needs."""
     spent_node_s: float = 0.0

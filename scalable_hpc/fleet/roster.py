@@ -57,6 +57,15 @@ class Change:
         )
 
     @property
+    def is_new_reason(self) -> bool:
+        """Whether it waits as before, for another reason, or has now been told when it may start."""
+        if self.before is None or self.after.view.state is not AllocationState.PENDING:
+            return False
+        before, after = self.before.view, self.after.view
+        is_first_forecast = before.expected_start is None and after.expected_start is not None
+        return before.pending_because != after.pending_because or is_first_forecast
+
+    @property
     def lost_nodes(self) -> tuple[str, ...]:
         """Nodes that it has just lost while its job goes on."""
         before = () if self.before is None else self.before.lost
@@ -143,6 +152,7 @@ class Roster:
         closing: bool,
         paused_until: float | None,
         node_s_left: float | None = None,
+        most_jobs: int | None = None,
     ) -> FleetView:
         """Draw what the planner may see of one worker type.
 
@@ -153,6 +163,7 @@ class Roster:
             closing: the session is ending.
             paused_until: a pause of the whole fleet, on top of the type's own.
             node_s_left: what is left of the run's budget, in node-seconds; None: there is none.
+            most_jobs: what the site takes of this user; None: it has no limit.
         """
         standing = self.standing(worker_type)
         seen: list[AllocationView] = []
@@ -171,6 +182,7 @@ class Roster:
             last_busy_at=self._last_busy,
             closing=closing,
             node_s_left=node_s_left,
+            jobs_left=None if most_jobs is None else most_jobs - len(self._open),
         )
 
     def balance(self, budget_node_s: float, now: float) -> Balance:

@@ -19,6 +19,7 @@ from enum import Enum
 from scalable_hpc.model.allocations import AllocationState, ExitReason, JobEnding, JobObservation, JobState
 from scalable_hpc.model.fleet import AllocationView
 from scalable_hpc.model.messages import WorkerDraining, WorkerHello
+from scalable_hpc.model.units import format_time
 
 UNKNOWN_PATIENCE_S = 900.0
 """Accounting can lag by minutes, and a controller that was restored from a backup learns of its jobs late."""
@@ -229,7 +230,7 @@ def observed(known: Known, seen: JobObservation, now: float) -> Known:
         view=_with_times(known.view, seen, said),
         ending=(seen.ending or JobEnding(ExitReason.UNKNOWN, seen.raw)) if said is Word.ENDED else None,
     )
-    settled = _settled(_given_up(changed, now), now, seen.because if said is Word.WAITING else "")
+    settled = _settled(_given_up(changed, now), now, _told_of_waiting(seen, said))
     return replace(settled, seen=seen)
 
 
@@ -276,9 +277,24 @@ def _with_times(view: AllocationView, seen: JobObservation, said: Word) -> Alloc
     else:
         ends = view.ends_at
     if said in (Word.WAITING, Word.WAITING_AGAIN):
-        return replace(view, pending_because=seen.because)
+        return replace(view, pending_because=seen.because, expected_start=seen.expected_start)
     asked = "the batch system suspended its job" if said is Word.SUSPENDED else ""
-    return replace(view, started_at=started, ends_at=ends, pending_because="", drain_asked=view.drain_asked or asked)
+    return replace(
+        view,
+        started_at=started,
+        ends_at=ends,
+        pending_because="",
+        expected_start=None,
+        drain_asked=view.drain_asked or asked,
+    )
+
+
+def _told_of_waiting(seen: JobObservation, said: Word) -> str:
+    """The scheduler's reason for a job to wait, and when it thinks that the job will start."""
+    if said not in (Word.WAITING, Word.WAITING_AGAIN):
+        return ""
+    expected = "" if seen.expected_start is None else f"expected to start at {format_time(seen.expected_start)}"
+    return ", ".join(filter(None, (seen.because if seen.because != "None" else "", expected)))
 
 
 def _raw(seen: JobObservation) -> str:

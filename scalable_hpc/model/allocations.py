@@ -72,6 +72,8 @@ class JobObservation:
     ending: JobEnding | None = None
     """Set when and only when ``state`` is ENDED."""
     restarts: int = 0
+    expected_start: float | None = None
+    """When the batch system thinks that a job which waits will start (seconds since the epoch); a forecast."""
 
 
 class AllocationState(Enum):

@@ -39,6 +39,8 @@ class AllocationView:
     was_whole: bool = False
     """All its slots were live at one time: what is missing now was lost, and is not on its way."""
     nodes: int = 1
+    expected_start: float | None = None
+    """When the batch system thinks that it will start; None: it waits no more, or nobody says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,8 @@ class FleetView:
     """Allocation name to the last time it had anything assigned."""
     closing: bool = False
     """The session is ending: nothing new."""
+    jobs_left: int | None = None
+    """Jobs that the site takes of this user besides those of the whole fleet; None: it has no limit."""
     node_s_left: float | None = None
     """Node-seconds of the run's budget that nobody uses or may use yet; None: there is no budget."""
 

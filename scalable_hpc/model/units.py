@@ -6,6 +6,7 @@ Walltimes are seconds (int), memory is bytes (int), shares are from 0 to 1.
 from __future__ import annotations
 
 import re
+from datetime import datetime
 
 _CLOCK = re.compile(r"(?:(?P<days>\d+)-)?(?P<hours>\d+):(?P<minutes>\d{1,2})(?::(?P<seconds>\d{1,2}))?")
 _SPAN = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[a-z]+)")
@@ -60,6 +61,11 @@ def format_walltime(seconds: float) -> str:
     days, rest = divmod(whole, 86400)
     clock = f"{rest // 3600:02d}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
     return f"{days}-{clock}" if days else clock
+
+
+def format_time(at: float) -> str:
+    """Return seconds since the epoch as this machine's date and time, to the minute: ``2026-11-22 14:05``."""
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def parse_memory(text: str) -> int:

@@ -122,5 +122,13 @@ def _line(seen: AllocationView, now: float) -> Line:
     slots = f"{min(seen.busy, seen.live_slots)}/{seen.live_slots}" if seen.live_slots else "-"
     runs = seen.ends_at is not None and seen.state not in (AllocationState.PENDING, AllocationState.SUBMITTING)
     left = format_walltime(max(0.0, (seen.ends_at or now) - now)) if runs else ""
-    waits = seen.state is AllocationState.PENDING and seen.pending_because
-    return Line(seen.name, seen.state.value, slots, left, seen.pending_because if waits else seen.because)
+    return Line(seen.name, seen.state.value, slots, left, _why(seen, now))
+
+
+def _why(seen: AllocationView, now: float) -> str:
+    """Why it is in its state; of one that waits the batch system's reason, and when that thinks it will start."""
+    if seen.state is not AllocationState.PENDING:
+        return seen.because
+    starts_in = None if seen.expected_start is None else format_walltime(max(0.0, seen.expected_start - now))
+    starts = "" if starts_in is None else f"may start in {starts_in}"
+    return ", ".join(filter(None, (seen.pending_because, starts))) or seen.because

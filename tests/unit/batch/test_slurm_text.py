@@ -479,3 +479,17 @@ def test_that_output_cut_anywhere_invents_no_job(name, data):
 
     for job_id, seen in parse_squeue(cut, SQUEUE_COLUMNS, "|").items():
         assert seen.state is whole[job_id].state
+
+
+@pytest.mark.parametrize(
+    ("state", "start", "expected"),
+    [("PENDING", "2026-11-22T12:00:00", True), ("PENDING", "N/A", False), ("RUNNING", "2026-11-22T12:00:00", False)],
+)
+def test_that_a_forecast_is_told_from_a_start(state, start, expected):
+    """squeue prints both in one column; only a job that waits has a forecast, and only one that runs has a start."""
+    row = dict.fromkeys((name for _, name, _ in SQUEUE_FIELDS), "") | {"id": "7", "state": state, "start": start}
+
+    seen = parse_squeue(SEPARATOR.join(row.values()) + SEPARATOR)["7"]
+
+    assert (seen.expected_start is not None) == expected
+    assert (seen.started_at is not None) == (state == "RUNNING")

@@ -107,6 +107,15 @@ def test_that_a_site_refuses_a_component_in_its_own_partition(desk):
     assert "'narrow'" in str(told.value)
 
 
+def test_that_a_sites_limit_of_jobs_reaches_the_fleet(desk):
+    """It is for all components together."""
+    desk.write("batch: slurm\njobs: 5\n", "site-configs/juniper.yaml")
+
+    loaded = desk.load(SEVERAL.replace("provider: slurm", "provider: slurm\n        site: juniper"))
+
+    assert loaded.target.most_jobs == 5
+
+
 @pytest.mark.parametrize(("written", "node_s"), [("4", 14400), ("0.5", 1800)])
 def test_that_a_budget_is_read_in_node_hours(desk, written, node_s):
     """A target's budget is a number of node-hours, whole or not."""

@@ -148,6 +148,7 @@ class Harness:
         never_runs=lambda _: None,
         log_tail=lambda name: f"log of {name}",
         budget_node_s=None,
+        most_jobs=None,
         **limits,
     ):
         self.clock = FakeClock()
@@ -173,6 +174,7 @@ class Harness:
             unexplained=lambda: self.unexplained,
             excluded_nodes=lambda: self.excluded,
             budget_node_s=budget_node_s,
+            most_jobs=most_jobs,
         )
         self.supervisor = Supervisor(
             run,

@@ -683,3 +683,31 @@ async def test_that_a_broken_backend_ends_the_loop_loudly():
 
         with pytest.raises(KeyError):
             await fleet.loop_task
+
+
+@on_the_loop
+async def test_that_why_and_how_long_a_job_waits_is_journalled():
+    """The scheduler's reason, each new one, and its first forecast; not every change of the forecast."""
+    async with Harness(maximum=1) as fleet:
+        await fleet.want(4)
+        for reason, expected in [("Priority", None), ("Resources", None), ("Resources", 90e3), ("Resources", 91e3)]:
+            fleet.batch.say("1", JobState.PENDING, because=reason, expected_start=expected)
+            await fleet.clock.wind(40.0)
+        [seen] = fleet.supervisor.snapshot()
+
+    said = [event.because for event in fleet.events if isinstance(event, AllocationChanged) and event.name == "a0001"]
+    assert len([words for words in said if "waits in the queue" in words]) == 3
+    assert "Priority" in said[-3]
+    assert "Resources" in said[-2]
+    assert "Resources, expected to start at 1970-01-0" in said[-1]
+    assert (seen.pending_because, seen.expected_start) == ("Resources", 91e3)
+
+
+@on_the_loop
+async def test_that_a_site_that_takes_few_jobs_is_not_asked_for_more():
+    """Its limit is for all jobs of a user, successors included; no submission is made to be refused."""
+    async with Harness(maximum=10, most_jobs=3) as fleet:
+        await fleet.want(400, seconds=30.0)
+
+        assert len(fleet.names()) == 3
+        assert len(fleet.batch.jobs) == 3

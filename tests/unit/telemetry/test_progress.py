@@ -184,3 +184,14 @@ def test_that_rich_is_imported_only_where_a_terminal_is_drawn_on():
     )
 
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_that_a_waiting_allocation_says_why_and_for_how_long():
+    """The scheduler's reason and forecast stand in its line."""
+    seen = AllocationView(
+        "a1", "cpu", AllocationState.PENDING, 4, 60, 0.0, pending_because="Resources", expected_start=820.0
+    )
+
+    [line] = draw_frame(Counts(waiting=1), [seen], 100.0).lines
+
+    assert line.because == "Resources, may start in 00:12:00"
