@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,7 +24,9 @@ from urllib.parse import quote
 from blake3 import blake3
 
 from scalable_hpc.model.tasks import AttemptId
+from scalable_hpc.worker.options import NODE_VARIABLES
 from scalable_hpc.worker.outlook import Outlook, read_outlook
+from scalable_hpc.worker.shares import CPUS_VARIABLE
 
 STOP_BEFORE_S = 2.0
 """Seconds before its end at which a worker that was not told to drain is taken to be ending all the same; the
@@ -77,6 +80,18 @@ class Context:
         outlook = self._outlook()
         is_late = outlook.deadline is not None and outlook.deadline - time.time() <= STOP_BEFORE_S
         return is_late or outlook.draining is not None
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The nodes that the task has for what it starts itself, as the batch system calls them: the one it is on."""
+        named = (os.environ.get(name) for name in NODE_VARIABLES)
+        return (next(filter(None, named), socket.gethostname()),)
+
+    @property
+    def cpus(self) -> int:
+        """How many cpus the task has there: its ``cpus``, rounded up to whole slots; outside a task, all of them."""
+        said = os.environ.get(CPUS_VARIABLE, "") if self._attempt is not None else ""
+        return int(said) if said.isdigit() else len(os.sched_getaffinity(0))
 
     @property
     def scratch(self) -> Path:

@@ -14,6 +14,8 @@ ORPHAN_GRACE_S = 600.0
 """How long running attempts may go on without a driver: long enough for a restart by hand, short against a walltime."""
 
 
+NODE_VARIABLES = ("SCALABLE_HPC_NODE", "SLURMD_NODENAME")
+"""Environment: what the batch system calls this node."""
 DIRECTORY_VARIABLE = "SCALABLE_HPC_WORKER_DIRECTORY"
 """Environment: the node-local directory that a launcher makes for its courier, and removes."""
 

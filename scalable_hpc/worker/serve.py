@@ -33,7 +33,7 @@ from scalable_hpc.worker.control import Command, DeadlineIs, Retire, decode
 from scalable_hpc.worker.endings import CourierExit
 from scalable_hpc.worker.holdings import make_directory
 from scalable_hpc.worker.limits import guard_memory
-from scalable_hpc.worker.options import DIRECTORY_VARIABLE, WorkerOptions, parse_options
+from scalable_hpc.worker.options import DIRECTORY_VARIABLE, NODE_VARIABLES, WorkerOptions, parse_options
 from scalable_hpc.worker.recorder import SYNC_EVERY_S, Recorder
 from scalable_hpc.worker.reporter import Reporter
 from scalable_hpc.worker.shares import Seat, share_out, visible_gpus
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 SEARCH_PATH_VARIABLE = "SCALABLE_HPC_PYTHONPATH"
 JOB_VARIABLES = ("SCALABLE_HPC_JOB_ID", "SLURM_JOB_ID", "PBS_JOBID")
-NODE_VARIABLES = ("SCALABLE_HPC_NODE", "SLURMD_NODENAME")
 _LOOK_EVERY_S = 0.5
 _LAST_LINE_WITHIN_S = 0.3
 """For the recorder's last line when the launcher is dead: the file system may be what it died of."""

@@ -22,6 +22,8 @@ THREAD_VARIABLES = (
 )
 """Each of these libraries starts as many threads as the node has cores unless told, in every slot."""
 
+CPUS_VARIABLE = "SCALABLE_HPC_CPUS"
+"""Environment of an attempt: how many cpus it has."""
 DEVICES_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 
@@ -85,7 +87,7 @@ def seats_needed(*, cpus: int, gpus: int, slots: int, worker_cpus: int, worker_g
 def environment_of(seats: Sequence[Seat], *, chosen: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of an attempt that holds these seats; what is in ``chosen`` is the user's and stays."""
     threads = str(sum(seat.threads for seat in seats))
-    environment = {name: threads for name in THREAD_VARIABLES if name not in chosen}
+    environment = {name: threads for name in THREAD_VARIABLES if name not in chosen} | {CPUS_VARIABLE: threads}
     devices = list(dict.fromkeys(gpu for seat in seats for gpu in seat.gpus))
     if devices:
         environment[DEVICES_VARIABLE] = ",".join(devices)

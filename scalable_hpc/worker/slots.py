@@ -29,6 +29,7 @@ from pathlib import Path
 from scalable_hpc.faults.evidence import signal_name
 from scalable_hpc.worker import kin, wire
 from scalable_hpc.worker.handles import Doom, Lease, Slot, SlotExit
+from scalable_hpc.worker.launching import environment_for_tasks
 from scalable_hpc.worker.nursery import MARK, MESSAGE_LIMIT
 from scalable_hpc.worker.shares import Seat, environment_of
 from scalable_hpc.worker.slot import Birth
@@ -107,7 +108,7 @@ class SlotPool:
                     [sys.executable, "-m", "scalable_hpc.worker.nursery", str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
-                    env={**os.environ, **environment_of(self._seats[:1], chosen=os.environ)},
+                    env={**environment_for_tasks(os.environ), **environment_of(self._seats[:1], chosen=os.environ)},
                 )
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)

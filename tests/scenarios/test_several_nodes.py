@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.ensembles import (
@@ -65,3 +67,41 @@ def test_that_an_allocation_of_four_nodes_loses_one_and_goes_on(slurm, tmp_path,
     lives = allocations_of(events)
     assert list(lives) == ["a0001"]
     assert lives["a0001"][-1].reason in ("completed", "cancelled")
+
+
+MPI = """
+import json, subprocess, sys
+from scalable_hpc import ScalableSession, context
+
+
+def ranks(number):
+    here = context()
+    command = ["srun", "--nodes=1", f"--nodelist={{here.hosts[0]}}", f"--ntasks={{here.cpus}}"]
+    found = subprocess.run([*command, "bash", "-c", "echo $SLURMD_NODENAME $SLURM_PROCID"],
+                           capture_output=True, text=True, timeout=60)
+    return here.hosts, here.cpus, sorted(found.stdout.split(chr(10))), found.stderr
+
+
+if __name__ == "__main__":
+    with ScalableSession.from_yaml({manifest!r}) as client:
+        print(json.dumps([future.result() for future in client.map(ranks, range(4), cpus=2)]))
+"""
+
+
+def test_that_a_task_starts_ranks_on_the_cpus_that_it_has(slurm, tmp_path):
+    """In a worker that srun itself started: two ranks for a task of two cpus, on its own node, side by side."""
+    target = {
+        "provider": "slurm",
+        "queue": "batch",
+        "interface": slurm.interface,
+        "poll": 1,
+        "allocations": {"max": 1, "nodes": 2, "walltime": "00:10:00"},
+    }
+    ensemble = make_ensemble(tmp_path, target=target, count=4, seconds=0.0)
+    ensemble.driver.write_text(MPI.format(manifest=str(tmp_path / "scalable.yaml")))
+    ended = ensemble.run(env=slurm.env, timeout=90)
+    assert ended.returncode == 0, ended.stderr
+
+    for hosts, cpus, lines, errors in json.loads(ended.stdout):
+        assert cpus == 2
+        assert lines == ["", f"{hosts[0]} 0", f"{hosts[0]} 1"], errors

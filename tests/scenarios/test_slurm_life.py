@@ -1,0 +1,112 @@
+"""What a real Slurm does to a run without ending anything: limits, silence, a request that nobody can serve."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.ensembles import AttemptFailed, FleetNote, ReceiptTaken, allocations_of, make_ensemble, of_kind
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(120)]
+
+
+def target_of(slurm, *, most: int, **more) -> dict:
+    return {
+        "provider": "slurm",
+        "queue": "batch",
+        "interface": slurm.interface,
+        "poll": 1,
+        "allocations": {"min": 0, "max": most, "walltime": "00:10:00"},
+        **more,
+    }
+
+
+def finished(ensemble, driver, count: int) -> list:
+    """The events of a run that ends with every result, each from one execution, and nothing charged."""
+    out, err = driver.communicate(timeout=80)
+    assert driver.returncode == 0, f"{out}\n{err}"
+    assert f"complete {count}" in out
+    events = ensemble.events()
+    assert set(ensemble.counted("start").values()) == {1}
+    assert of_kind(events, AttemptFailed) == []
+    return events
+
+
+def test_that_a_submit_limit_is_waited_out(slurm, tmp_path):
+    """One job may be submitted: the run goes on with it, and has its second as soon as the limit is lifted."""
+    modify = ["sacctmgr", "-i", "modify", "qos", "limited", "set"]
+    slurm.run([*modify, "MaxJobsPerUser=2", "MaxSubmitJobsPerUser=1"])
+    target = target_of(slurm, most=2, qos="limited")
+    ensemble = make_ensemble(tmp_path, target=target, count=32, seconds=2.0, cpus=2)
+    driver = ensemble.start(env=slurm.env)
+    try:
+        wait_until("the first results", lambda: len(ensemble.counted("end")) >= 4, timeout=40)
+        deferred = [note.because for note in of_kind(ensemble.events(), FleetNote) if note.kind == "deferred"]
+        slurm.run([*modify, "MaxSubmitJobsPerUser=3"])
+        events = finished(ensemble, driver, 32)
+    finally:
+        driver.kill()
+        slurm.run([*modify, "MaxJobsPerUser=1", "MaxSubmitJobsPerUser=3"])
+
+    assert any("QOSMaxSubmitJobPerUserLimit" in words for words in deferred), deferred
+    assert len({event.allocation for event in of_kind(events, ReceiptTaken)}) == 2
+
+
+def test_that_a_controller_that_stops_for_a_while_costs_nothing(slurm, tmp_path):
+    """While nobody answers nothing ends, nothing is run again, and work goes on; the end of the silence is told."""
+    ensemble = make_ensemble(tmp_path, target=target_of(slurm, most=1), count=140, seconds=1.0)
+    driver = ensemble.start(env=slurm.env)
+    try:
+        wait_until("the first results", lambda: len(ensemble.counted("end")) >= 4, timeout=40)
+        slurm.daemon("hang", "slurmctld")
+        try:
+            wait_until("the silence is noted", lambda: _notes(ensemble, "silent"), timeout=40)
+            before = len(ensemble.counted("end"))
+            wait_until("work goes on", lambda: len(ensemble.counted("end")) >= before + 4, timeout=20)
+        finally:
+            slurm.daemon("unhang", "slurmctld")
+        wait_until("the answer is noted", lambda: _notes(ensemble, "answers"), timeout=40)
+        events = finished(ensemble, driver, 140)
+    finally:
+        driver.kill()
+
+    assert len(allocations_of(events)) == 1
+
+
+def test_that_what_no_node_can_serve_is_told_in_slurms_words(slurm, tmp_path):
+    """At once, with the script that was refused; nothing is left in the queue."""
+    ensemble = make_ensemble(tmp_path, target=target_of(slurm, most=1), count=2, seconds=0.0, cpus=999)
+    began = time.monotonic()
+    ended = ensemble.run(env=slurm.env, timeout=40)
+    took = time.monotonic() - began
+
+    assert ended.returncode != 0
+    assert "Requested node configuration is not available" in ended.stderr + ended.stdout
+    assert "a0001.sh" in ended.stderr + ended.stdout
+    assert took < 20
+    assert slurm.run(["squeue", "-h"]).strip() == ""
+
+
+def test_that_a_run_needs_no_accounting(slurm, tmp_path):
+    """Without sacct, a cancelled job's end is told by the controller, and what it took along runs again."""
+    target = target_of(slurm, most=1, commands={"sacct": "no-such-sacct"})
+    ensemble = make_ensemble(tmp_path, target=target, count=16, seconds=2.0)
+    driver = ensemble.start(env=slurm.env)
+    try:
+        wait_until("the first results", lambda: len(ensemble.counted("end")) >= 4, timeout=40)
+        slurm.run(["scancel", allocations_of(ensemble.events())["a0001"][-1].job_id])
+        out, err = driver.communicate(timeout=80)
+    finally:
+        driver.kill()
+    assert driver.returncode == 0, f"{out}\n{err}"
+
+    events = ensemble.events()
+    assert allocations_of(events)["a0001"][-1].reason == "cancelled"
+    assert [event for event in of_kind(events, AttemptFailed) if event.charged] == []
+    assert len(of_kind(events, ReceiptTaken)) == 16
+
+
+def _notes(ensemble, kind: str) -> list[FleetNote]:
+    return [note for note in of_kind(ensemble.events(), FleetNote) if note.kind == kind]
