@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from scalable_hpc.config.issues import Mark, ValidationIssue
+from scalable_hpc.config.masking import masked
 from scalable_hpc.config.yaml_lines import Scalar, Section, mark_at, tree_issues, value_at
 from scalable_hpc.model.units import format_walltime
 
@@ -112,7 +113,9 @@ class _Problem:
             return self.key
         if value is None:
             return "nothing"
-        return str(value) if isinstance(value, Scalar) else "a mapping" if isinstance(value, Section) else "a list"
+        if isinstance(value, Scalar):
+            return masked(self.key, str(value)) if "env" in self.where[-2:-1] else str(value)
+        return "a mapping" if isinstance(value, Section) else "a list"
 
     def issue(self) -> ValidationIssue:
         mark = mark_at(self.tree, self.where) or Mark("", None)

@@ -5,13 +5,22 @@ from __future__ import annotations
 import json
 import stat
 import subprocess
+from dataclasses import replace
 
 import pytest
 
 from scalable_hpc.confidential import remove_secrets, secrets_file, write_secrets
 from scalable_hpc.config.manifest import load_manifest
+from scalable_hpc.errors import ManifestError
 from scalable_hpc.model.allocations import AllocationRequest
-from scalable_hpc.planning import environment_of, make_plan, render_script
+from scalable_hpc.planning import (
+    DriverJob,
+    driver_environment,
+    environment_of,
+    make_plan,
+    render_driver,
+    render_script,
+)
 from scalable_hpc.runs import create_run
 
 WORD = "hunter2-$(touch pwned)'`x`"
@@ -43,6 +52,27 @@ def test_that_a_plan_shows_no_secret(manifest):
     assert "hunter2" not in json.dumps(plan.to_dict())
     assert "target.env.HF_TOKEN" in plan.settings
     assert "export LEVEL=3" in plan.scripts["a model/7"]
+
+
+def test_that_a_drivers_job_shows_no_secret(manifest, run):
+    """Where the driver is a batch job it reads its own from a private file, too."""
+    job = DriverJob(1, 3600, 1, None, None, "python3", "/", 60, None)
+    slurm = replace(manifest, target=replace(manifest.target, provider="slurm"))
+    script = render_driver(slurm, run, job)
+
+    assert "hunter2" not in script
+    assert f"source {secrets_file(run, None)}" in script
+    assert ("HF_TOKEN", WORD) in driver_environment(slurm)
+
+
+def test_that_a_secret_that_is_refused_is_not_quoted(tmp_path):
+    """The message names the variable and the line."""
+    text = MANIFEST.replace('LEVEL: "3"', 'API_KEY: "hunter2\\nx"')
+    (tmp_path / "scalable.yaml").write_text(text)
+    with pytest.raises(ManifestError) as refused:
+        load_manifest(tmp_path / "scalable.yaml")
+
+    assert "scalable.yaml:4: API_KEY is '(hidden)': holds a line break" in str(refused.value)
 
 
 def test_that_a_job_reads_its_secrets_from_a_private_file(manifest, run):
