@@ -39,6 +39,7 @@ class Naming:
         self._tasks: Mapping[str, TaskDefaults] = manifest.tasks
         self._worker_types = manifest.worker_types
         self._cache = str(manifest.cache_root)
+        self._factor = manifest.factor
         self._run_id = run_id
         self._run_store = run_store
         self._numbers = itertools.count(first_number)
@@ -85,7 +86,9 @@ class Naming:
             policy=replace(policy, worth_retrying=None) if callable(policy.worth_retrying) else policy,
             timeout_s=options.timeout_s if options.timeout is not None else said.timeout_s,
             expected_runtime_s=(
-                options.expected_runtime_s if options.expected_runtime is not None else said.expected_runtime_s
+                _quicker(options.expected_runtime_s, self._factor)
+                if options.expected_runtime is not None
+                else said.expected_runtime_s
             ),
             priority=options.priority,
             tag=options.tag,
@@ -173,3 +176,8 @@ def _digest(*parts: str) -> str:
 def _policy(call: Call, said: RetryPolicy | None) -> RetryPolicy:
     policy = call.options.retry or said or RetryPolicy()
     return policy if call.options.retries is None else replace(policy, retries=call.options.retries)
+
+
+def _quicker(seconds: float | None, factor: float) -> float | None:
+    """Return a run time that was said, in a rehearsal's time; what the manifest says is so already."""
+    return None if seconds is None else seconds / factor

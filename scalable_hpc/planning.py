@@ -23,6 +23,7 @@ from scalable_hpc.model.resources import WorkerType
 from scalable_hpc.model.units import format_walltime
 from scalable_hpc.runs import RunDirectory
 from scalable_hpc.scripts.context import ScriptContext
+from scalable_hpc.scripts.dressed import as_local
 from scalable_hpc.scripts.render import render_worker
 
 _PREVIEW_RUN = "RUN"
@@ -131,13 +132,15 @@ def render_script(manifest: ResolvedManifest, run: RunDirectory, request: Alloca
     """
     context = script_context(manifest, run, request)
     target = manifest.target_of(request.worker_type)
-    return render_worker(
+    system = target.plays or target.provider
+    text = render_worker(
         context,
-        system=target.provider,
+        system=system,
         template_dirs=target.template_dirs,
         trust=target.trust,
         role="inside" if target.inside else "worker",
     )
+    return text if target.plays is None else as_local(text, context, system)
 
 
 def script_context(manifest: ResolvedManifest, run: RunDirectory, request: AllocationRequest) -> ScriptContext:

@@ -30,6 +30,10 @@ class ScalableSession:
     """
 
     def __init__(self, manifest: ResolvedManifest) -> None:
+        if played := os.environ.get("SCALABLE_HPC_REHEARSAL"):
+            from scalable_hpc.config.dressing import dressed, from_text
+
+            manifest = dressed(manifest, from_text(played))
         self.manifest = manifest
         self._run: LiveRun | None = None
 

@@ -112,6 +112,14 @@ class LocalBackend:
         """Take a job's place away as a more important job does: grace as when cancelled, its reason PREEMPTED."""
         self._order(job_id, signal.SIGUSR1)
 
+    def end_walltime(self, job_id: str) -> None:
+        """End a job as if its walltime were over now: grace as then, its reason TIMEOUT."""
+        self._order(job_id, shepherd.END_WALLTIME)
+
+    def run_out_of_memory(self, job_id: str) -> None:
+        """End a job as a batch system does whose limit it broke: killed at once, its reason OUT_OF_MEMORY."""
+        self._order(job_id, shepherd.OUT_OF_MEMORY)
+
     def close(self) -> None:
         """Start no more jobs: those that wait are cancelled, those that run go on."""
         self._queue.close()

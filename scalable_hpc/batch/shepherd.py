@@ -3,7 +3,8 @@
 """The shepherd: one small process that runs one local job, ends it in time, and outlives the driver.
 
 Started as ``python -m scalable_hpc.batch.shepherd SPOOL/<job id>`` in a session of its own. It takes orders as signals:
-SIGTERM cancel, SIGUSR1 preempt, SIGUSR2 lose the node. Everything it knows it writes to the job's ``state.json``.
+SIGTERM cancel, SIGUSR1 preempt, SIGXCPU end the walltime, SIGUSR2 lose the node,
+SIGXFSZ run out of memory. Everything it knows it writes to the job's ``state.json``.
 
 Rule 1: imports nothing that takes time; a job must run within a few dozen milliseconds.
 Rule 2: when it says that the job is over, no process of the job is left.
@@ -21,10 +22,14 @@ from contextlib import suppress
 from scalable_hpc.batch import process_tree, spool
 
 LOSE_NODE = signal.SIGUSR2
-STOPS = {signal.SIGTERM: "cancelled", signal.SIGUSR1: "preempted"}
+OUT_OF_MEMORY = signal.SIGXFSZ
+END_WALLTIME = signal.SIGXCPU
+STOPS = {signal.SIGTERM: "cancelled", signal.SIGUSR1: "preempted", END_WALLTIME: "timeout"}
 """Orders that let the job have its grace, and the ending they lead to."""
+FALLS = {LOSE_NODE: "node_fail", OUT_OF_MEMORY: "out_of_memory"}
+"""Orders that kill every process of the job at once, and the ending they lead to."""
 _IGNORED = {signal.SIGINT, signal.SIGHUP}
-_WATCHED = {signal.SIGCHLD, LOSE_NODE, *STOPS, *_IGNORED}
+_WATCHED = {signal.SIGCHLD, *FALLS, *STOPS, *_IGNORED}
 
 LAST_WORD_TRIES = 60
 """A second apart; without a last word the job counts as NODE_FAIL, which costs its attempts nothing."""
@@ -58,7 +63,7 @@ class Shepherd:
             self._end("launch_failed", failure)
             return
         self._tell("running")
-        while self.status is None and self.stopping != "node_fail":
+        while self.status is None and self.stopping not in FALLS.values():
             self._wait()
             self._keep_time(time.time())
         self._tell("ending")
@@ -75,13 +80,13 @@ class Shepherd:
         self._reap()
         if arrived is None:
             return
-        if arrived.si_signo == LOSE_NODE:
-            self.stopping = "node_fail"
+        if arrived.si_signo in FALLS:
+            self.stopping = FALLS[signal.Signals(arrived.si_signo)]
         elif arrived.si_signo in STOPS and self.stopping is None:
             self._stop(STOPS[signal.Signals(arrived.si_signo)])
 
     def _keep_time(self, now: float) -> None:
-        if self.status is not None or self.stopping == "node_fail":
+        if self.status is not None or self.stopping in FALLS.values():
             return
         if self.warn_at is not None and now >= self.warn_at:
             self.warn_at = None
@@ -121,7 +126,8 @@ class Shepherd:
 
     def _verdict(self, left: str) -> tuple[str, str]:
         if self.stopping == "timeout":
-            return "timeout", f"TIMEOUT (its walltime of {self.walltime:g} s was used up{left})"
+            walltime = "" if self.walltime is None else f" of {self.walltime:g} s"
+            return "timeout", f"TIMEOUT (its walltime{walltime} was used up{left})"
         if self.stopping is not None:
             return self.stopping, f"{self.stopping.upper()}{left}"
         code = os.waitstatus_to_exitcode(self.status or 0)

@@ -18,6 +18,7 @@ from scalable_hpc.cli import (
     doctor,
     explain,
     plan,
+    rehearse,
     render,
     report,
     resume,
@@ -30,13 +31,31 @@ from scalable_hpc.cli import (
 from scalable_hpc.errors import ScalableError
 from scalable_hpc.version import __version__
 
-_VERBS = (run, submit, plan, render, validate, status, explain, report, resume, cancel, cache, site, doctor, demo)
+_VERBS = (
+    run,
+    submit,
+    plan,
+    render,
+    validate,
+    status,
+    explain,
+    report,
+    resume,
+    cancel,
+    cache,
+    site,
+    doctor,
+    rehearse,
+    demo,
+)
+_WITH_SCRIPT = ("run", "submit", "rehearse")
+"""Verbs that hand on to a script what stands after ``--``."""
 _INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code."""
-    arguments = _parser().parse_args(argv)
+    arguments = _read(sys.argv[1:] if argv is None else argv)
     try:
         return int(arguments.act(arguments))
     except ScalableError as error:
@@ -48,6 +67,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away: `scalable-hpc render | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _read(argv: Sequence[str]) -> argparse.Namespace:
+    """Read a command line; argparse loses what follows ``--`` when options stand between a script and that."""
+    parser = _parser()
+    if argv[:1] and argv[0] in _WITH_SCRIPT and "--" in argv:
+        at = list(argv).index("--")
+        arguments = parser.parse_args(argv[:at])
+        arguments.arguments += argv[at + 1 :]
+        return arguments
+    return parser.parse_args(argv)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -84,7 +84,8 @@ class _Case:
         plan = run.read_plan()
         manifest = load_manifest(plan["manifest"], target=plan["target"], text=run.read_manifest())
         target = manifest.target
-        self._offers = [Offer(kind, target.walltime_s, target.margin_s) for kind in manifest.worker_types.values()]
+        each = [(kind, manifest.target_of(kind.name)) for kind in manifest.worker_types.values()]
+        self._offers = [Offer(kind, own.walltime_s, own.margin_s) for kind, own in each]
         words = _ask(run, manifest, changes) if asks else {}
         self._fleet: Fleet = fleet_of(changes, self._ledger, target.nodes, words)
 

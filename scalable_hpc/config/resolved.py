@@ -149,6 +149,8 @@ class ResolvedTarget:
     """Node-seconds that a run may use; None: as many as it needs."""
     inside: bool = False
     """Allocations are steps of the batch job that the driver itself is in; none is asked for."""
+    plays: str | None = None
+    """In a rehearsal: the batch system that Local stands for, whose job scripts it runs."""
     ends_at: float | None = None
     """When that job ends (seconds since the epoch), as far as it was known when the driver began."""
 
@@ -197,6 +199,9 @@ class ResolvedManifest:
     """Dotted setting to its value in force, its source and its layer."""
     own_targets: Mapping[str, ResolvedTarget] = field(default_factory=dict)
     """The target as it is for a worker type that has settings of its own."""
+
+    factor: float = 1.0
+    """In a rehearsal: seconds of the real machine to one of this."""
 
     def target_of(self, worker_type: str) -> ResolvedTarget:
         """Return the target with what a worker type says otherwise."""

@@ -54,7 +54,7 @@ class Visit:
     @property
     def target(self) -> ResolvedTarget:
         """The target that is looked at."""
-        return self.manifest.target
+        return self.manifest.target_of(self.worker_type)
 
 
 def look(manifest: ResolvedManifest, worker_type: str, modules: Sequence[str], *, wait_s: float, probes: bool) -> Facts:

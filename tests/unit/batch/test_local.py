@@ -267,8 +267,10 @@ def _running_with_runaway(bench, backend, **directives) -> str:
         (lambda backend, job_id: asyncio.run(backend.cancel([job_id])), ExitReason.CANCELLED),
         (lambda backend, job_id: backend.lose_node(job_id), ExitReason.NODE_FAIL),
         (lambda backend, job_id: backend.preempt(job_id), ExitReason.PREEMPTED),
+        (lambda backend, job_id: backend.end_walltime(job_id), ExitReason.TIMEOUT),
+        (lambda backend, job_id: backend.run_out_of_memory(job_id), ExitReason.OUT_OF_MEMORY),
     ],
-    ids=["cancel", "lose_node", "preempt"],
+    ids=["cancel", "lose_node", "preempt", "end_walltime", "run_out_of_memory"],
 )
 def test_that_every_way_out_has_its_reason_and_leaves_nothing(bench, fault, reason):
     """Whatever the processes do against it."""
