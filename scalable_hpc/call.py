@@ -51,7 +51,7 @@ class Options:
     pure: bool | None = None
     verify_pure: float | str | None = None
     checkpoints: bool | None = None
-    persist: bool = True
+    persist: bool | None = None
 
     def __post_init__(self) -> None:
         for name in ("task", "tag", "key"):
@@ -76,11 +76,11 @@ class Options:
         """Refuse wishes for what becomes of a result that cannot be had together."""
         if self.pure is not None and not isinstance(self.pure, bool):
             raise TypeError(f"pure must be True or False: {self.pure!r}")
-        if not isinstance(self.persist, bool):
+        if not isinstance(self.persist, bool | None):
             raise TypeError(f"persist must be True or False: {self.persist!r}")
-        if not self.persist and self.key is not None:
+        if self.persist is False and self.key is not None:
             raise ValueError(f"a call with a key is stored under it, persist=False is not for it: {self.key!r}")
-        if not self.persist and self.pure is False:
+        if self.persist is False and self.pure is False:
             raise ValueError(f"persist=False may compute a call again, which pure=False forbids: {self.pure!r}")
         if self.verify_share is not None and self.pure is False:
             raise ValueError(f"verify_pure is for pure calls, not with pure=False: {self.verify_pure!r}")
@@ -192,7 +192,7 @@ def make_call(
         call.identity = _identity(fn, args, kwargs)
         return call
     declared = getattr(fn, "__scalable_cache__", None)
-    if options.key is not None or not options.persist or cache is False or (declared is None and cache is None):
+    if options.key is not None or options.persist is False or cache is False or (declared is None and cache is None):
         return call
     try:
         if declared is None:

@@ -12,7 +12,7 @@ import gc
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -61,6 +61,9 @@ class Run(Owner, Protocol):
 
     def is_pure(self, name: str) -> bool:
         """What the manifest says of a task: whether the same call always gives the same result."""
+
+    def persists(self, name: str) -> bool:
+        """What the manifest says of a task: whether its results are stored."""
 
     @property
     def has_past(self) -> bool:
@@ -288,6 +291,8 @@ class ScalableClient(concurrent.futures.Executor):
         name = options.task or call_name(fn)
         cache = self._run.cache_of(name)
         pure = self._run.is_pure(name) if options.pure is None else options.pure
+        if options.persist is None and options.key is None and pure and not self._run.persists(name):
+            options = replace(options, persist=False)
         bare = replace_futures(args, found), replace_futures(kwargs, found)
         call = make_call(fn, function, *bare, options, cache=cache, pure=pure)
         if call.warning and call.warning not in self._warned:

@@ -59,6 +59,11 @@ class Naming:
         said = self._tasks.get(name) or self._tasks.get(EVERY_TASK)
         return True if said is None else said.pure
 
+    def persists(self, name: str) -> bool:
+        """What the manifest says of a task: whether its results are stored, not held by their workers."""
+        said = self._tasks.get(name) or self._tasks.get(EVERY_TASK)
+        return True if said is None else said.persist
+
     def specify(self, call: Call) -> TaskSpec:
         """Return the task of a call.
 
@@ -96,8 +101,8 @@ class Naming:
             label=call.label,
             refresh=call.refresh,
             pure=is_pure,
-            verify_pure=self._verified(call, said) if is_pure and options.persist else 0.0,
-            persist=options.persist or not is_pure,
+            verify_pure=self._verified(call, said) if is_pure and options.persist is not False else 0.0,
+            persist=options.persist is not False or not is_pure,
             checkpoints=bool(said.checkpoints) if options.checkpoints is None else options.checkpoints,
             rule=self._rule(policy),
         )

@@ -112,6 +112,10 @@ class LiveRun:
         """What the manifest says of a task: whether the same call always gives the same result."""
         return self._naming.is_pure(name)
 
+    def persists(self, name: str) -> bool:
+        """What the manifest says of a task: whether its results are stored."""
+        return self._naming.persists(name)
+
     def specify(self, call: Call) -> TaskSpec:
         """Name the task and fill in what the manifest says about it."""
         return self._naming.specify(call)

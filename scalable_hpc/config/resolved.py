@@ -171,6 +171,8 @@ class TaskDefaults:
     """False: the first result counts, and is never taken from or put into the shared cache."""
     verify_pure: float = 0.0
     """Share of the calls that are computed once more, to be compared."""
+    persist: bool = True
+    """False: a large result stays in the memory of the node that computed it."""
     checkpoints: bool | None = None
     """Its functions save their state and raise ``Checkpointed`` in time."""
 

@@ -208,6 +208,7 @@ class Task(Part):
     component: OptionalLine = None
     cache: bool | None = None
     pure: bool | None = None
+    persist: bool | None = None
     verify_pure: Share | None = None
     outputs: Any = None
     retries: Count | None = None

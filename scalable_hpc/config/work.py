@@ -152,6 +152,12 @@ def _task(
     needs = Needs(cpus=part.cpus or 1, memory=part.memory, gpus=part.gpus or 0, worker_type=part.component)
     if needs.worker_type in (None, *kinds) and not any(kind.fits(needs) for kind in kinds.values()):
         sheet.error(where, f"{where} fits no component: it wants {_told(needs)}", "E_TASK_TOO_LARGE")
+    if part.persist is False and part.pure is False:
+        text = "a result that is not kept may have to be computed again, which 'pure: false' forbids"
+        sheet.error(f"{where}.persist", text, "E_CONFLICT", "leave one of the two out")
+    if part.persist is False and part.cache:
+        text = "a result that is not kept cannot go to the shared cache, which 'cache: true' asks for"
+        sheet.error(f"{where}.persist", text, "E_CONFLICT", "leave one of the two out")
     walltime_s = lasting.get(needs.worker_type or "", max(lasting.values()))
     is_too_long = part.expected_runtime is not None and part.expected_runtime >= walltime_s
     if part.expected_runtime is not None and is_too_long and not part.checkpoints:
@@ -168,6 +174,7 @@ def _task(
         expected_runtime_s=part.expected_runtime,
         cache=part.cache,
         pure=part.pure is not False,
+        persist=part.persist is not False,
         verify_pure=part.verify_pure or 0.0,
         checkpoints=part.checkpoints,
     )

@@ -8,6 +8,7 @@ Rule 3: an attempt that was cut off after r seconds says "longer than r", never 
 from __future__ import annotations
 
 import math
+from array import array
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -35,28 +36,44 @@ def class_end_s(number: int) -> float:
     return math.exp((number + 0.5) * _STEP)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Times:
     """Some run times."""
 
     count: int = 0
     total_s: float = 0.0
-    classes: dict[int, int] = field(default_factory=dict)
+    _classes: dict[int, int] = field(default_factory=dict)
+    _unsorted: array[float] = field(default_factory=lambda: array("d"))
+    """Those that are in no class yet: of a finished run nobody asks for any."""
 
     def add(self, seconds: float) -> None:
         """Count one more in."""
         seconds = max(seconds, 0.0)  # clocks of nodes step back now and then
         self.count += 1
         self.total_s += seconds
-        number = time_class(seconds)
-        self.classes[number] = self.classes.get(number, 0) + 1
+        self._unsorted.append(seconds)
+
+    @property
+    def classes(self) -> dict[int, int]:
+        """How many there are of each class."""
+        for number in map(time_class, self._unsorted):
+            self._classes[number] = self._classes.get(number, 0) + 1
+        del self._unsorted[:]
+        return self._classes
+
+    def __eq__(self, other: object) -> bool:
+        mine = self.count, self.total_s, self.classes
+        return isinstance(other, Times) and mine == (other.count, other.total_s, other.classes)
+
+    def __hash__(self) -> int:
+        raise TypeError("times are added to; they cannot be a key")
 
     @property
     def p95(self) -> float | None:
         """What 95 % of them do not exceed; None: there are none."""
-        wanted = math.ceil(0.95 * self.count)
-        for number in sorted(self.classes):
-            wanted -= self.classes[number]
+        wanted, classes = math.ceil(0.95 * self.count), self.classes
+        for number in sorted(classes):
+            wanted -= classes[number]
             if wanted <= 0:
                 return class_end_s(number)
         return None

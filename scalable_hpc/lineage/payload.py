@@ -24,7 +24,8 @@ from scalable_hpc.model.tasks import Payload
 
 HEADER = b"scalable-hpc payloads 1\n"
 _MAGIC = b"SHPP"
-_READ_ALONG, _BUFFER = 1 << 12, 1 << 20
+_BUFFER = 1 << 18
+"""Bytes read at once in search of frames; a larger payload is not read whole for that."""
 _FRAME = struct.Struct("<4sQ32s")
 
 
@@ -150,23 +151,26 @@ class PayloadPack:
         return end
 
     def _index(self, file: IO[bytes], size: int) -> int:
-        """Go from frame to frame; small ones are read along, which is quicker than to seek over each."""
+        """Go from frame to frame; small ones are read many at a time, which is quicker than to seek over each."""
         end = len(HEADER)
-        while end + _FRAME.size <= size:
-            magic, length, digest = _FRAME.unpack(file.read(_FRAME.size))
+        chunk, start = b"", end
+        unpack, head, offsets = _FRAME.unpack_from, _FRAME.size, self._offsets
+        while end + head <= size:
+            if end + head > start + len(chunk):
+                file.seek(end)
+                chunk, start = file.read(_BUFFER), end
+                if len(chunk) < head:
+                    break  # it became shorter meanwhile
+            magic, length, digest = unpack(chunk, end - start)
             if magic != _MAGIC:
                 if _is_blank(file.fileno(), end):
                     break
                 raise JournalError(f"the payload pack {str(self.path)!r} is damaged at byte {end}")
-            begin = end + _FRAME.size
+            begin = end + head
             if begin + length > size:
                 break
-            self._offsets[digest] = begin
+            offsets[digest] = begin
             end = begin + length
-            if length <= _READ_ALONG:
-                file.read(length)
-            else:
-                file.seek(end)
         return end
 
 

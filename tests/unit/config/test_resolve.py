@@ -355,3 +355,13 @@ def test_that_every_setting_of_the_answer_has_a_source(desk):
     assert "target.qos" not in local
     assert slurm["target.qos"] == "default"
     assert all(local.values())
+
+
+@pytest.mark.parametrize("other", ["pure: false", "cache: true"])
+def test_that_a_result_that_is_not_kept_cannot_be_one_that_must_be(desk, other):
+    """Both are refused, with the line."""
+    text = LOCAL + COMPONENTS + f"    tasks:\n      f: {{persist: false, {other}}}\n"
+
+    with pytest.raises(ManifestError, match=r"scalable\.yaml:\d+: a result that is not kept") as raised:
+        desk.load(text)
+    assert other.partition(":")[0] in str(raised.value)

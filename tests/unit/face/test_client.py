@@ -39,6 +39,9 @@ class InstantRun:
     def is_pure(self, name):
         return True
 
+    def persists(self, name):
+        return name != "near"
+
     has_past = False
 
     def specify(self, call):

@@ -177,6 +177,15 @@ def test_that_the_manifest_says_which_functions_are_not_pure(tmp_path):
     assert [drawn(naming, 1, **said).pure for said in ({}, {"pure": True})] == [False, True]
 
 
+def test_that_the_manifest_says_whose_results_are_not_kept(tmp_path):
+    """Every entry for itself; what is not said is kept."""
+    text = MANIFEST.replace("retries: 2,", "persist: false,")
+    (tmp_path / "scalable.yaml").write_text(text)
+    naming = Naming(load_manifest(tmp_path / "scalable.yaml"), "run", "store")
+
+    assert (naming.persists("add"), naming.persists("other")) == (False, True)
+
+
 def test_that_the_same_calls_are_verified_in_every_run():
     """The key decides; the share is what was asked for, give or take."""
     keys = [blake3(str(number).encode()).hexdigest() for number in range(2000)]
