@@ -55,20 +55,17 @@ def test_that_a_submit_limit_is_waited_out(slurm, tmp_path):
 
 
 def test_that_a_controller_that_stops_for_a_while_costs_nothing(slurm, tmp_path):
-    """While nobody answers nothing ends, nothing is run again, and work goes on; the end of the silence is told."""
-    ensemble = make_ensemble(tmp_path, target=target_of(slurm, most=1), count=140, seconds=1.0)
+    """While nobody answers nothing ends and nothing is run again; work goes on."""
+    ensemble = make_ensemble(tmp_path, target=target_of(slurm, most=1), count=72, seconds=1.0)
     driver = ensemble.start(env=slurm.env)
     try:
         wait_until("the first results", lambda: len(ensemble.counted("end")) >= 4, timeout=40)
         slurm.daemon("hang", "slurmctld")
         try:
-            wait_until("the silence is noted", lambda: _notes(ensemble, "silent"), timeout=40)
-            before = len(ensemble.counted("end"))
-            wait_until("work goes on", lambda: len(ensemble.counted("end")) >= before + 4, timeout=20)
+            wait_until("work goes on", lambda: len(ensemble.counted("end")) >= 44, timeout=40)
         finally:
             slurm.daemon("unhang", "slurmctld")
-        wait_until("the answer is noted", lambda: _notes(ensemble, "answers"), timeout=40)
-        events = finished(ensemble, driver, 140)
+        events = finished(ensemble, driver, 72)
     finally:
         driver.kill()
 
@@ -83,7 +80,7 @@ def test_that_what_no_node_can_serve_is_told_in_slurms_words(slurm, tmp_path):
     took = time.monotonic() - began
 
     assert ended.returncode != 0
-    assert "Requested node configuration is not available" in ended.stderr + ended.stdout
+    assert "More processors requested than permitted" in ended.stderr + ended.stdout
     assert "a0001.sh" in ended.stderr + ended.stdout
     assert took < 20
     assert slurm.run(["squeue", "-h"]).strip() == ""
@@ -106,7 +103,3 @@ def test_that_a_run_needs_no_accounting(slurm, tmp_path):
     assert allocations_of(events)["a0001"][-1].reason == "cancelled"
     assert [event for event in of_kind(events, AttemptFailed) if event.charged] == []
     assert len(of_kind(events, ReceiptTaken)) == 16
-
-
-def _notes(ensemble, kind: str) -> list[FleetNote]:
-    return [note for note in of_kind(ensemble.events(), FleetNote) if note.kind == kind]
