@@ -423,8 +423,15 @@ def draw(outcomes: list[Outcome], file: Path) -> None:
 
     figure, axes = plt.subplots(figsize=(6, 3.2), layout="constrained")
     axes.plot([each.nodes for each in outcomes], [each.event_us for each in outcomes], "o-")
-    axes.set(xlabel="nodes", ylabel="planner, µs an event", ylim=(0, None), xscale="log", title="What a decision costs")
+    axes.set(
+        xlabel="nodes",
+        ylabel="planner, µs an event",
+        ylim=(0, 1.3 * max(each.event_us for each in outcomes)),
+        xscale="log",
+        title="What a decision costs",
+    )
     axes.set_xticks([each.nodes for each in outcomes], [str(each.nodes) for each in outcomes])
+    axes.minorticks_off()
     axes.grid(visible=True, alpha=0.3)
     figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
 

@@ -154,3 +154,38 @@ def test_that_a_budget_that_is_spent_ends_a_run_with_what_it_has(slurm, tmp_path
     assert 0 < charged_s <= 0.02 * 3600
     assert "of a budget of 0.02" in made.report()
     assert "BudgetSpent" in made.report()
+
+
+def test_that_work_goes_on_while_the_controller_is_silent(slurm, tmp_path):
+    """Nothing is lost or done twice meanwhile, and both ends of the silence are in the journal.
+
+    A job that waits has Slurm asked often, so that the silence is soon noticed.
+    """
+    made = ensemble(
+        tmp_path,
+        slurm,
+        count=160,
+        seconds=1,
+        fallback_after="1s",
+        walltime="00:10:00",
+        components={"model": {"cpus": 4, "partition": "closed", "fallback": "spare"}, "spare": {"cpus": 4}},
+    )
+    driver = made.start(env=slurm.env)
+    try:
+        wait_until("the work has begun", lambda: len(made.counted()) >= 4, timeout=40)
+        slurm.daemon("hang", "slurmctld")
+        wait_until("the silence is noted", lambda: notes(made, "silent"), timeout=60)
+        before = len(made.counted())
+        wait_until("the work goes on", lambda: len(made.counted()) >= before + 4, timeout=20)
+        slurm.daemon("unhang", "slurmctld")
+        out, err = driver.communicate(timeout=90)
+    finally:
+        slurm.daemon("unhang", "slurmctld")
+        driver.kill()
+        driver.communicate()
+
+    assert driver.returncode == 0, f"{out}\n{err}"
+    assert "ok 160 failed 0" in out
+    assert set(made.counted().values()) == {1}
+    assert list(allocations_of(made.events())) == ["a0001", "a0002"]
+    assert len(notes(made, "answers")) == 1
