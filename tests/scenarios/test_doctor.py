@@ -93,3 +93,14 @@ def test_that_a_real_slurm_is_looked_at_from_its_nodes(slurm, tmp_path):
     assert any(f"does not see the run directory '{nobodys}'" in said for said in words)
     assert blind["python"][0]["level"] == "ok", "the rest was looked at nonetheless"
     assert slurm.run(["squeue", "-h"]).strip() == ""
+
+
+def test_that_a_pbs_is_looked_at_from_its_node(pbs, tmp_path):
+    """The probe is one of its jobs; where ``qmgr`` is not to be had, limits are unknown, not well."""
+    manifest(tmp_path, "{provider: pbs, queue: workq, interface: lo, poll: 1s, walltime: 5m}")
+
+    findings = doctor(tmp_path, code=40)
+    assert findings["probe"][0]["level"] == "ok", findings
+    assert {finding["level"] for finding in findings["network"]} == {"ok"}
+    assert findings["limits"][0]["level"] == "unknown"
+    assert pbs.jobs() == []
