@@ -16,6 +16,7 @@ _OURS = {
     "mem": "set the component's memory", "gpus-per-node": "set the component's gpus", "time": "set walltime",
     "partition": "set partition", "account": "set account", "qos": "set qos", "constraint": "set constraint",
     "gres": "set gres", "reservation": "set reservation", "exclusive": "set exclusive", "signal": "set signal_lead",
+    "no-kill": "a job of several nodes goes on without one that it loses anyway",
     "requeue": "a lost allocation is replaced under a new name", "no-requeue": "it is always given",
     "array": "each allocation is a job of its own", "wrap": "the script is ours", "parsable": "it is always given",
     "wait": "a submission must answer at once", "test-only": "plan shows what would be submitted",

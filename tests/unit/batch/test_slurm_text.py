@@ -493,3 +493,8 @@ def test_that_a_forecast_is_told_from_a_start(state, start, expected):
 
     assert (seen.expected_start is not None) == expected
     assert (seen.started_at is not None) == (state == "RUNNING")
+
+
+def test_that_the_name_of_a_cluster_above_the_rows_is_no_job():
+    """``squeue --clusters=c2`` prints it even where no header is wanted."""
+    assert list(parse_squeue(f"CLUSTER: c2\n{_line()}")) == ["7"]
