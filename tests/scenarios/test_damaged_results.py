@@ -180,6 +180,8 @@ def test_that_it_is_computed_again_after_its_driver_is_gone(stage):
     assert resume(stage) == 0
 
     assert stage.executions() == {"first": 2, "gate": 2, "second": 1}
+    (ended,) = [failed for failed in stage.events(AttemptFailed) if failed.task_id == door.task_id]
+    assert (ended.verdict, ended.charged) == ("expected", False), "the driver that ended had asked for it"
     assert [event.task_id for event in stage.events(TaskRecalled)] == [first.task_id]
     assert resume(stage) == 0
     assert stage.executions() == {"first": 2, "gate": 2, "second": 1}

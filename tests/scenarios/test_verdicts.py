@@ -1,7 +1,8 @@
 """Rows of the judge's table, each brought about by real processes on this machine; one session for all.
 
 Rows that need a worker to die are in ``test_suspects``, those of memory in ``test_memory``, users' own rules in
-``test_retry_rules``, what a batch system does in ``test_verdicts_slurm`` and ``test_node_loss``.
+``test_retry_rules``, what a batch system does in ``test_verdicts_slurm`` and ``test_node_loss``; what a driver that
+ended had asked for is in ``test_damaged_results``.
 """
 
 from __future__ import annotations
@@ -93,6 +94,23 @@ def tiny(number):
     return number
 
 
+def large():
+    return bytes(200_000)
+
+
+def uses(data):
+    return "done" if len(data) == 200_000 else "wrong"
+
+
+def what_cannot_be_read(session, client):
+    """Submit a call whose argument is gone from the store."""
+    future = client.submit(large)
+    assert future.exception(timeout=60) is None
+    (blob,) = [path for path in (session.run_directory.results / "v1" / "blobs").rglob("*") if path.is_file()]
+    blob.unlink()
+    return client.submit(uses, future)
+
+
 def lose_the_node_of(session, future):
     """Cut the power of the allocation where it runs."""
 
@@ -122,6 +140,7 @@ def lived(tmp_path_factory):
         client.gather(client.map(tiny, range(30)))
         futures = {
             "allocation ended": lost,
+            "refused": what_cannot_be_read(session, client),
             "handed back by the task": client.submit(hands_back, str(place / "back")),
             "slot ended from outside": client.submit(is_told_to_end, str(place / "told")),
             "first death": client.submit(dies, str(place / "dies")),
@@ -133,7 +152,7 @@ def lived(tmp_path_factory):
         }
         tinies = client.map(tiny, range(30, 90))
         batch = client.collect([*futures.values(), *tinies])
-        assert len(batch.ok) == 59 + 4
+        assert len(batch.ok) == 59 + 5
     events = list(read_events(session.run_directory.journal))
     return futures, [event for event in events if isinstance(event, AttemptFailed)]
 
@@ -141,6 +160,7 @@ def lived(tmp_path_factory):
 ROW_OF = {row.name: row for row in ROWS}
 EXPECTED = [
     ("allocation ended", 1, "done"),
+    ("refused", 1, "done"),
     ("handed back by the task", 1, "done"),
     ("slot ended from outside", 1, "done"),
     ("first death", 1, "done"),
