@@ -94,7 +94,7 @@ def _count_lane(tally: _Tally, lane: Lane, ledger: Ledger, allowance: Allowance)
     need_s = None if head is None else allowance.need(head).cold_s
     if need_s is not None:
         tally.need_s = max(tally.need_s or 0.0, need_s)
-    mean_s = ledger.learned.mean_s(lane.key.name)
+    mean_s = ledger.learned.typical_s(lane.key.name)
     if mean_s is not None:
         tally.timed += waiting
         tally.total_s += mean_s * waiting

@@ -22,6 +22,9 @@ FEW = 10
 SAFETY_FEW = 1.5
 SAFETY = 1.2
 """Factor on the p95: a node may be slower than its neighbours."""
+HOPE = 0.7
+"""Of a first run in a slot: what the next one there is hoped to take, until one has ended or was cut off. To try costs
+the end of one allocation; not to try, the ends of all, as long as no slot has time for a second run as long."""
 CUT_OFF_FACTOR = 1.25
 """On a run time of which only a lower bound is known."""
 
@@ -108,7 +111,12 @@ class NameTimes:
         if not known:
             cut_s = self.longest_cut_s * CUT_OFF_FACTOR or None
             return Need(cut_s, cut_s)
-        return Need(max(known) if warm_s is None else warm_s, max(known))
+        return Need(min(self.hoped_s, max(known)) if warm_s is None else warm_s, max(known))
+
+    @property
+    def hoped_s(self) -> float:
+        """What a run in a slot that has had one may take (seconds), while none has been seen."""
+        return max(HOPE * self.cold.total_s / max(1, self.cold.count), CUT_OFF_FACTOR * self.longest_cut_s)
 
 
 class _HasNeeds(Protocol):
@@ -183,6 +191,13 @@ class Learned:
         """Mean run time of completed tasks of that name, of warm ones once there are any; None: none completed."""
         times = self._names.get(name)
         return times.believed.total_s / times.believed.count if times and times.believed.count else None
+
+    def typical_s(self, name: str) -> float | None:
+        """Mean run time to plan with: of warm ones, or what those are hoped to take; None: none completed."""
+        times, mean_s = self._names.get(name), self.mean_s(name)
+        if times is None or mean_s is None or times.warm.count:
+            return mean_s
+        return min(mean_s, times.hoped_s)
 
     def count(self, name: str) -> int:
         """How many completed tasks of that name the mean is made of."""

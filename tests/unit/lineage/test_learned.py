@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scalable_hpc.lineage.learned import CUT_OFF_FACTOR, SAFETY, SAFETY_FEW, Learned, Need
+from scalable_hpc.lineage.learned import CUT_OFF_FACTOR, HOPE, SAFETY, SAFETY_FEW, Learned, Need
 
 
 def taught(*seconds: float) -> Learned:
@@ -87,12 +87,23 @@ def test_that_first_runs_in_a_slot_are_learned_apart():
     assert learned.count("f") == 20
 
 
-def test_that_cold_runs_are_all_that_is_known_at_first():
-    """Until a slot ran a second task of the name, the first runs speak for all."""
+def test_that_a_second_run_in_a_slot_is_given_a_chance():
+    """No slot has time for two first runs: as long as nobody has seen a second one, it is hoped to be shorter."""
     learned = Learned()
     learned.completed("f", 8.0, cold=True)
 
-    assert learned.need("f").warm_s == learned.need("f").cold_s
+    assert learned.need("f").warm_s == learned.typical_s("f") == pytest.approx(HOPE * 8.0)
+    assert learned.need("f").cold_s > 8.0
+
+
+def test_that_hope_ends_where_a_second_run_was_cut_off():
+    """It had seven seconds, and needs more: as much as a first run, for all that is known."""
+    learned = Learned()
+    learned.completed("f", 8.0, cold=True)
+    learned.cut_off("f", 7.0)
+
+    assert learned.need("f").warm_s == pytest.approx(7.0 * CUT_OFF_FACTOR)
+    assert learned.typical_s("f") == 8.0
     assert learned.mean_s("f") == 8.0
 
 
