@@ -129,7 +129,8 @@ def results_of(run: RunDirectory) -> int:
     if not run.journal.exists():
         return 0
     return sum(
-        isinstance(event, ReceiptTaken) or (isinstance(event, AttemptFailed) and was_handed_back(event))
+        (isinstance(event, ReceiptTaken) and not event.reused)
+        or (isinstance(event, AttemptFailed) and was_handed_back(event))
         for event in read_events(run.journal)
     )
 

@@ -51,7 +51,9 @@ def ran_out_of_memory(evidence: Evidence, history: TaskHistory, policy: RetryPol
     match evidence.ending:
         case Ending.EXCEPTION:
             is_users_word = facts is None or facts.worth_retrying is not None or policy.word_on(facts.bases) is not None
-            return facts is not None and not is_users_word and raised.is_out_of_memory(facts)
+            if facts is None or is_users_word or not raised.is_out_of_memory(facts):
+                return False
+            return is_near(evidence.peak_memory, history.memory) or _is_last_resort(evidence, history, policy)
         case Ending.SLOT_DIED:
             is_killed = evidence.signal == _KILLED and evidence.ran_s is not None
             return is_killed and is_near(evidence.peak_memory, history.memory)
@@ -59,6 +61,11 @@ def ran_out_of_memory(evidence: Evidence, history: TaskHistory, policy: RetryPol
             return evidence.allocation_reason == ExitReason.OUT_OF_MEMORY.value and was_alone(evidence, history)
         case _:
             return False
+
+
+def _is_last_resort(evidence: Evidence, history: TaskHistory, policy: RetryPolicy) -> bool:
+    """Whether a MemoryError of somebody who held little has used up its retries, and more memory is left to try."""
+    return history.charged >= policy.retries and more_memory(evidence, history) is not None
 
 
 def goes_nowhere(evidence: Evidence, history: TaskHistory, policy: RetryPolicy) -> bool:

@@ -95,8 +95,20 @@ class NameTimes:
     warm: Times = field(default_factory=Times)
     cold: Times = field(default_factory=Times)
     longest_cut_s: float = 0.0
+    vain_hope_s: float = 0.0
+    """The longest of those that were cut off before a first run would have ended: a second one is not so short."""
     peaks: Times = field(default_factory=Times)
     """Bytes that they held, counted in the same classes."""
+
+    def cut_off(self, seconds: float) -> None:
+        """Count in an attempt that somebody ended."""
+        self.longest_cut_s = max(self.longest_cut_s, seconds)
+        if seconds < self._mean_cold_s:
+            self.vain_hope_s = max(self.vain_hope_s, seconds)
+
+    @property
+    def _mean_cold_s(self) -> float:
+        return self.cold.total_s / max(1, self.cold.count)
 
     @property
     def believed(self) -> Times:
@@ -116,7 +128,7 @@ class NameTimes:
     @property
     def hoped_s(self) -> float:
         """What a run in a slot that has had one may take (seconds), while none has been seen."""
-        return max(HOPE * self.cold.total_s / max(1, self.cold.count), CUT_OFF_FACTOR * self.longest_cut_s)
+        return max(HOPE * self._mean_cold_s, CUT_OFF_FACTOR * self.vain_hope_s)
 
 
 class _HasNeeds(Protocol):
@@ -168,8 +180,7 @@ class Learned:
 
     def cut_off(self, name: str, seconds: float) -> None:
         """Learn from an attempt that was ended by something else than itself."""
-        times = self._times(name)
-        times.longest_cut_s = max(times.longest_cut_s, seconds)
+        self._times(name).cut_off(seconds)
         self._needs.pop(name, None)
 
     def need(self, name: str) -> Need:

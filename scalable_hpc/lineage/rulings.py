@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
+from scalable_hpc.faults import raised
 from scalable_hpc.faults.escalate import next_timeout_s
 from scalable_hpc.faults.history import TaskHistory, more_memory, ran_out_of_memory
 from scalable_hpc.faults.judge import Judgement, judge
@@ -251,7 +252,9 @@ def _attempt_failed(
 
 def _with_more(failed: AttemptFailed, evidence: Evidence, record: TaskRecord, history: TaskHistory) -> AttemptFailed:
     """Give the next attempt more of what this one ran out of."""
-    if ran_out_of_memory(evidence, history, record.policy):
+    wants_more = evidence.exception is not None and raised.is_out_of_memory(evidence.exception)
+    has_sizes = history.memory is not None and bool(history.sizes)
+    if ran_out_of_memory(evidence, history, record.policy) or (wants_more and has_sizes):
         memory = more_memory(evidence, history)
         told = "" if memory is None else f" with {format_memory(memory)} of memory"
         return replace(failed, next_memory=memory, because=failed.because + told)

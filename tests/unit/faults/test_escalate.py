@@ -85,8 +85,11 @@ POLICY = RetryPolicy(retries=2)
 @pytest.mark.parametrize(
     ("evidence", "history", "policy", "ran_out"),
     [
-        (raised(MemoryError()), HAD, POLICY, True),
-        (raised(OSError(12, "no memory")), HAD, POLICY, True),
+        (replace(raised(MemoryError()), peak_memory=GIB), HAD, POLICY, True),
+        (replace(raised(OSError(12, "no memory")), peak_memory=GIB), HAD, POLICY, True),
+        (raised(MemoryError()), HAD, POLICY, False),
+        (raised(MemoryError()), replace(HAD, charged=2), POLICY, True),
+        (raised(MemoryError()), replace(ALL, charged=2), POLICY, False),
         (raised(MemoryError()), UNKNOWN, POLICY, False),
         (raised(MemoryError()), HAD, RetryPolicy(permanent=MemoryError), False),
         (raised(ValueError()), HAD, POLICY, False),

@@ -104,6 +104,15 @@ def test_that_hope_ends_where_a_second_run_was_cut_off():
 
     assert learned.need("f").warm_s == pytest.approx(7.0 * CUT_OFF_FACTOR)
     assert learned.typical_s("f") == 8.0
+
+
+def test_that_a_first_run_that_was_cut_off_says_nothing_of_second_ones():
+    """Fourteen seconds at a walltime: that was imports, or a task that is long in any slot."""
+    learned = Learned()
+    learned.completed("f", 8.0, cold=True)
+    learned.cut_off("f", 14.0)
+
+    assert learned.need("f").warm_s == pytest.approx(HOPE * 8.0)
     assert learned.mean_s("f") == 8.0
 
 
