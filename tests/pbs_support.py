@@ -93,8 +93,8 @@ class StandInPbs:
             assert json.loads(line.makefile().read())["rc"] == 0
 
     def run(self, *argv: str, stdin: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        """Run one of its commands."""
-        return subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=30, check=False, cwd=cwd,
+        """Run one of its commands, by default where the output of jobs, which PBS puts there, is in nobody's way."""
+        return subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=30, check=False, cwd=cwd or self.state,
                               env={**os.environ, **self.env})  # fmt: skip
 
     def jobs(self) -> list[str]:
