@@ -94,8 +94,16 @@ class StandInPbs:
 
     def run(self, *argv: str, stdin: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Run one of its commands, by default where the output of jobs, which PBS puts there, is in nobody's way."""
-        return subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=30, check=False, cwd=cwd or self.state,
-                              env={**os.environ, **self.env})  # fmt: skip
+        return subprocess.run(
+            argv,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            cwd=cwd or self.state,
+            env={**os.environ, **self.env},
+        )
 
     def jobs(self) -> list[str]:
         """Ids of jobs that are not over."""

@@ -83,7 +83,7 @@ def _read(argv: Sequence[str]) -> argparse.Namespace:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scalable-hpc",
-        description="Ensembles that finish on Slurm, PBS and this machine, whatever happens to jobs, nodes and drivers.",
+        description="Ensembles that finish on Slurm, PBS and Local, whatever happens to jobs, nodes and drivers.",
     )
     parser.add_argument("--version", action="version", version=f"scalable-hpc {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
