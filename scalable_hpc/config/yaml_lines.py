@@ -184,6 +184,10 @@ class _Builder:
             hint = f"export {unset}=..., or write ${{{unset}:-default}} (and $${{{unset}}} where the shell is meant)"
             issue = self.issue(where, message, "E_MISSING_VARIABLE", mark, hint)
             return Scalar(text, mark, issue=issue)
+        readable = expanded.encode(errors="replace").decode()
+        if readable != expanded:
+            message = f"'{readable}' holds half a character (a lone surrogate), which no file can hold"
+            return Scalar(readable, mark, issue=self.issue(where, message, "E_BAD_VALUE", mark))
         filled = inserted(text, self.environ)
         for name, value in filled:
             if problem := control_problem(value):

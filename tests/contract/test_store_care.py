@@ -17,6 +17,12 @@ KEY = "11" * 32
 LARGE = 2 << 20
 
 
+@pytest.fixture(autouse=True)
+def _nobody_chose():
+    """A run of another test in this process has chosen, and its choice holds."""
+    set_settings(None)
+
+
 @pytest.fixture
 def root(tmp_path):
     with Store(tmp_path / "cache") as store:

@@ -59,7 +59,7 @@ def check_that_nothing_was_done_twice(ensemble: Ensemble, jobs_before: list[str 
     failed = of_kind(events, AttemptFailed)
     assert [event.because for event in failed if "came back without it" not in event.traceback] == []
     assert not [event for event in failed if event.charged]
-    assert of_kind(events, AttemptRejoined)
+    assert of_kind(events, AttemptRejoined) or failed, "what ran was brought back, or had ended by then"
     ended = {event.name: event.state for event in of_kind(events, AllocationChanged)}
     assert set(ended.values()) == {"ended"}
 

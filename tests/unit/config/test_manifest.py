@@ -407,3 +407,12 @@ def test_that_the_examples_have_no_findings(path):
     report = validate_manifest(path, environ={})
 
     assert (report.errors, report.warnings) == ((), ())
+
+
+def test_that_half_a_character_is_refused_with_its_line(tmp_path):
+    """YAML can spell one; no job script could be written with it."""
+    path = tmp_path / "scalable.yaml"
+    path.write_text('version: 1\ntargets:\n  here:\n    provider: local\n    env: {A: "x\\ud800"}\n')
+
+    with pytest.raises(ManifestError, match=r"scalable\.yaml:5: .*half a character"):
+        load_manifest(path)
