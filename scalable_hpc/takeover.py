@@ -33,6 +33,10 @@ from scalable_hpc.runs import RunDirectory, list_runs
 logger = logging.getLogger(__name__)
 
 
+_WHATEVER_THE_JOB = ("version", "target", "provider", "manifest", "cache", "runs", "driver")
+"""What of a description does not come from the job that the driver is in."""
+
+
 def description(plan: Plan, argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Return what a run directory keeps of a plan and of the script that it is for (default: this process's)."""
     argv = sys.argv if argv is None else [*argv]
@@ -53,7 +57,7 @@ def find_orphan(manifest: ResolvedManifest, plan: Plan) -> RunDirectory | None:
         if not run.is_open or run.is_chained or _is_driven(run, now):
             continue
         try:
-            jobs = _jobs_of(run, manifest) if run.read_plan() == ours else ()
+            jobs = _jobs_of(run, manifest) if _is_same(run.read_plan(), ours, manifest) else ()
         except BatchSilent as silence:
             jobs = (f"there may be ({silence.message})",)
         except ScalableError as error:
@@ -67,6 +71,13 @@ def find_orphan(manifest: ResolvedManifest, plan: Plan) -> RunDirectory | None:
             logger.warning(words, run.run_id, ", ".join(jobs))
             return run
     return None
+
+
+def _is_same(theirs: dict[str, Any], ours: dict[str, Any], manifest: ResolvedManifest) -> bool:
+    """Whether it is the same script with the same plan; inside a job, much of a plan follows from that job."""
+    if not manifest.target.inside:
+        return theirs == ours
+    return all(theirs.get(key) == ours[key] for key in _WHATEVER_THE_JOB)
 
 
 def _is_driven(run: RunDirectory, now: float) -> bool:

@@ -56,16 +56,7 @@ def keys_here(*, create: bool) -> Keys:
     Raises:
         StoreError: there can be none, or the file is not one that may be trusted.
     """
-    path = key_path()
-    keys = _known.get(str(path))
-    if keys is None:
-        keys = _read(path)
-        if keys is None and create:
-            keys = _make(path)
-        if keys is None:
-            return _lent.keys
-        _known[str(path)] = keys
-    return keys + _lent.keys
+    return _keys_of_user(create=create) + _lent.keys
 
 
 def share_keys(path: Path) -> None:
@@ -78,8 +69,7 @@ def share_keys(path: Path) -> None:
         StoreError: it cannot be written, or what is there may not be trusted.
     """
     there = _read(path) or Keys(())
-    keys = keys_here(create=True)
-    wanted = keys + there
+    wanted = _keys_of_user(create=True) + there
     if wanted.all != there.all:
         _write(path, wanted, anew=True)
     _lent.keys = _lent.keys + there
@@ -93,6 +83,19 @@ class _Lent:
 
 _lent = _Lent()
 _known: dict[str, Keys] = {}
+
+
+def _keys_of_user(*, create: bool) -> Keys:
+    path = key_path()
+    keys = _known.get(str(path))
+    if keys is None:
+        keys = _read(path)
+        if keys is None and create:
+            keys = _make(path)
+        if keys is None:
+            return Keys(())
+        _known[str(path)] = keys
+    return keys
 
 
 def _read(path: Path) -> Keys | None:
