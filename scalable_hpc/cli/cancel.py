@@ -48,7 +48,7 @@ def _cancel_links(run: RunDirectory) -> bool:
 def act(arguments: argparse.Namespace) -> int:
     """Stop the driver on this machine, or cancel what a dead one left."""
     from scalable_hpc.backends import backend_for_orphans
-    from scalable_hpc.config.manifest import load_manifest
+    from scalable_hpc.chain.opening import manifest_of
     from scalable_hpc.lineage.lease import lives, read_holder
     from scalable_hpc.sweep import sweep_run
 
@@ -59,8 +59,7 @@ def act(arguments: argparse.Namespace) -> int:
         os.kill(holder.pid, signal.SIGTERM)
         print(f"asked {holder} to stop", file=sys.stderr)
         return 0
-    plan = run.read_plan()
-    manifest = load_manifest(plan["manifest"], target=plan["target"], text=run.read_manifest())
+    manifest = manifest_of(run)
     words = asyncio.run(sweep_run(run, partial(backend_for_orphans, manifest.target)))
     if was_chained and not words:
         return 0  # its driver is being ended now, and gives back what it holds
