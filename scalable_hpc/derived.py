@@ -12,7 +12,8 @@ from scalable_hpc.errors import ScalableError
 from scalable_hpc.lineage.journal import read_events
 from scalable_hpc.runs import RunDirectory
 from scalable_hpc.telemetry.files import failures_jsonl, summary_json
-from scalable_hpc.telemetry.report import RunReport, build_report
+from scalable_hpc.telemetry.report import build_report
+from scalable_hpc.telemetry.reported import RunReport
 
 logger = logging.getLogger(__name__)
 

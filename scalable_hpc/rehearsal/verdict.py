@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from scalable_hpc.rehearsal.cues import KINDS, Cue, Played
-from scalable_hpc.telemetry.report import RunReport
+from scalable_hpc.telemetry.reported import RunReport
 
 HOLDS, DOES_NOT_HOLD = 0, 42
 """Exit codes."""

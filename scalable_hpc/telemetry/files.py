@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from scalable_hpc.telemetry.report import RunReport
+from scalable_hpc.telemetry.reported import RunReport
 
 VERSION = 1
 

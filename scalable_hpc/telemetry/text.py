@@ -7,7 +7,7 @@ from collections import Counter
 from scalable_hpc.faults.evidence import signal_name
 from scalable_hpc.model.tasks import Verdict
 from scalable_hpc.model.units import format_memory, format_walltime
-from scalable_hpc.telemetry.report import AllocationReport, EndedAttempt, Failure, RunReport
+from scalable_hpc.telemetry.reported import AllocationReport, EndedAttempt, Failure, RunReport
 
 ALLOCATIONS_SHOWN = 40
 """More lines than this are summed up: nobody reads four hundred."""

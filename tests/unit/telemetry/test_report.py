@@ -6,7 +6,8 @@ from dataclasses import asdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scalable_hpc.telemetry.report import AttemptCount, build_report
+from scalable_hpc.telemetry.report import build_report
+from scalable_hpc.telemetry.reported import AttemptCount
 from scalable_hpc.telemetry.text import render_failures, render_report
 from tests.unit.telemetry.a_run import AttemptExplained, AttemptPlaced, first_driver, receipt, second_driver
 
