@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -134,12 +135,30 @@ class Listener:
 
 
 def listeners(pids: Iterable[int]) -> list[Listener]:
-    """Return every socket on which these processes wait for others, each in its own network namespace."""
+    """Return every socket on which these processes wait for others, each in its own network namespace.
+
+    A process that has ended meanwhile has none.
+    """
     return [each for pid in pids for each in _listeners_of(pid)]
 
 
 def _listeners_of(pid: int) -> list[Listener]:
-    links = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()]
+    try:
+        return _listening(pid, _links_of(pid))
+    except (FileNotFoundError, ProcessLookupError):  # gone, or dead and not yet collected by its parent
+        return []
+
+
+def _links_of(pid: int) -> list[str]:
+    """Return what the open files of a process are; one that was closed meanwhile is none."""
+    links = []
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            links.append(str(entry.readlink()))
+    return links
+
+
+def _listening(pid: int, links: Iterable[str]) -> list[Listener]:
     own = {link[len("socket:[") : -1] for link in links if link.startswith("socket:[")}
     found = []
     for kind, state in (("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")):

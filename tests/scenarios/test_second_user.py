@@ -10,10 +10,12 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,7 @@ class Place:
 
     def __init__(self, base: Path, user: int) -> None:
         self.base, self.user = base, user
+        self.started: list[subprocess.Popen[str]] = []
         base.chmod(0o755)
         (base / "home").mkdir(mode=0o755)
         for each in (base, base / "home"):
@@ -117,10 +120,24 @@ class Place:
     def calls(self, *words: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         """Start Python as the owner."""
         home = {"HOME": str(self.base / "home"), "LAB_TOKEN": PASSWORD, "TMPDIR": str(self.trap.parent)}
-        return subprocess.Popen(
+        started = subprocess.Popen(
             as_user(self.user, *words, umask="0"), cwd=self.base, env={**os.environ, **home, **(env or {})}, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
+        self.started.append(started)
+        return started
+
+    def ends(self) -> None:
+        """End everything that is of this place, also when a check failed with it in full course."""
+        (self.base / "go").touch()
+        for each in self.started:
+            _ends(each)
+        try:
+            wait_until("its processes are gone", lambda: not self.processes(), timeout=60)
+        finally:
+            for pid in self.processes():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     @property
     def run(self) -> RunDirectory:
@@ -152,6 +169,14 @@ class Place:
         }[secret]
 
 
+def _ends(driver: subprocess.Popen[str]) -> None:
+    try:
+        driver.communicate(timeout=30)
+    except subprocess.TimeoutExpired:
+        driver.kill()
+        driver.communicate()
+
+
 @pytest.fixture
 def mallorys() -> Iterator[tuple[str, str]]:
     """A certificate of another user's own making, and its key."""
@@ -167,8 +192,7 @@ def mallorys() -> Iterator[tuple[str, str]]:
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     made = Place(Path(tempfile.mkdtemp(prefix="shpc-second-", dir="/tmp")), request.param)
     yield made
-    (made.base / "go").touch()
-    wait_until("its processes are gone", lambda: not made.processes(), timeout=60)
+    made.ends()
     shutil.rmtree(made.base)
 
 
