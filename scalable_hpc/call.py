@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from blake3 import blake3
 
 from scalable_hpc.cache.encode import Unencodable
 from scalable_hpc.cache.keys import call_key
+from scalable_hpc.config.check import nearest
 from scalable_hpc.model.tasks import Payload, ResultRef, RetryPolicy
 from scalable_hpc.model.units import parse_memory, parse_share, parse_walltime
 from scalable_hpc.pickling import dumps
@@ -151,6 +153,31 @@ def pickle_function(fn: Callable[..., Any]) -> Payload:
     if not callable(fn):
         raise TypeError(f"not callable: {fn!r}")
     return _payload(fn, f"the function {call_name(fn)!r}")
+
+
+def check_names(fn: Callable[..., Any], names: Iterable[str]) -> None:
+    """Refuse keyword arguments that are neither options of ours nor parameters of the function, before it is sent.
+
+    Raises:
+        TypeError: there is one.
+    """
+    names = list(names)
+    declared = getattr(fn, "__scalable_cache__", None)
+    try:
+        # What wraps a function may take more than the function does.
+        signature = inspect.signature(fn if declared is None else declared.function, follow_wrapped=False)
+    except (TypeError, ValueError):  # a callable that does not tell
+        return
+    parameters = signature.parameters.values()
+    if not names or any(each.kind is each.VAR_KEYWORD for each in parameters):
+        return
+    known = [each.name for each in parameters if each.kind in {each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY}]
+    for name in names:
+        if name not in known:
+            raise TypeError(
+                f"{call_name(fn)}() has no parameter '{name}', nor is that an option of submit and map"
+                f"{nearest(name, [*known, *Options.__dataclass_fields__])}"
+            )
 
 
 def pickle_rule(rule: Callable[[BaseException], bool | None] | str) -> Payload:

@@ -17,7 +17,7 @@ from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from scalable_hpc.call import Call, Options, call_name, make_call, pickle_function, show
+from scalable_hpc.call import Call, Options, call_name, check_names, make_call, pickle_function, show
 from scalable_hpc.future import Owner, ScalableFuture, Stored
 from scalable_hpc.gathering import Batch, Errors, collect, gather, replace_futures, restore_futures
 from scalable_hpc.model.tasks import Locator, Payload, TaskSpec
@@ -84,6 +84,9 @@ class Run(Owner, Protocol):
     def forget(self, task_id: str) -> None:
         """Hear that nobody has the future of a task any more."""
 
+    def describe(self) -> str:
+        """Say which run it is, where, and how far."""
+
     def put(self, value: Any, label: str) -> ScalableFuture:
         """Make a value durable and return a future of it that is done."""
 
@@ -114,6 +117,9 @@ class ScalableClient(concurrent.futures.Executor):
         self._run = run
         self._closed = False
         self._warned: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._run.describe()}>"
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> ScalableFuture:
         """Submit one call and return its future.
@@ -262,6 +268,7 @@ class ScalableClient(concurrent.futures.Executor):
         if self._closed:
             raise RuntimeError("cannot submit after close(); start a new session")
         function = pickle_function(fn)
+        check_names(fn, calls[0][1] if calls else ())
         key = ours.get("key")
         keys = list(key) if isinstance(key, (list, tuple)) else None
         if keys is not None and len(keys) != len(calls):

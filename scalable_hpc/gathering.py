@@ -34,6 +34,9 @@ class Batch:
     cancelled: tuple[ScalableFuture, ...]
     _submit_again: Callable[[Sequence[ScalableFuture]], list[ScalableFuture]] = field(repr=False)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self._head()}>"  # a notebook shows it; there may be thousands
+
     def results(self) -> list[Any]:
         """Return the values of the calls that succeeded, in the order of submission."""
         return [future.result() for future in self.ok]
@@ -44,15 +47,19 @@ class Batch:
 
     def summary(self) -> str:
         """Say in a line how many succeeded, failed and were cancelled, then each kind of failure with its calls."""
-        head = f"{len(self.ok)} of {len(self.futures)} succeeded"
-        head += f", {len(self.failed)} failed" if self.failed else ""
-        head += f", {len(self.cancelled)} cancelled" if self.cancelled else ""
         kinds: dict[str, list[str]] = {}
         for future, error in self.errors().items():
             kinds.setdefault(_kind(error), []).append(future.label)
         lines = [f"  {_some(labels)}: {error}" for error, labels in kinds.items()]
         more = len(lines) - _KINDS
-        return "\n".join([head, *lines[:_KINDS], *([f"  and {more:,} more kinds of failure"] if more > 0 else [])])
+        return "\n".join(
+            [self._head(), *lines[:_KINDS], *([f"  and {more:,} more kinds of failure"] if more > 0 else [])]
+        )
+
+    def _head(self) -> str:
+        head = f"{len(self.ok)} of {len(self.futures)} succeeded"
+        head += f", {len(self.failed)} failed" if self.failed else ""
+        return head + (f", {len(self.cancelled)} cancelled" if self.cancelled else "")
 
     def retry_failed(self) -> list[ScalableFuture]:
         """Submit every failed call again, with all its attempts anew; failed calls that it depends on before it."""

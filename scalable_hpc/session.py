@@ -55,6 +55,10 @@ class ScalableSession:
 
         return cls(load_manifest(path, target=os.environ.get("SCALABLE_HPC_TARGET") or target))
 
+    def __repr__(self) -> str:
+        what = f"target '{self.target_name}', not started" if self._run is None else self._run.describe()
+        return f"<{type(self).__name__} of '{self.manifest.project_name}', {what}>"
+
     @property
     def target_name(self) -> str:
         """The target's name in the manifest."""

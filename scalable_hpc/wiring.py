@@ -41,6 +41,7 @@ from scalable_hpc.raising import error_of
 from scalable_hpc.results import Stores, key_of_value, source_of
 from scalable_hpc.runs import RunDirectory, create_run
 from scalable_hpc.takeover import description
+from scalable_hpc.telemetry.frame import say_counts
 
 if TYPE_CHECKING:
     from scalable_hpc.telemetry.progress import ProgressDisplay
@@ -86,6 +87,7 @@ class LiveRun:
         share_keys(directory.store_key)
         self.directory = directory
         self.is_closed = False
+        self._target = manifest.target.name
         self._futures: dict[str, ScalableFuture] = {}
         self._lock = threading.Lock()
         self._stores = Stores()
@@ -186,6 +188,12 @@ class LiveRun:
     def forget(self, task_id: str) -> None:
         """Hear that nobody has the future of a task any more."""
         self._engine.keeper.forget(task_id)
+
+    def describe(self) -> str:
+        """Say which run it is, where, and how far."""
+        closed = ", closed" if self.is_closed else ""
+        progress = say_counts(self._engine.keeper.progress())
+        return f"run '{self.directory.run_id}' on target '{self._target}'{closed}: {progress}"
 
     def put(self, value: Any, label: str) -> ScalableFuture:
         """Make a value durable in the run's own store, under a key of its content."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import os
+import re
 import threading
 import time
 from pathlib import Path
@@ -94,6 +95,15 @@ def test_that_results_of_calls_are_arguments_of_later_ones(client):
     sums = client.submit(total, {"left": second[:2], "right": tuple(second[2:])})
 
     assert sums.result(timeout=60) == 4 * sum(range(4))
+
+
+def test_that_session_and_client_say_how_far_the_run_is(session, client):
+    """By their names in a notebook's cell: run, target, counts."""
+    client.submit(double, 4).result(timeout=60)
+
+    said = rf"run '{session.run_directory.run_id}' on target 'here': [1-9]\d* done, \d+ running, "
+    assert re.match(rf"<ScalableSession of 'client', {said}", repr(session))
+    assert re.match(rf"<ScalableClient of {said}", repr(client))
 
 
 def test_that_large_results_travel_by_their_place(client):

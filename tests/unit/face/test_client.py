@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import gc
 import pickle
+from functools import partial
 from typing import NamedTuple
 
 import cloudpickle
 import pytest
 
+from scalable_hpc.cache.decorator import cacheable
 from scalable_hpc.client import ScalableClient
 from scalable_hpc.errors import AncestorFailed
 from scalable_hpc.future import ScalableFuture
@@ -63,6 +66,9 @@ class InstantRun:
 
     def load(self, spec, locator):
         return self.known_values[spec.key]
+
+    def describe(self):
+        return "run '7' on target 'here': all done"
 
     def put(self, value, label):
         future = ScalableFuture(task_id="put-1", key="k", label=label, owner=self)
@@ -122,6 +128,48 @@ def test_that_map_returns_futures_in_the_order_of_the_calls():
     client = ScalableClient(InstantRun())
 
     assert client.gather(client.map(pow, range(5), [2] * 5)) == [0, 1, 4, 9, 16]
+
+
+def shaped(scenario_id, *, width=1):
+    return scenario_id * width
+
+
+def passing_on(*args, **kwargs):
+    more = kwargs.pop("more")
+    return shaped(*args, width=kwargs["width"] + more)
+
+
+@pytest.mark.parametrize(
+    ("function", "named", "guess"),
+    [
+        (shaped, {"expected_runtme": 3}, "'expected_runtime'"),
+        (shaped, {"widht": 3}, "'width'"),
+        (cacheable(shaped), {"widht": 3}, "'width'"),
+        (partial(shaped, 1), {"time_out": 3}, "'timeout'"),
+        (len, {"memroy": "2G"}, "'memory'"),
+    ],
+    ids=["option", "parameter", "cacheable", "partial", "builtin"],
+)
+def test_that_a_misspelt_keyword_is_refused_before_anything_is_sent(function, named, guess):
+    """With the nearest name, be it an option of ours or a parameter of the function."""
+    run = InstantRun()
+
+    with pytest.raises(TypeError, match=rf"has no parameter .*; did you mean {guess}\?"):
+        ScalableClient(run).map(function, range(3), **named)
+
+    assert not run.specs
+
+
+def test_that_what_wraps_a_function_may_take_more_than_it_does():
+    """A decorator's own keyword is not taken for a mistake."""
+    wrapped = functools.wraps(shaped)(passing_on)
+
+    assert ScalableClient(InstantRun()).submit(wrapped, 2, width=3, more=4).result() == 14
+
+
+def test_that_a_client_says_which_run_it_has():
+    """In a notebook's cell, say."""
+    assert repr(ScalableClient(InstantRun())) == "<ScalableClient of run '7' on target 'here': all done>"
 
 
 def test_that_our_keywords_do_not_reach_the_function():
@@ -224,6 +272,7 @@ def test_that_one_failure_does_not_disturb_the_others():
     assert batch.results() == [0, 1, 2, 4, 5]
     assert [future.label for future in batch.failed] == ["fail_for_three(3)"]
     assert batch.summary() == "5 of 6 succeeded, 1 failed\n  fail_for_three(3): ValueError: three"
+    assert repr(batch) == "<Batch: 5 of 6 succeeded, 1 failed>"
     batch.raise_if_failed(at_least=0.8)
     with pytest.raises(BatchFailed, match=r"83\.3%"):
         batch.raise_if_failed(at_least=0.95)
