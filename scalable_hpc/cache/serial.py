@@ -22,6 +22,7 @@ import pickle
 import sys
 from typing import Any
 
+from scalable_hpc.cache.mapped import loads_frozen
 from scalable_hpc.cache.record import ALIGNMENT, HEADER, LENGTH, MAGIC, FilePart, Record, Unstorable
 from scalable_hpc.errors import ScalableError
 
@@ -57,11 +58,16 @@ def record_of(value: object) -> Record:
     return Record(body, [buffer.raw() for buffer in buffers]) if plain else _packed_by_value(value)
 
 
-def loads(record: bytes | bytearray | memoryview) -> Any:
+def loads(record: bytes | bytearray | memoryview, *, frozen: bool = False) -> Any:
     """Return the value of a record.
 
     Arrays lie on top of the record where it is writable (a private mapping); over bytes that nobody may write they
-    are copies, so that what is returned behaves the same whether it was computed or found.
+    are copies, which are the caller's own.
+
+    Args:
+        record: Its bytes.
+        frozen: NumPy arrays that lie on top of the record come read-only, but for those inside of pandas objects;
+            ``array.flags.writeable = True`` makes them the caller's own.
 
     Raises:
         Unreadable: it is not a record, or cannot be unpickled here, or an output cannot be put back.
@@ -86,6 +92,8 @@ def loads(record: bytes | bytearray | memoryview) -> Any:
     if end != len(view):
         raise Unreadable(f"a result's record has {len(view)} bytes where it speaks of {end}")
     try:
+        if frozen and buffers and not view.readonly:
+            return loads_frozen(view[start : start + length], buffers, view)
         return pickle.loads(view[start : start + length], buffers=buffers)
     except Exception as err:  # unpickling imports modules and runs their code: anything may be raised
         raise Unreadable(f"a result cannot be unpickled here: {err}") from err

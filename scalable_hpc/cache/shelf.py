@@ -151,7 +151,7 @@ class Shelf:
     def fetch(self, key: str, *, fresh: bool = True) -> Any:
         """Return the result of a key as a value of its own, or ``MISSING``; a damaged copy counts as none.
 
-        What is found is counted as a hit.
+        What is found is counted as a hit. NumPy arrays that are mapped are read-only.
 
         Raises:
             StoreError: the store cannot be read.
@@ -171,7 +171,7 @@ class Shelf:
                 self._tally.found.append(place.entry.core_s)
                 if isinstance(data, bytes):
                     self._recent.keep(place.handle, data, place.entry.core_s)
-                return loads(data)
+                return loads(data, frozen=True)
         return MISSING
 
     def read(self, locator: Locator) -> bytes | memoryview:
@@ -205,14 +205,14 @@ class Shelf:
         raise Damaged(f"the result {locator.key!r} in {self.root!r} is damaged or gone")
 
     def load(self, locator: Locator) -> Any:
-        """Return a result as a value of its own.
+        """Return a result as a value of its own; NumPy arrays that are mapped are read-only.
 
         Raises:
             Damaged: it is not what was stored, or is gone.
             StoreError: the store cannot be read.
             Unreadable: it cannot be unpickled here.
         """
-        return loads(self.read(locator))
+        return loads(self.read(locator), frozen=True)
 
     def keys(self) -> Iterator[str]:
         """Return every key that has a result, as of the last look at the store."""

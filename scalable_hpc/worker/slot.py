@@ -260,7 +260,7 @@ class Slot:
             if locator.held and (held := self._read_held(locator)) is not None:
                 return loads(memoryview(held))
             store = self._store(locator.store)  # what was held a moment ago may have been stored meanwhile
-            return loads(self._shared.get(locator, store)) if reference.is_shared else store.load(locator)
+            return loads(self._shared.get(locator, store) if reference.is_shared else store.read(locator))
         except Exception as err:
             raise _Refusal(err) from err
 

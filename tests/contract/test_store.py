@@ -136,12 +136,15 @@ def test_that_a_miss_sees_what_others_published_meanwhile(store, reader):
     assert reader.lookup(key(1)) is not None
 
 
-def test_that_large_arrays_are_mapped_and_private(store, reader):
-    """What a reader does to a large result's arrays never reaches the file."""
-    store.publish(key(1), large(1))
+def test_that_large_arrays_are_mapped_read_only_and_private(store, reader):
+    """Found or loaded, a mapped array is no one's to write to; who makes it theirs all the same, changes it alone."""
+    locator = store.publish(key(1), large(1))
     array = reader.fetch(key(1))
+    flags = (array.flags.writeable, array.flags.owndata, reader.load(locator).flags.writeable)
+    array.flags.writeable = True
     array[:] = 9
 
+    assert flags == (False, False, False)
     assert reader.fetch(key(1))[0] == 1
 
 
