@@ -1,4 +1,4 @@
-"""Looking for processes that should be gone."""
+"""Looking for processes that should be gone, and up the line of one."""
 
 from __future__ import annotations
 
@@ -17,3 +17,16 @@ def processes_naming(text: str) -> list[int]:
             except OSError:
                 continue
     return found
+
+
+def parent_of(pid: int) -> int:
+    """The parent of a living process."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def state_of(pid: int) -> str:
+    """The state that the kernel shows for a process: R, S, D, T, Z, ...; empty: there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from scalable_hpc.faults.evidence import signal_name
 from scalable_hpc.model.messages import Envelope
 from scalable_hpc.model.tasks import Ending
 from scalable_hpc.worker import wire
@@ -31,6 +32,14 @@ class SlotExit:
     """Set when it ended for a reason that is not its own: it could not be forked, the nursery died."""
     together: int | None = None
     """How many slots were at work when the nursery died; None: it did not."""
+    minder_exit: int = 0
+    """How the slot's parent process ended, negative for a signal; 0: in order, after the slot."""
+
+    def first_of_parent(self) -> str:
+        """Say that the slot's parent process was killed first, if it was."""
+        if not self.minder_exit:
+            return ""
+        return f"its parent process was killed first ({signal_name(-self.minder_exit)}), and it went along"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,8 @@ class Slot:
     pipe: wire.Pipe
     voice: Voice
     pid: int | None = None
+    minder: int | None = None
+    """Pid of its parent process, known when its own is; whatever its family leaves behind is below that, too."""
     is_lent: bool = False
     """It has an order in hand."""
     doom: Doom | None = None

@@ -24,9 +24,9 @@ def guard_memory(
 
     def watched() -> list[Watched]:
         return [
-            Watched(one.attempt, one.lease.slot.pid, one.envelope.memory)
+            Watched(one.attempt, one.lease.slot.minder, one.envelope.memory)
             for one in running()
-            if one.lease.slot.pid is not None
+            if one.lease.slot.minder is not None
         ]
 
     def stop(excess: Excess) -> None:

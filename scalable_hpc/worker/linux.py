@@ -14,10 +14,16 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
 
+try:
+    _LIBC: ctypes.CDLL | None = ctypes.CDLL(None, use_errno=True)  # once: forked processes share the pages
+except OSError:
+    _LIBC = None
+
+
 def _prctl(option: int, value: int) -> bool:
     try:
-        return bool(ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) == 0)
-    except (OSError, AttributeError):
+        return _LIBC is not None and bool(_LIBC.prctl(option, value, 0, 0, 0) == 0)
+    except AttributeError:
         return False
 
 

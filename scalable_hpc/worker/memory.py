@@ -71,7 +71,8 @@ class Watched:
     """A running attempt as the guard needs it."""
 
     attempt: str
-    pid: int
+    minder: int
+    """Pid of the parent of its slot; orphans of the slot's family are its children too."""
     allowed: int | None
 
 
@@ -135,4 +136,5 @@ class MemoryGuard:
 
 
 def _sample(one: Watched, measure: Callable[[int], int]) -> Sample:
-    return Sample(one.attempt, sum(measure(pid) for pid in kin.family(one.pid)), one.allowed)
+    held = sum(measure(pid) for pid in kin.family(one.minder) - {one.minder})
+    return Sample(one.attempt, held, one.allowed)

@@ -3,8 +3,9 @@
 A *seat* is a fixed share of the worker (``shares``); a slot is the process that sits in it now. A dead slot is
 replaced when its seat is next free, which takes one fork.
 
-A task may kill its parent, the nursery. All slots go with it, but not the worker: another nursery is started, and
-each attempt is reported with how many ran beside it.
+A task that kills its parent, its slot's minder, costs this one slot. One that kills its grandparent, the nursery,
+takes all slots along, but not the worker: another nursery is started, and each attempt is reported with how many ran
+beside it.
 
 Rule 1: slots are killed by name (token) through the nursery only, which alone knows whether a pid is still theirs.
 """
@@ -256,11 +257,16 @@ class SlotPool:
             if "born" in report:
                 with self._lock:
                     if (slot := self._known.get(report["born"])) is not None:
-                        slot.pid = report["pid"]
+                        slot.pid, slot.minder = report["pid"], report["minder"]
             elif "died" in report:
                 code = int(report["exit"])
-                exit_ = SlotExit(code if code >= 0 else None, -code if code < 0 else None, int(report["peak"]))
-                self._end(report["died"], exit_)
+                end = SlotExit(
+                    code if code >= 0 else None,
+                    -code if code < 0 else None,
+                    int(report["peak"]),
+                    minder_exit=int(report["minder_exit"]),
+                )
+                self._end(report["died"], end)
             else:
                 because = f"it could not be forked: {os.strerror(report['errno'])}"
                 self._end(report["stillborn"], SlotExit(None, None, None, because))
@@ -282,7 +288,7 @@ class SlotPool:
         status = self._nursery.wait()
         with self._lock:
             is_closing, lost = self._is_closed, [slot for slot in self._known.values() if slot.exit is None]
-            because = f"its parent process, the nursery, died ({_how(status)})"
+            because = f"the nursery, the parent process of all slots, died ({_how(status)})"
             together = sum(slot.is_lent for slot in lost)
             is_over = is_closing or not self._may_start_another()
             if not is_over:

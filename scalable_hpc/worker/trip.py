@@ -204,7 +204,7 @@ class Trip:
             peak_memory=max(filter(None, (end.peak_memory, doom.peak_memory if doom else None)), default=None),
             # a neighbour in the same order for whom the kill was not meant is as innocent as one we cancelled
             expected=doom is not None and ending in (Ending.SLOT_DIED, Ending.CANCELLED),
-            log_tail=self._slot.voice.tail(),
+            log_tail="\n".join(filter(None, (self._slot.voice.tail(), end.first_of_parent()))),
         )
 
 

@@ -15,6 +15,7 @@ from scalable_hpc.lineage.journal import read_events
 from scalable_hpc.telemetry.report import build_report
 from scalable_hpc.telemetry.text import render_report
 from tests.ensembles import AllocationChanged, AttemptFailed, AttemptPlaced, of_kind
+from tests.waiting import wait_until
 
 MANIFEST = """\
 version: 1
@@ -30,9 +31,9 @@ components:
 
 
 def ancestors():
-    """This slot's parent, grandparent, ... as pids: the nursery, the courier, the launcher."""
+    """This slot's parent, grandparent, ... as pids: its minder, the nursery, the courier, the launcher."""
     line, pid = [], os.getpid()
-    for _ in range(3):
+    for _ in range(4):
         pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
         line.append(pid)
     return line
@@ -58,8 +59,8 @@ def work(number, together):
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("generation", "jobs"),
-    [(0, 0), (1, 0), (2, 2)],
-    ids=["its parent", "the courier", "the launcher"],
+    [(1, 0), (2, 0), (3, 2)],
+    ids=["the nursery", "the courier", "the launcher"],
 )
 def test_that_what_kills_a_worker_is_convicted_alone(tmp_path, generation, jobs):
     """Of all that ran there it alone fails, with what it did in words; whoever was beside it is right and uncharged."""
@@ -87,7 +88,7 @@ def test_that_what_kills_a_worker_is_convicted_alone(tmp_path, generation, jobs)
     told = str(raised.value)
     assert "under it alone" in told
     assert told.count(f"on {own[0].node}") == 2, "here, and the one before"
-    if generation < 2:  # else nobody was left to say anything
+    if generation < 3:  # else nobody was left to say anything
         assert "the end of its job's output:" in told
         assert "about to kill" in told
         assert "about to kill" in own[-1].traceback
@@ -96,3 +97,50 @@ def test_that_what_kills_a_worker_is_convicted_alone(tmp_path, generation, jobs)
     assert "Workers that died running it: 2\n" in shown
     assert "ended with a worker's death, run again alone\n" in shown
     assert len({event.name for event in of_kind(events, AllocationChanged) if event.reason == "failed"}) == jobs
+
+
+def kill_parent():
+    os.kill(os.getppid(), signal.SIGKILL)
+    signal.pause()
+
+
+def wait_for_release(number, together):
+    """Work until told that the killer has been convicted."""
+    (Path(together) / f"{number}").touch()
+    while not (Path(together) / "release").exists():
+        time.sleep(0.02)
+    return number
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("slots", [1, 8])
+def test_that_what_kills_its_parent_costs_its_own_slot_twice_and_nothing_else(tmp_path, slots):
+    """Convicted at the second death; no worker is lost, and what runs beside it is neither disturbed nor charged."""
+    (tmp_path / "scalable.yaml").write_text(
+        MANIFEST.replace("{cpus: 4}", f"{{cpus: {slots}}}")
+        .replace("max: 2", "max: 1")
+        .replace("{cpus: 2}", f"{{cpus: {slots}}}")
+    )
+    together = tmp_path / "together"
+    together.mkdir()
+    session = ScalableSession.from_yaml(tmp_path / "scalable.yaml")
+    with session as client:
+        beside = [client.submit(wait_for_release, number, str(together)) for number in range(slots - 1)]
+        wait_until("the others run", lambda: len(list(together.iterdir())) == slots - 1, timeout=60)
+        killer = client.submit(kill_parent)
+        with pytest.raises(TaskKilled) as raised:
+            killer.result(timeout=60)
+        (together / "release").touch()
+        assert [future.result(timeout=60) for future in beside] == list(range(slots - 1))
+        events = list(read_events(session.run_directory.journal))
+
+    failed = of_kind(events, AttemptFailed)
+    assert [(event.task_id, event.ending, event.verdict, event.charged) for event in failed] == [
+        (killer.task_id, "slot_died", "killer", False),
+        (killer.task_id, "slot_died", "killer", True),
+    ]
+    assert all("its parent process was killed first (SIGKILL)" in event.traceback for event in failed)
+    assert "SIGKILL" in str(raised.value)
+    assert len(of_kind(events, AttemptPlaced)) == slots + 1
+    couriers = list((session.run_directory.journal.parent / "recorders").iterdir())
+    assert len(couriers) == 1, "each courier writes a file of its own"

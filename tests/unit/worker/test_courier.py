@@ -18,6 +18,7 @@ from scalable_hpc.cache.store import Store
 from scalable_hpc.model.messages import WorkerDraining
 from scalable_hpc.model.tasks import AttemptId, Ending, Evidence, Receipt
 from scalable_hpc.worker.recorder import read_recorder
+from tests.processes import parent_of
 from tests.waiting import wait_until
 from tests.worker_bench import ADDRESS, CourierBench
 from tests.worker_envelopes import accounted
@@ -434,21 +435,48 @@ def test_that_the_end_of_a_job_is_not_blamed_on_its_attempts(bench, tmp_path, si
     assert evidence.expected == expected
 
 
-def test_that_a_task_that_kills_its_parent_costs_no_worker(bench, tmp_path):
+def kill_parent():
+    os.kill(os.getppid(), signal.SIGKILL)
+    signal.pause()
+
+
+@pytest.mark.parametrize("beside", [0, 7])
+def test_that_a_task_that_kills_its_parent_costs_its_slot_only(tmp_path, beside):
+    """It is told as a slot's death, with who died first; whatever runs beside it ends as if nothing had been."""
+    with CourierBench(tmp_path, slots=beside + 1) as bench:
+        others = [bench.envelope(wait_for, str(tmp_path / f"release-{number}")) for number in range(beside)]
+        carried = [bench.send(one) for one in others]
+        for number in range(beside):
+            wait_until("it has begun", (tmp_path / f"release-{number}.begun").exists, timeout=30)
+        pids = {one.attempt: one.lease.slot.pid for one in bench.courier.running()}
+        [death] = bench.run(bench.envelope(kill_parent))
+        for number in range(beside):
+            (tmp_path / f"release-{number}").touch()
+        for one in carried:
+            one.result(30)
+        outcomes = [accounted(bench.said)[one.attempt] for one in others]
+
+    assert (death.ending, death.signal, death.together) == (Ending.SLOT_DIED, signal.SIGKILL, None)
+    assert death.ran_s is not None
+    assert "its parent process was killed first (SIGKILL)" in death.log_tail
+    assert values_of(outcomes) == [pids[str(one.attempt)] for one in others]
+    assert not bench.collapsed
+
+
+def test_that_a_task_that_kills_its_grandparent_costs_no_worker(bench, tmp_path):
     """What ran is told with how many ran, another nursery takes over, and the next attempt runs as if nothing was."""
     envelope = bench.envelope(wait_for, str(tmp_path / "never"))
     carried = bench.send(envelope)
     bench.until_running(envelope)
     wait_until("it has begun", (tmp_path / "never.begun").exists, timeout=10)
     [running] = bench.courier.running()
-    nursery = int(Path(f"/proc/{running.lease.slot.pid}/stat").read_text().rpartition(")")[2].split()[1])
 
-    os.kill(nursery, signal.SIGKILL)
+    os.kill(parent_of(running.lease.slot.minder), signal.SIGKILL)
     carried.result(30)
 
     evidence = accounted(bench.said)[envelope.attempt]
     assert (evidence.ending, evidence.together) == (Ending.WORKER_LOST, 1)
-    assert "nursery, died (SIGKILL)" in evidence.worker_end
+    assert "all slots, died (SIGKILL)" in evidence.worker_end
     after = bench.envelope(double, 2)
     bench.send(after).result(30)
     assert isinstance(accounted(bench.said)[after.attempt], Receipt)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -37,28 +38,37 @@ def test_that_nobody_within_limits_is_stopped(samples, node_memory):
 
 @pytest.fixture
 def hog():
-    """A process that holds 64 MiB and says when it does."""
-    code = "import sys, time; block = bytearray(b'x') * (64 << 20); print('held', flush=True); time.sleep(600)"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
-        process.stdout.readline()
-        yield process.pid
-        process.kill()
+    """A minder that holds 32 MiB, none of its slot's, and below it a process that holds 64 MiB; both pids."""
+    holding = "import sys, time; block = bytearray(b'x') * (64 << 20); print('held', flush=True); time.sleep(600)"
+    minding = f"""
+import subprocess, sys
+own = bytearray(b'x') * (32 << 20)
+with subprocess.Popen([sys.executable, '-c', {holding!r}], stdout=subprocess.PIPE) as child:
+    child.stdout.readline()
+    print(child.pid, flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", minding], stdout=subprocess.PIPE) as minder:
+        slot = int(minder.stdout.readline())
+        yield minder.pid, slot
+        with suppress(ProcessLookupError):
+            os.kill(slot, signal.SIGKILL)
 
 
-@pytest.mark.parametrize(("allowed", "is_stopped"), [(32 << 20, True), (256 << 20, False)])
+@pytest.mark.parametrize(("allowed", "is_stopped"), [(48 << 20, True), (90 << 20, False)])
 def test_that_a_real_process_is_measured(hog, allowed, is_stopped):
-    """Over its limit it is reported to be stopped, with what it held; within, only noted."""
+    """Over its limit it is reported to be stopped, with what it held, its minder left out; within, only noted."""
+    minder, slot = hog
     stopped, noted = [], threading.Event()
     has_stopped = threading.Event()
 
     def stop(excess):
         stopped.append(excess)
-        os.kill(hog, signal.SIGKILL)
+        os.kill(slot, signal.SIGKILL)
         has_stopped.set()
 
     guard = MemoryGuard(
         node_memory=None,
-        running=lambda: [Watched("task.1", hog, allowed)],
+        running=lambda: [Watched("task.1", minder, allowed)],
         stop=stop,
         note=lambda attempt, held: noted.set() if (attempt, held > 64 << 20) == ("task.1", True) else None,
     )

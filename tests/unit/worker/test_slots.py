@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from scalable_hpc.cache.serial import loads
 from scalable_hpc.model.tasks import Ending
 from scalable_hpc.worker import wire
 from scalable_hpc.worker.handles import Doom
 from scalable_hpc.worker.shares import share_out
 from scalable_hpc.worker.slots import SlotPool
+from tests.processes import parent_of, state_of
 from tests.waiting import wait_until
 from tests.worker_envelopes import Envelopes
 
@@ -36,7 +38,8 @@ def pool_of(tmp_path, *, slots, **options):
 
 
 def ask(lease, function, *args, store=Path("/nowhere")):
-    """Have one function run in a leased slot and return its reply."""
+    """Have one function run in a leased slot whose pid is known, and return its reply."""
+    wait_until("the slot is born", lambda: lease.slot.pid, timeout=10, every=0.01)
     lease.slot.pipe.send(lease.order([Envelopes(store)(function, *args)], os.environ))
     assert lease.slot.pipe.receive() == wire.Begun()
     reply = lease.slot.pipe.receive()
@@ -123,13 +126,10 @@ def grow_a_tree(path):
 
 
 def is_alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    return state_of(pid) not in ("", "Z")
 
 
-@pytest.mark.parametrize("how", ["killed by us", "killed from outside", "the courier closes"])
+@pytest.mark.parametrize("how", ["killed by us", "killed from outside", "its parent is killed", "the courier closes"])
 def test_that_a_slot_takes_its_whole_family_along(tmp_path, how):
     """Children that left the process group, and those whose parents have died, too."""
     pool = pool_of(tmp_path, slots=1)
@@ -143,6 +143,8 @@ def test_that_a_slot_takes_its_whole_family_along(tmp_path, how):
         pool.kill(lease.slot, Doom("", Ending.CANCELLED, "test"))
     elif how == "killed from outside":
         os.kill(lease.slot.pid, signal.SIGSEGV)
+    elif how == "its parent is killed":
+        os.kill(parent_of(lease.slot.pid), signal.SIGKILL)
     else:
         pool.close()
 
@@ -183,12 +185,87 @@ def test_that_no_slot_outlives_a_courier_that_was_killed(tmp_path):
     assert were_alive == [True] * 6
 
 
+def kill_parent(whom, number):
+    """Send a signal to the slot's parent, or to the group that it is in; return this slot's pid if that is survived."""
+    parent = os.getppid()
+    if whom == "parent":
+        os.kill(parent, number)
+    else:
+        os.killpg(os.getpgid(parent), number)
+    while number == signal.SIGKILL:
+        signal.pause()
+    return os.getpid()
+
+
+@pytest.mark.parametrize("whom", ["parent", "group of the parent"])
+def test_that_a_task_that_kills_its_parent_kills_its_own_slot_only(pool, whom):
+    """Its end says so; the slot beside it goes on, and is none the wiser."""
+    killer, other = pool.lend(1), pool.lend(1)
+    [before] = {loads(ask(other, os.getpid).data)}
+    nursery = parent_of(parent_of(other.slot.pid))
+
+    killer.slot.pipe.send(killer.order([Envelopes(Path("/nowhere"))(kill_parent, whom, signal.SIGKILL)], {}))
+    assert killer.slot.pipe.receive() == wire.Begun()
+    with pytest.raises(EOFError):
+        killer.slot.pipe.receive()
+    end = pool.exit_of(killer.slot)
+    pool.give_back(killer)
+
+    assert (end.exit_code, end.signal, end.because, end.together) == (None, signal.SIGKILL, "", None)
+    assert end.first_of_parent() == "its parent process was killed first (SIGKILL), and it went along"
+    assert loads(ask(other, os.getpid).data) == before
+    successor = pool.lend(1)
+    assert successor.slot.seat == killer.slot.seat
+    ask(successor, os.getpid)
+    assert parent_of(parent_of(successor.slot.pid)) == nursery
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGSEGV])
+def test_that_no_signal_but_sigkill_ends_the_parent_of_a_slot(pool, number):
+    """Batch systems send them to every process of a job; what runs goes on."""
+    lease = pool.lend(1)
+    ask(lease, os.getpid)
+    minder = lease.slot.minder
+
+    assert loads(ask(lease, kill_parent, "parent", number).data) == lease.slot.pid
+    assert parent_of(lease.slot.pid) == minder
+    os.kill(lease.slot.pid, signal.SIGKILL)
+    assert pool.exit_of(lease.slot).signal == signal.SIGKILL
+
+
+def test_that_a_task_that_stops_its_parent_cannot_keep_its_seat(pool):
+    """Its death is found, with its family, although the process that waits for it is frozen."""
+    lease = pool.lend(1)
+    ask(lease, kill_parent, "parent", signal.SIGSTOP)
+    slot, minder = lease.slot.pid, lease.slot.minder
+    wait_until("the parent is stopped", lambda: state_of(minder) == "T", timeout=10, every=0.01)
+
+    os.kill(slot, signal.SIGABRT)
+    end = pool.exit_of(lease.slot)
+    pool.give_back(lease)
+
+    assert end.signal == signal.SIGABRT
+    wait_until("both are gone", lambda: not (state_of(slot) or state_of(minder)), timeout=10, every=0.01)
+
+
+def test_that_slot_parent_and_nursery_are_in_groups_of_their_own(pool):
+    """What user code sends to its group, or to its parent's, reaches nobody else."""
+    leases = [pool.lend(1), pool.lend(1)]
+    for lease in leases:
+        ask(lease, os.getpid)
+    line = [pid for lease in leases for pid in (lease.slot.pid, lease.slot.minder)]
+
+    groups = [os.getpgid(pid) for pid in line]
+
+    assert groups == line
+    assert os.getpgid(parent_of(leases[0].slot.minder)) not in groups
+
+
 def killed_nursery(pool):
     """Lend a slot, kill the nursery under it, give the slot back; return its pid and how it ended."""
     lease = pool.lend(1)
     slot_pid = wait_until("the slot is born", lambda: lease.slot.pid, timeout=10, every=0.01)
-    nursery = int(Path(f"/proc/{slot_pid}/stat").read_text().rpartition(")")[2].split()[1])
-    os.kill(nursery, signal.SIGKILL)
+    os.kill(parent_of(parent_of(slot_pid)), signal.SIGKILL)
     with pytest.raises((EOFError, OSError)):
         lease.slot.pipe.receive()
     end = pool.exit_of(lease.slot)
@@ -207,7 +284,7 @@ def test_that_a_dead_nursery_is_replaced(tmp_path):
     lease = pool.lend(1)
     wait_until("the next slot is born", lambda: lease.slot.pid, timeout=10, every=0.01)
     pool.close()
-    assert "nursery, died (SIGKILL)" in end.because
+    assert "all slots, died (SIGKILL)" in end.because
     assert end.together == 1
     assert told == []
 
