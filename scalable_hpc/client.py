@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from scalable_hpc.call import Call, Options, call_name, check_names, make_call, pickle_function, show
 from scalable_hpc.future import Owner, ScalableFuture, Stored
 from scalable_hpc.gathering import Batch, Errors, collect, gather, replace_futures, restore_futures
-from scalable_hpc.model.tasks import Locator, Payload, TaskSpec
+from scalable_hpc.model.tasks import Hit, Locator, Payload, TaskSpec
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -78,8 +78,8 @@ class Run(Owner, Protocol):
     def watched(self, calls: Iterable[_T], count: int) -> Iterable[_T]:
         """Yield calls while somebody at a terminal is shown how many have been looked at."""
 
-    def load(self, spec: TaskSpec, locator: Locator) -> Any:
-        """Read a result, or have it made again when it is damaged."""
+    def load(self, spec: TaskSpec, locator: Locator, above: tuple[Hit, ...] = ()) -> Any:
+        """Read a result, or have it made again when it is damaged; ``above``: what of its ancestors were hits."""
 
     def forget(self, task_id: str) -> None:
         """Hear that nobody has the future of a task any more."""
@@ -328,7 +328,9 @@ class ScalableClient(concurrent.futures.Executor):
             if place is None:
                 misses.append((one.spec, one.future))
             else:
-                one.future.set_result(Stored(partial(self._run.load, one.spec, place)))
+                above = tuple(future.hit for future in one.future.above if future.hit is not None)
+                one.future.hit = Hit(one.spec, above)
+                one.future.set_result(Stored(partial(self._run.load, one.spec, place, above)))
                 hits.setdefault(one.spec.task_id.rpartition("-")[0], []).append(one.spec.key)
         for name, keys in hits.items():
             self._run.count_hits(name, keys)

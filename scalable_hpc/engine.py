@@ -39,7 +39,7 @@ from scalable_hpc.lineage.lease import Lease
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.need import Offer
 from scalable_hpc.lineage.payload import PayloadPack
-from scalable_hpc.lineage.ports import Ports
+from scalable_hpc.lineage.ports import HitOf, Ports, no_hit
 from scalable_hpc.lineage.quick import QuickFold
 from scalable_hpc.links import Allocations, LateTransport
 from scalable_hpc.model.allocations import AllocationRequest, ExitReason, JobEnding
@@ -73,9 +73,16 @@ class Engine:
     """The loop's side of a run. ``start`` and ``close`` are for the thread that owns the session."""
 
     def __init__(
-        self, manifest: ResolvedManifest, run: RunDirectory, stores: Stores, *, retry_quarantined: bool = False
+        self,
+        manifest: ResolvedManifest,
+        run: RunDirectory,
+        stores: Stores,
+        hit_of: HitOf = no_hit,
+        *,
+        retry_quarantined: bool = False,
     ) -> None:
         self._manifest = manifest
+        self._hit_of = hit_of
         self._retry_quarantined = retry_quarantined
         self._run = run
         self._stores = stores
@@ -212,7 +219,12 @@ class Engine:
         return Keeper(
             files,
             Ports(
-                self._transport, self._stores, lambda path: read_recorder(Path(path)), self._word, log_tail=run.log_tail
+                self._transport,
+                self._stores,
+                lambda path: read_recorder(Path(path)),
+                self._word,
+                log_tail=run.log_tail,
+                hit_of=self._hit_of,
             ),
             offers=[
                 Offer(kind, limits.walltime_s, limits.margin_s)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Protocol
 
-from scalable_hpc.model.tasks import ResultRef
+from scalable_hpc.model.tasks import Hit, ResultRef
 
 
 class RemoteTraceback(Exception):
@@ -75,6 +75,8 @@ class ScalableFuture(Future[Any]):
         """What was submitted, so that ``Batch.retry_failed`` can submit it again."""
         self.above: tuple[ScalableFuture, ...] = ()
         """The futures among its arguments, until it has its result."""
+        self.hit: Hit | None = None
+        """What it was that was answered from a store, should the result be lost there."""
 
     @property
     def ref(self) -> ResultRef:

@@ -133,14 +133,12 @@ class ScalableSession:
             RunDirectoryError: another driver is writing it (named), or its files cannot be read.
             JournalError: its journal is damaged.
         """
-        from scalable_hpc.config.manifest import load_manifest
+        from scalable_hpc.chain.opening import manifest_of
         from scalable_hpc.wiring import LiveRun
 
-        described = run.read_plan()
-        sys.path.extend(path for path in described["pythonpath"] if path not in sys.path)
-        manifest = load_manifest(described["manifest"], target=described["target"], text=run.read_manifest())
-        session = cls(manifest)
-        live = session._run = LiveRun(manifest, session.plan(), run, retry_quarantined=retry_quarantined)
+        sys.path.extend(path for path in run.read_plan()["pythonpath"] if path not in sys.path)
+        session = cls(manifest_of(run))
+        live = session._run = LiveRun(session.manifest, session.plan(), run, retry_quarantined=retry_quarantined)
         try:
             return live.wait_until_done()
         finally:

@@ -34,7 +34,7 @@ from scalable_hpc.future import ScalableFuture, Stored
 from scalable_hpc.lineage.census import Progress
 from scalable_hpc.lineage.outcome import Outcome
 from scalable_hpc.model.messages import WorkerHello
-from scalable_hpc.model.tasks import PUT, Locator, TaskSpec
+from scalable_hpc.model.tasks import PUT, Hit, Locator, TaskSpec
 from scalable_hpc.naming import Naming, is_sampled, verification_of
 from scalable_hpc.planning import Plan
 from scalable_hpc.raising import error_of
@@ -91,7 +91,7 @@ class LiveRun:
         self._futures: dict[str, ScalableFuture] = {}
         self._lock = threading.Lock()
         self._stores = Stores()
-        self._engine = Engine(manifest, self.directory, self._stores, retry_quarantined=retry_quarantined)
+        self._engine = Engine(manifest, self.directory, self._stores, self.hit_of, retry_quarantined=retry_quarantined)
         self._engine.start(self._broken)
         last = self._engine.last_number
         self.has_past = last > 0
@@ -138,7 +138,14 @@ class LiveRun:
 
         return counted(calls, count, "looking for known results")
 
-    def load(self, spec: TaskSpec, locator: Locator) -> Any:
+    def hit_of(self, task_id: str, ancestor_id: str) -> Hit | None:
+        """Return what an open task depends on that was answered from a store; None: it was not, or is not known."""
+        with self._lock:
+            future = self._futures.get(task_id)
+        above = () if future is None else future.above
+        return next((one.hit for one in above if one.task_id == ancestor_id), None)
+
+    def load(self, spec: TaskSpec, locator: Locator, above: tuple[Hit, ...] = ()) -> Any:
         """Read a result; one that turns out damaged is made again, one that a worker holds is stored first."""
         if locator.held:
             locator = self._told_where(spec, partial(self._engine.keeper.read, spec.task_id))
@@ -154,7 +161,8 @@ class LiveRun:
                     hint="submit the call again to have it computed anew",
                 ) from damage
             logger.warning("%s is computed again: %s", spec.label, damage)
-        return self.load(spec, self._told_where(spec, partial(self._engine.keeper.renew, spec, locator.digest)))
+        renew = partial(self._engine.keeper.renew, spec, locator.digest, above=above)
+        return self.load(spec, self._told_where(spec, renew), above)
 
     def _sound_copy(self, spec: TaskSpec, locator: Locator) -> Locator | None:
         """Return where another writer's copy of a damaged result lies that is sound; of the same call, if that is pure.

@@ -43,7 +43,7 @@ def progress_of(ledger: Ledger, now: float = -math.inf) -> Progress:
         waiting=ledger.count(state.WAITING, state.ATTACHED, state.READY, state.BACKOFF),
         failed=ledger.count(state.FAILED),
         cancelled=ledger.count(state.CANCELLED),
-        hits=ledger.hits,
+        hits=ledger.hits.total,
         excluded=ledger.hosts.excluded(now),
     )
 

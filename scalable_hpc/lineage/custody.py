@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from scalable_hpc.lineage import holdings, rulings
 from scalable_hpc.lineage.causes import as_told
 from scalable_hpc.lineage.inbox import OnDone
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.outcome import Outcome
+from scalable_hpc.lineage.payload import PayloadPack
 from scalable_hpc.lineage.record import TaskRecord, TaskState
+from scalable_hpc.lineage.submissions import submission_of
 from scalable_hpc.lineage.turn import Turn
 from scalable_hpc.model.events import TaskSubmitted
 from scalable_hpc.model.messages import HeldGone
-from scalable_hpc.model.tasks import Receipt
+from scalable_hpc.model.tasks import Receipt, TaskSpec
 
 DAMAGED = "its stored result is damaged or gone, wherever it lay"
 ASK_AGAIN_S = 30.0
@@ -28,8 +31,9 @@ ASK_AGAIN_S = 30.0
 class Custody:
     """Looks after the results that workers hold."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, payloads: PayloadPack) -> None:
         self._ledger = ledger
+        self._payloads = payloads
         self._futures: set[str] = set()
         """Tasks of such results whose futures are alive."""
         self._readers: dict[str, list[OnDone]] = {}
@@ -90,11 +94,18 @@ class Custody:
         turn.tell(holdings.spoil(self._ledger, call, DAMAGED, turn.now))
         turn.tell(holdings.recall_for(self._ledger, wanted_by, turn.now))
 
-    def renew(self, call: TaskSubmitted, digest: str, turn: Turn) -> None:
-        """Hear from somebody who has read a stored result that it is damaged; another one may be there by now."""
-        result = self._ledger.tasks[call.task_id].result
-        if result is not None and result.digest == digest:
-            turn.tell(holdings.spoil(self._ledger, call, DAMAGED, turn.now))
+    def call_of(self, spec: TaskSpec, turn: Turn) -> TaskSubmitted:
+        """Return a call as it is told again; one that was answered from a store replaces nothing that is sound."""
+        return submission_of(replace(spec, refresh=False), self._payloads, turn.now)
+
+    def renew(self, spec: TaskSpec, digest: str, turn: Turn) -> None:
+        """Hear from somebody who has read a stored result that it is damaged; another one may be there by now.
+
+        It may be that of a call that was answered from a store, and never submitted.
+        """
+        record = self._ledger.tasks.get(spec.task_id)
+        if record is None or (record.result is not None and record.result.digest == digest):
+            turn.tell(holdings.spoil(self._ledger, self.call_of(spec, turn), DAMAGED, turn.now))
 
     def recall_for_all(self, turn: Turn) -> None:
         """Have run again what open tasks need that an earlier driver had let go, or lost."""

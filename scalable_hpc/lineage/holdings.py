@@ -24,9 +24,12 @@ def drop(ledger: Ledger, task_ids: Iterable[str], because: str, now: float) -> l
 
 
 def spoil(ledger: Ledger, call: TaskSubmitted, because: str, now: float) -> list[Event]:
-    """Say that a stored result is damaged wherever it lay; one that is not there any more is no news."""
-    record = ledger.tasks[call.task_id]
-    is_there = record.state is TaskState.DONE and record.held_by is None
+    """Say that a stored result is damaged wherever it lay; one that is not there any more is no news.
+
+    A call that was never submitted had been answered from a store: it becomes a task by this.
+    """
+    record = ledger.tasks.get(call.task_id)
+    is_there = record is None or (record.state is TaskState.DONE and record.held_by is None)
     return [ResultDropped(now, call.task_id, because, call)] if is_there else []
 
 

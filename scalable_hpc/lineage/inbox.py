@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from scalable_hpc.errors import ScalableError
 from scalable_hpc.lineage.outcome import Outcome
-from scalable_hpc.model.tasks import TaskSpec
+from scalable_hpc.model.tasks import Hit, TaskSpec
 
 OnDone = Callable[[Outcome], None]
 
@@ -59,6 +59,8 @@ class Renewal:
     digest: str
     """Of the result that is damaged."""
     on_done: OnDone
+    above: tuple[Hit, ...] = ()
+    """What the call depends on that was answered from a store too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import logging
 import random
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from scalable_hpc.cache.calls import CacheWarning
 from scalable_hpc.errors import ScalableError
@@ -28,9 +28,10 @@ from scalable_hpc.lineage.record import OVER, TaskState
 from scalable_hpc.lineage.reunion import Reunions
 from scalable_hpc.lineage.roster import Roster
 from scalable_hpc.lineage.sizes import candidates, sizes_of
+from scalable_hpc.lineage.submissions import submission_of
 from scalable_hpc.lineage.turn import Told, Turn
 from scalable_hpc.model.allocations import JobEnding
-from scalable_hpc.model.events import AttemptFailed, FleetNote, ResultsDiffer, TaskGivenUp, TasksHit, TaskSubmitted
+from scalable_hpc.model.events import AttemptFailed, FleetNote, ResultsDiffer, TaskGivenUp, TasksHit
 from scalable_hpc.model.messages import (
     AttemptDone,
     AttemptEnded,
@@ -40,7 +41,7 @@ from scalable_hpc.model.messages import (
     WorkerGone,
     WorkerHello,
 )
-from scalable_hpc.model.tasks import AttemptId, Ending, Evidence, TaskSpec
+from scalable_hpc.model.tasks import AttemptId, Ending, Evidence, Hit, TaskSpec
 
 _DAMAGED = "scalable_hpc.cache.verify.Damaged"
 
@@ -103,7 +104,7 @@ class Intake:
         self._explanations = Explanations()
         self._strayed: set[str] = set()
         """Names of tasks whose results were not what their keys say."""
-        self.custody = Custody(ledger)
+        self.custody = Custody(ledger, payloads)
 
     def take_command(self, command: Command, turn: Turn) -> None:
         """Carry out what another thread wants."""
@@ -117,7 +118,9 @@ class Intake:
             case Reading():
                 self.custody.read(command.task_id, command.on_done)
             case Renewal():
-                self._renew(command, turn)
+                self._parcels.remember(Hit(command.spec, command.above))
+                self.custody.renew(command.spec, command.digest, turn)
+                self.custody.read(command.spec.task_id, command.on_done)
             case Surrender():
                 self._give_everything_up(command.error, turn)
 
@@ -202,7 +205,7 @@ class Intake:
             turn.answer(on_done, Outcome(spec.task_id, error=error))
             return
         self.listeners[spec.task_id] = on_done
-        turn.tell([self._submitted(spec, turn.now)])
+        turn.tell([submission_of(spec, self._payloads, turn.now)])
         record = self._ledger.tasks[spec.task_id]
         turn.tell(rulings.on_submitted(self._ledger, record, turn.now))
         turn.tell(holdings.recall_for(self._ledger, record, turn.now))
@@ -210,39 +213,6 @@ class Intake:
             self.custody.begin(spec.task_id)
         if self._surrender is not None and not record.is_over:
             self._give_up(spec.task_id, self._surrender, turn)
-
-    def _renew(self, wanted: Renewal, turn: Turn) -> None:
-        spec = wanted.spec
-        if spec.task_id not in self._ledger.tasks:  # it was answered from the cache
-            self._submit(replace(spec, refresh=True), wanted.on_done, turn)
-            return
-        self.custody.renew(self._submitted(spec, turn.now), wanted.digest, turn)
-        self.custody.read(spec.task_id, wanted.on_done)
-
-    def _submitted(self, spec: TaskSpec, now: float) -> TaskSubmitted:
-        return TaskSubmitted(
-            at=now,
-            task_id=spec.task_id,
-            name=spec.name,
-            key=spec.key,
-            store=spec.store,
-            function=self._payloads.add(spec.function),
-            arguments=self._payloads.add(spec.arguments),
-            ancestors=tuple((ref.task_id, ref.key) for ref in spec.ancestors),
-            needs=spec.needs,
-            policy=spec.policy,
-            timeout_s=spec.timeout_s,
-            expected_runtime_s=spec.expected_runtime_s,
-            priority=spec.priority,
-            tag=spec.tag,
-            label=spec.label,
-            refresh=spec.refresh,
-            checkpoints=spec.checkpoints,
-            pure=spec.pure,
-            verifies=spec.verifies,
-            persist=spec.persist,
-            rule=None if spec.rule is None else self._payloads.add(spec.rule),
-        )
 
     def _give_everything_up(self, error: ScalableError, turn: Turn) -> None:
         """Fail every task that is not over: nothing can be run any more, now or later."""

@@ -53,7 +53,7 @@ from scalable_hpc.model.allocations import JobEnding
 from scalable_hpc.model.events import HIT_KEY, Event, RunClosed
 from scalable_hpc.model.fleet import Demand
 from scalable_hpc.model.messages import AttemptEnded, Upward
-from scalable_hpc.model.tasks import TaskSpec
+from scalable_hpc.model.tasks import Hit, TaskSpec
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class Keeper:
         self._ledger = Ledger() if ledger is None else ledger
         self._roster = Roster()
         calls = functools.partial(read_calls, files.journal.path)
-        self._parcels = Parcels(self._ledger, files.payloads, ports.results, stores, calls)
+        self._parcels = Parcels(self._ledger, files.payloads, ports.results, stores, calls, ports.hit_of)
         self._inquiries = Inquiries(ports, self.receive)
         self._reunions = Reunions(self._ledger, self._roster, self._inquiries, self.receive)
         self._intake = Intake(
@@ -158,9 +158,9 @@ class Keeper:
         """Have a result stored that only a worker holds, computed again if need be; tell where it lies then."""
         self._ask(Reading(task_id, on_done), "the session was closed, and its workers with what they held")
 
-    def renew(self, spec: TaskSpec, digest: str, on_done: OnDone) -> None:
+    def renew(self, spec: TaskSpec, digest: str, on_done: OnDone, above: tuple[Hit, ...] = ()) -> None:
         """Have a stored result made again that was found to be damaged, by its digest; tell where it lies then."""
-        self._ask(Renewal(spec, digest, on_done), "it is damaged, and the session was closed")
+        self._ask(Renewal(spec, digest, on_done, above), "it is damaged, and the session was closed")
 
     def _ask(self, command: Reading | Renewal, because: str) -> None:
         if not self._inbox.put([command]):

@@ -27,6 +27,7 @@ from scalable_hpc.lineage.lessons import (
 from scalable_hpc.lineage.record import OVER, TaskRecord, TaskState, TaskView, view_of
 from scalable_hpc.lineage.ties import Ties
 from scalable_hpc.model import events
+from scalable_hpc.model.hits import HitCount
 from scalable_hpc.model.tasks import Locator, Verdict
 
 Shared = TypeVar("Shared")
@@ -43,7 +44,7 @@ class Ledger:
         self.ready = ReadyQueue()
         self.learned = Learned()
         self.hosts = HostBook()
-        self.hits = 0
+        self.hits = HitCount()
         """Calls answered from the store."""
         self.opened: events.RunOpened | None = None
         self.closed: events.RunClosed | None = None
@@ -95,6 +96,14 @@ class Ledger:
             ValueError: a task of that name was submitted before.
         """
         self._submitted(event, order)
+
+    def turned_out_lost(self, event: events.ResultDropped, order: int) -> None:
+        """Fold in that the result of a call is lost that was answered from a store, told as the ``order``-th of all.
+
+        Raises:
+            ValueError: the call is not told.
+        """
+        self._dropped(event, order)
 
     def enter_done(self, record: TaskRecord, ran_s: float | None, *, cold: bool, peak_memory: int, node: str) -> None:
         """Enter a task of which only its end is told: submitted, placed, done; nothing was waiting for it.
@@ -169,6 +178,7 @@ class Ledger:
 
     def _run_opened(self, event: events.RunOpened) -> None:
         self.opened, self.closed = event, None
+        self.hits.begin_driver()
         self.quarantined.update(self._convicted)
         self._convicted.clear()
 
@@ -176,11 +186,22 @@ class Ledger:
         self.closed = event
 
     def _hit(self, event: events.TasksHit) -> None:
-        self.hits += event.count
+        self.hits.add(event)
 
     def _submitted(self, event: events.TaskSubmitted, order: int | None = None) -> None:
         if event.task_id in self.tasks:
             raise ValueError(f"task {event.task_id!r} was submitted before")
+        record = self._enter(event, order)
+        self._enrol(record)
+        leader = self.leader(record.store, record.key)
+        if leader is not None and not leader.is_over and (leader.refresh or not record.refresh):
+            self._attach(record, leader)
+            return
+        record.may_be_known = leader is not None
+        self._ties.lead(record.store, record.key, record.task_id)
+        self._settle(record)
+
+    def _enter(self, event: events.TaskSubmitted, order: int | None) -> TaskRecord:
         record = TaskRecord(
             event.task_id,
             self._share(event.name),
@@ -204,14 +225,7 @@ class Ledger:
         )
         self.tasks[record.task_id] = record
         self._counts[record.state] += 1
-        self._enrol(record)
-        leader = self.leader(record.store, record.key)
-        if leader is not None and not leader.is_over and (leader.refresh or not record.refresh):
-            self._attach(record, leader)
-            return
-        record.may_be_known = leader is not None
-        self._ties.lead(record.store, record.key, record.task_id)
-        self._settle(record)
+        return record
 
     def _placed(self, event: events.AttemptPlaced) -> None:
         record = self._known(event.task_id)
@@ -260,8 +274,10 @@ class Ledger:
             if dependent.state in (TaskState.WAITING, TaskState.READY):
                 self._settle(dependent)
 
-    def _dropped(self, event: events.ResultDropped) -> None:
+    def _dropped(self, event: events.ResultDropped, order: int | None = None) -> None:
         """Take a result away that a worker held, or that is damaged; who needs it waits again."""
+        if event.call is not None and event.task_id not in self.tasks:
+            self._turned_out_lost(event.call, order)
         record = self._known(event.task_id)
         if event.call is not None and record.state is TaskState.DONE and record.held_by is None:
             self._regain_call(record, event.call)
@@ -275,6 +291,15 @@ class Ledger:
             dependent.pending += 1
             if dependent.state is TaskState.READY:
                 self._settle(dependent)
+
+    def _turned_out_lost(self, call: events.TaskSubmitted, order: int | None) -> None:
+        """Make a task of a call that was answered from a store: done, as far as anybody knew."""
+        record = self._enter(call, order)
+        record.may_be_known = True
+        self._move(record, TaskState.DONE)
+        if self._ties.leader(record.store, record.key) is None:
+            self._ties.lead(record.store, record.key, record.task_id)
+        self.hits.became_task(call.name)
 
     def _regain_call(self, record: TaskRecord, call: events.TaskSubmitted) -> None:
         """Remember what a task that is done was called with, and who needs its result; looks at every task."""
@@ -291,10 +316,16 @@ class Ledger:
     def _recalled(self, event: events.TaskRecalled) -> None:
         """Let a task be run again whose result was dropped."""
         record = self._known(event.task_id)
-        if record.state is TaskState.LET_GO:
-            record.recalls += 1
-            record.pending = 0
-            self._enrol(record)
+        if record.state is not TaskState.LET_GO:
+            return
+        record.recalls += 1
+        record.pending = 0
+        self._enrol(record)
+        leader = self.leader(record.store, record.key)
+        if leader is not None and not leader.is_over:
+            self._attach(record, leader)
+        else:
+            self._ties.lead(record.store, record.key, record.task_id)
             self._settle(record)
 
     def _attempt_failed(self, event: events.AttemptFailed) -> None:

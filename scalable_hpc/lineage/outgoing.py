@@ -26,7 +26,7 @@ from scalable_hpc.lineage.turn import Told, Turn
 from scalable_hpc.lineage.window import Placement, WindowRules, place
 from scalable_hpc.model.events import AttemptPlaced, TaskSubmitted
 from scalable_hpc.model.messages import Bundle
-from scalable_hpc.model.tasks import PUT, Ending, Evidence
+from scalable_hpc.model.tasks import PUT, Ending, Evidence, Hit
 
 logger = logging.getLogger(__name__)
 
@@ -140,6 +140,9 @@ class Outgoing:
     def _take_found(self, record: TaskRecord, key: str, result: Found, turn: Turn) -> None:
         if isinstance(result, TaskSubmitted):
             self._custody.spoil(record, result, turn)
+        elif isinstance(result, Hit):
+            self._parcels.remember(result)
+            self._custody.spoil(record, self._custody.call_of(result.spec, turn), turn)
         elif key == record.key:
             if result is not None:
                 turn.tell(rulings.on_found(self._ledger, record, result, turn.now), Told(result=result))

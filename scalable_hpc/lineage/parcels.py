@@ -14,12 +14,12 @@ from scalable_hpc.errors import JournalError, ScalableError
 from scalable_hpc.lineage.calls import Calls
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.payload import PayloadPack
-from scalable_hpc.lineage.ports import ResultStore
+from scalable_hpc.lineage.ports import HitOf, ResultStore, no_hit
 from scalable_hpc.lineage.record import TaskRecord
 from scalable_hpc.lineage.window import Placement
 from scalable_hpc.model.events import TaskSubmitted
 from scalable_hpc.model.messages import Bundle, Envelope
-from scalable_hpc.model.tasks import AttemptId, Locator, Payload
+from scalable_hpc.model.tasks import AttemptId, Hit, Locator, Payload
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +31,9 @@ _FUNCTION_BYTES = 64 * 1024 * 1024
 
 Wanted = tuple[TaskRecord, str]
 """A task, and the key of a result that it needs to know of: its own, or an ancestor's."""
-Found = Locator | TaskSubmitted | None
-"""Where a result lies; or how the task was submitted whose result is damaged, to be made again; or nothing of both."""
+Found = Locator | TaskSubmitted | Hit | None
+"""Where a result lies; or how the task was submitted, or which call it was that was answered from a store, whose result
+is lost there and must be made again; or nothing of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +80,19 @@ class Parcels:
     """Puts together what is sent."""
 
     def __init__(
-        self, ledger: Ledger, payloads: PayloadPack, results: ResultStore, stores: Iterable[str], calls: Calls
+        self,
+        ledger: Ledger,
+        payloads: PayloadPack,
+        results: ResultStore,
+        stores: Iterable[str],
+        calls: Calls,
+        hit_of: HitOf = no_hit,
     ) -> None:
         self._ledger = ledger
         self._calls = calls
+        self._hit_of = hit_of
+        self._hits: dict[str, Hit] = {}
+        """Those that calls depend on which are made again, by task id."""
         self._payloads = payloads
         self._results = results
         self._stores = dict.fromkeys(stores)
@@ -127,13 +137,24 @@ class Parcels:
         calls = self._calls(lost) if lost else {}
         looked: set[str] = set()
         return [
-            (settled[key] or calls.get(doubted[key]))
+            (settled[key] or calls.get(doubted[key]) or self._hit(record, key))
             if key in settled
             else self._confirm(record.store, key)
             if record.renews and key == record.key
-            else self._find((record.store, *self._stores), key, looked)
+            else self._find((record.store, *self._stores), key, looked) or self._hit(record, key)
             for record, key in wanted
         ]
+
+    def remember(self, hit: Hit) -> None:
+        """Keep what a call depends on that is made again: results of these may be lost too."""
+        self._hits.update({above.spec.task_id: above for above in hit.above})
+
+    def _hit(self, record: TaskRecord, key: str) -> Hit | None:
+        """Return the call of an ancestor that was never submitted here, since a store had its result."""
+        tasks = self._ledger.tasks
+        lost = (task_id for task_id, above in record.ancestors if above == key and task_id not in tasks)
+        known = (self._hits.get(task_id) or self._hit_of(record.task_id, task_id) for task_id in lost)
+        return next((hit for hit in known if hit is not None), None)
 
     def _settle_doubt(self, task_id: str, key: str) -> Locator | None:
         """Have a result read that could not be read; where its store does not answer, it stays in doubt.

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from scalable_hpc.model.allocations import ExitReason
 from scalable_hpc.model.messages import Bundle
-from scalable_hpc.model.tasks import AttemptId, Locator
+from scalable_hpc.model.tasks import AttemptId, Hit, Locator
 
 Clock = Callable[[], float]
 """Seconds since the epoch."""
@@ -94,6 +94,16 @@ def no_log(_: str) -> str:
     return ""
 
 
+HitOf = Callable[[str, str], Hit | None]
+"""Returns the call that was answered from a store whose result a task needs, by the ids of both; off the loop; None:
+nobody knows it any more."""
+
+
+def no_hit(_: str, __: str) -> Hit | None:
+    """Know of no calls that were answered from a store."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """All that the keeper is connected to."""
@@ -106,3 +116,4 @@ class Ports:
     rng: random.Random = field(default_factory=random.Random)
     """For jitter."""
     log_tail: LogTail = no_log
+    hit_of: HitOf = no_hit

@@ -142,11 +142,23 @@ class QuickFold:
         else:
             self._enter(getattr(event, "task_id", ""))
             if isinstance(event, ResultDropped):
-                for task_id in self._above.pop(event.task_id, ()):  # they were placed while it was there
-                    self._enter(task_id)
-            self._ledger.apply(event)
+                self._drop(event)
+            else:
+                self._ledger.apply(event)
         if self._each is not None:
             self._each(event)
+
+    def _drop(self, event: ResultDropped) -> None:
+        """Let the ledger know of a lost result, and before it of those that need it and of those it is made from."""
+        for task_id in self._above.pop(event.task_id, ()):  # they were placed while it was there
+            self._enter(task_id)
+        if event.call is None or event.task_id in self._ledger.tasks:
+            self._ledger.apply(event)
+            return
+        self._enter(self._keys.get(event.call.key, ""))
+        for ancestor_id, _ in event.call.ancestors:
+            self._enter(ancestor_id)
+        self._ledger.turned_out_lost(event, len(self._ledger.tasks) + len(self._put_off))
 
     def _submit(self, event: TaskSubmitted, order: int) -> None:
         """Let the ledger know of a task, and before it of those that it is tied to."""

@@ -200,3 +200,14 @@ class TaskSpec:
     """Its result is stored; else its worker holds it, and it is computed again if the worker is lost."""
     rule: Payload | None = None
     """``worth_retrying`` of its policy, pickled."""
+    is_resumed: bool = False
+    """It is a task that an earlier driver of the run had submitted, and that a call of this one stands for again."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hit:
+    """A call that was answered from a store, should its result there be lost, and what it depends on."""
+
+    spec: TaskSpec
+    above: tuple[Hit, ...] = ()
+    """Those of the calls it depends on that were answered so too."""

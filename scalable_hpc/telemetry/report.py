@@ -77,15 +77,15 @@ def _counts(tally: Tally) -> TaskCounts:
         failed=states["failed"],
         cancelled=states["cancelled"],
         unfinished=states["unfinished"],
-        hits=sum(tally.hits.values()),
+        hits=tally.hits.total,
     )
 
 
 def _names(tally: Tally) -> tuple[NameReport, ...]:
-    by_name: dict[str, list[TaskTally]] = {name: [] for name in tally.hits}
+    by_name: dict[str, list[TaskTally]] = {name: [] for name in tally.hits.names}
     for task in tally.tasks.values():
         by_name.setdefault(task.name, []).append(task)
-    return tuple(_name(name, tasks, tally.hits[name]) for name, tasks in sorted(by_name.items()))
+    return tuple(_name(name, tasks, tally.hits.names[name]) for name, tasks in sorted(by_name.items()))
 
 
 def _name(name: str, tasks: list[TaskTally], hits: int) -> NameReport:

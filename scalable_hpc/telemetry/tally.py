@@ -31,6 +31,7 @@ from scalable_hpc.model.events import (
     TasksHit,
     TaskSubmitted,
 )
+from scalable_hpc.model.hits import HitCount
 from scalable_hpc.model.tasks import Ending, Verdict
 
 _HOLDS_NODES = (AllocationState.STARTING.value, AllocationState.LIVE.value, AllocationState.DRAINING.value)
@@ -102,7 +103,7 @@ class Tally:
         """Tasks that compute another one's result once more, to be compared: nobody had submitted them."""
         self.differing: list[ResultsDiffer] = []
         self.recalled: list[TaskRecalled] = []
-        self.hits: Counter[str] = Counter()
+        self.hits = HitCount()
         self.allocations: dict[str, AllocationTally] = {}
         self.notes: list[FleetNote] = []
         self.lost_on: Counter[str] = Counter()
@@ -118,7 +119,7 @@ class Tally:
             kind = "host excluded" if isinstance(event, HostSuspected) else "hosts trusted again"
             self.notes.append(FleetNote(event.at, kind, event.because))
         elif isinstance(event, TasksHit):
-            self.hits[event.name] += event.count
+            self.hits.add(event)
         elif isinstance(event, RunOpened | RunClosed):
             self._add_run(event)
         elif isinstance(event, AllocationChanged):
@@ -127,7 +128,7 @@ class Tally:
             self.recalled.append(event)
             self.tasks.setdefault(event.task_id, TaskTally()).state = "unfinished"
         elif isinstance(event, ResultDropped):
-            pass  # it matters only if the task is run again
+            self._add_dropped(event)
         elif isinstance(event, ResultsDiffer):
             self.differing.append(event)
         else:
@@ -153,6 +154,7 @@ class Tally:
         self.run_id, self.target, self.budget_node_s = event.run_id, event.target, event.budget_node_s
         self.closed_because = None
         self.drivers += 1
+        self.hits.begin_driver()
         for task in self.tasks.values():
             task.is_done_before = task.state == "done"
 
@@ -189,6 +191,12 @@ class Tally:
             task.state, task.given_up = "unfinished", None
         else:
             task.state = "cancelled"
+
+    def _add_dropped(self, event: ResultDropped) -> None:
+        """Take note of a call that had been a hit and is a task now; else it matters only if the task is run again."""
+        if event.call is not None and event.task_id not in self.tasks:
+            self.tasks[event.task_id] = TaskTally(event.call.name, event.call.label)
+            self.hits.became_task(event.call.name)
 
     def _add_receipt(self, task: TaskTally, event: ReceiptTaken) -> None:
         if event.reused:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from scalable_hpc import ScalableSession
+from scalable_hpc import ScalableSession, cacheable
 from scalable_hpc.errors import AncestorFailed
+from scalable_hpc.future import ScalableFuture
 from scalable_hpc.lineage.journal import read_events
 from scalable_hpc.model.events import AttemptFailed, ReceiptTaken, ResultDropped, TaskRecalled
 from scalable_hpc.telemetry.report import build_report
@@ -65,6 +66,15 @@ def gate(place: str) -> str:
     return ""
 
 
+@cacheable
+def kept(place: str, name: str, scale: int) -> bytes:
+    mark(place, name)
+    until = time.monotonic() + 120
+    while (Path(place) / "held up").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    return name.encode() * scale
+
+
 class Stage:
     """A session, its client, and what was executed."""
 
@@ -84,6 +94,13 @@ class Stage:
 
     def events(self, *kinds) -> list:
         return [event for event in read_events(self.run.journal) if isinstance(event, kinds)]
+
+    def found_in_cache(self, name: str, scale: int) -> ScalableFuture:
+        """Return the future of a call that was made elsewhere before."""
+        kept(str(self.place), name, scale)
+        future = self.submit(kept, name, scale)
+        assert future.done()
+        return future
 
     def blob_of(self, future) -> Path:
         (digest,) = {event.digest for event in self.events(ReceiptTaken) if event.task_id == future.task_id}
@@ -159,6 +176,33 @@ def test_that_the_first_result_of_an_impure_call_is_not_replaced(stage):
     assert stage.executions() == {"first": 1}
 
 
+def flip_blobs(cache: Path) -> None:
+    for blob in (cache / "v1" / "blobs").glob("*/*"):
+        flip(blob)
+
+
+def remove_packs(cache: Path) -> None:
+    for pack in (cache / "v1" / "packs").rglob("*"):
+        if pack.is_file():
+            pack.unlink()
+
+
+@pytest.mark.parametrize(("scale", "damage"), [(LARGE, flip_blobs), (1, remove_packs)], ids=["flipped", "removed"])
+def test_that_a_result_from_the_cache_that_is_damaged_is_computed_again_for_its_dependents(stage, scale, damage):
+    """No task of this run had made it; it is one now, and nobody is charged."""
+    first = stage.found_in_cache("first", scale)
+    damage(stage.place / ".scalable" / "cache")
+
+    lengths = [stage.submit(length, name, first).result(timeout=60) for name in ("second", "third")]
+
+    assert lengths == [len("first") * scale] * 2
+    assert stage.executions() == {"first": 2, "second": 1, "third": 1}
+    assert [event.task_id for event in stage.events(TaskRecalled)] == [first.task_id]
+    assert not any(failed.charged for failed in stage.events(AttemptFailed))
+    report = build_report(stage.events(object))
+    assert (report.tasks.done, report.tasks.hits, report.tasks.failed, report.upkeep.done_twice) == (3, 0, 0, 0)
+
+
 def resume(stage: Stage) -> int:
     words = [sys.executable, "-m", "scalable_hpc.cli", "resume", stage.run.run_id]
     return subprocess.run(words, cwd=stage.place, timeout=120, check=False).returncode
@@ -185,3 +229,21 @@ def test_that_it_is_computed_again_after_its_driver_is_gone(stage):
     assert [event.task_id for event in stage.events(TaskRecalled)] == [first.task_id]
     assert resume(stage) == 0
     assert stage.executions() == {"first": 2, "gate": 2, "second": 1}
+
+
+def test_that_what_is_made_again_of_the_cache_is_finished_by_resume(stage):
+    """The call is in the journal from the moment that its result is known to be lost."""
+    first = stage.found_in_cache("first", LARGE)
+    flip_blobs(stage.place / ".scalable" / "cache")
+    (stage.place / "held up").touch()
+    stage.submit(length, "second", first)
+    wait_until("the first to be made again", lambda: stage.executions()["first"] == 2, timeout=60)
+    stage.session.close()
+    (stage.place / "held up").unlink()
+
+    assert resume(stage) == 0
+
+    assert stage.executions() == {"first": 3, "second": 1}
+    report = build_report(stage.events(object))
+    assert (report.tasks.submitted, report.tasks.done, report.tasks.hits) == (2, 2, 0)
+    assert not any(failed.charged for failed in stage.events(AttemptFailed))

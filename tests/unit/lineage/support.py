@@ -18,7 +18,7 @@ from scalable_hpc.lineage.keeper import Keeper
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.outcome import Outcome
 from scalable_hpc.lineage.payload import PayloadPack
-from scalable_hpc.lineage.ports import Ports
+from scalable_hpc.lineage.ports import HitOf, Ports, no_hit
 from scalable_hpc.model.allocations import ExitReason
 from scalable_hpc.model.events import AttemptPlaced, Event, TaskSubmitted
 from scalable_hpc.model.messages import AttemptDone, AttemptEnded, Bundle, Envelope, WorkerGone, WorkerHello
@@ -307,6 +307,7 @@ async def stage(
     store: FakeStore | None = None,
     clock: Clock | None = None,
     journal: type[Journal] = Journal,
+    hit_of: HitOf = no_hit,
     **options: object,
 ):
     """Run a keeper over a real journal and pack, with everything else faked, and close it in the end."""
@@ -315,7 +316,7 @@ async def stage(
     opened = journal(run_dir / "journal.jsonl", "r", each=ledger.apply, fsync=False)
     files = RunFiles(opened, PayloadPack(run_dir / "payloads.pack", fsync=False))
     transport, store = FakeTransport(), store or FakeStore()
-    ports = Ports(transport, store, flight, word, clock, random.Random(1))
+    ports = Ports(transport, store, flight, word, clock, random.Random(1), hit_of=hit_of)
     keeper = Keeper(files, ports, ledger=ledger, **options)  # type: ignore[arg-type]
     made = Stage(keeper, transport, store, clock, run_dir)
     made.running = asyncio.create_task(keeper.run())

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from scalable_hpc.lineage.calls import read_calls
+from scalable_hpc.lineage.journal import Journal
 from scalable_hpc.lineage.ledger import Ledger
+from scalable_hpc.lineage.quick import QuickFold
 from scalable_hpc.lineage.record import TaskState
+from scalable_hpc.lineage.replay import replay
 from scalable_hpc.model.events import AttemptFailed, ResultDropped, TaskRecalled
-from scalable_hpc.model.tasks import Ending, Locator, RetryPolicy
+from scalable_hpc.model.tasks import Ending, Hit, Locator, ResultRef, RetryPolicy
+from scalable_hpc.telemetry.report import build_report
 from tests.unit.lineage.support import STORE, attempt, hello, key_of, law, raised, receipt, spec, stage
 
 DAMAGED = raised("scalable_hpc.cache.verify.Damaged", message="the result is damaged or gone")
@@ -111,7 +115,71 @@ async def test_that_a_reader_has_a_damaged_result_made_again_once(tmp_path):
 
         assert [one.result.digest != old.digest for one in told] == [True] * 3
         assert {str(one) for one in s.transport.attempts} == {"a.1", "a.2", "hit.1"}
-        assert recalled(s) == ["a"]
+        assert recalled(s) == ["a", "hit"]
+
+
+@law
+async def test_that_a_lost_hit_is_made_again_with_what_it_needs_that_is_lost_too(tmp_path):
+    """Once for all that want it, before any of them; a journal that is read quickly says the same."""
+    above = Hit(spec("above"))
+    hits = {"h": Hit(spec("h", "above"), (above,)), "gone": Hit(spec("gone"))}
+    async with stage(tmp_path, hit_of=lambda _, task_id: hits.get(task_id)) as s:
+        s.keeper.count_hits("f", [key_of(name) for name in ("above", "h", "gone")])
+        s.store.publish("h")
+        s.keeper.receive(hello(1, slots=8))
+        s.submit(spec("b", "h"), spec("c", "h"), spec("d", "gone"))
+        await s.transport.until(lambda transport: {"b.1", "c.1"} <= set(transport.attempts))
+        assert s.transport.attempts.count("d.1") == 0, "where its result lies nobody knows"
+        s.store.results.clear()
+        s.store.seen.clear()
+        for name in "bc":
+            s.ended(attempt(name), Ending.REFUSED, exception=DAMAGED)
+        for name in ("gone", "above", "h"):
+            await finish(s, name)
+        for name in "bc":
+            await finish(s, name, 2)
+        await finish(s, "d")
+        for name in "bcd":
+            assert (await s.outcome(name)).result is not None
+
+        assert recalled(s) == ["gone", "h", "above"], "each when it is found to be lost"
+        assert s.transport.attempts.index("above.1") < s.transport.attempts.index("h.1")
+        assert not any(failed.charged for failed in s.events(AttemptFailed))
+    slow, quick = replay(s.journal()), Ledger()
+    Journal(tmp_path / "journal.jsonl", "r", into=QuickFold(quick)).close()
+    assert slow.views() == quick.views()
+    report = build_report(s.journal())
+    assert (slow.hits.total, quick.hits.total, report.tasks.hits) == (0, 0, 0), "they are tasks now"
+    assert (report.tasks.submitted, report.tasks.done, report.upkeep.recalled) == (6, 6, 3)
+
+
+@law
+async def test_that_equal_hits_that_are_lost_are_made_again_once(tmp_path):
+    """Whichever of them a call names."""
+    hits = {name: Hit(spec(name, key=key_of("h"))) for name in ("h", "h2")}
+    async with stage(tmp_path, hit_of=lambda _, task_id: hits.get(task_id)) as s:
+        s.keeper.receive(hello(1, slots=8))
+        second = replace(spec("c"), ancestors=(ResultRef("h2", key_of("h")),))
+        s.submit(spec("b", "h"), second)
+        await finish(s, "h")
+        for name in "bc":
+            await finish(s, name)
+            assert (await s.outcome(name)).result is not None
+
+        assert s.transport.attempts == ["h.1", *sorted(s.transport.attempts[1:])]
+        assert sorted(s.transport.attempts[1:]) == ["b.1", "c.1"]
+
+
+@law
+async def test_that_a_lost_hit_of_an_earlier_driver_that_nobody_remembers_fails_what_needs_it(tmp_path):
+    """By its name, with a word on what to do."""
+    async with stage(tmp_path) as s:
+        s.keeper.receive(hello(1, slots=8))
+        s.submit(spec("b", "h"))
+        outcome = await s.outcome("b")
+
+        assert type(outcome.error).__name__ == "AncestorFailed"
+        assert "the result of 'h' is damaged or gone" in str(outcome.error)
 
 
 @law

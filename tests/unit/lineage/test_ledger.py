@@ -225,7 +225,7 @@ def test_that_a_run_tells_what_is_left_to_do():
     assert (left.interrupted, left.ready, left.waiting) == (("b",), ("c",), ("f",))
     assert (left.failed, left.cancelled, left.done) == (("d",), ("e",), 1)
     assert not left.is_nothing
-    assert ledger.hits == 7
+    assert ledger.hits.total == 7
     assert ledger.closed is None
     ledger.apply(RunClosed(NOW, "x"))
     assert ledger.closed is not None
