@@ -329,8 +329,8 @@ def environment_of(manifest: ResolvedManifest, run: RunDirectory, worker_type: s
         "SCALABLE_HPC_STORE_KEY": str(run.store_key),
         "SCALABLE_HPC_PYTHONPATH": os.pathsep.join(user_paths()),
     }
-    if group := os.environ.get(GROUP):
-        ours[GROUP] = group
+    if manifest.cache_group is not None:
+        ours[GROUP] = manifest.cache_group
     kind = manifest.worker_types[worker_type]
     return tuple({**ours, **_package_path(), **dict(manifest.target.env), **dict(kind.env)}.items())
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from scalable_hpc.backends import fit_to_own_job, make_backend
 from scalable_hpc.cache.decorator import set_default_store_root
 from scalable_hpc.cache.keyring import share_keys
+from scalable_hpc.cache.layout import trust_group
 from scalable_hpc.cache.record import Unstorable
 from scalable_hpc.cache.serial import dumps
 from scalable_hpc.cache.settings import care_of, set_settings
@@ -80,6 +81,7 @@ class LiveRun:
         make_backend(manifest.target, RunDirectory(manifest.runs_root)).check()
         manifest = fit_to_own_job(manifest, RunDirectory(manifest.runs_root))
         set_default_store_root(manifest.cache_root)
+        trust_group(manifest.cache_group)
         set_settings(care_of(manifest.cache_durability, manifest.cache_verify))
         if directory is None:
             directory = create_run(manifest.runs_root)

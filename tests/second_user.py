@@ -90,9 +90,10 @@ exec "$@"
 of processes."""
 
 
-def as_user(user: int, *words: str, umask: str = "077") -> list[str]:
-    """Return the command that runs this interpreter as another user, with a umask."""
-    become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--"]
+def as_user(user: int, *words: str, umask: str = "077", group: int | None = None) -> list[str]:
+    """Return the command that runs this interpreter as another user, with a umask, and in a group besides their own."""
+    groups = "--clear-groups" if group is None else f"--groups={group}"
+    become = ["setpriv", f"--reuid={user}", f"--regid={user}", groups, "--"]
     command = [*become, "sh", "-c", f'umask {umask}; exec "$@"', "sh", sys.executable, *words]
     home = Path(sys.base_prefix).resolve()
     closed = [each for each in reversed(home.parents) if not each.stat().st_mode & stat.S_IXOTH]

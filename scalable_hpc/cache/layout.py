@@ -25,7 +25,8 @@ _GROUP_DIRECTORY_MODE = 0o2770
 """What is made below belongs to the group, too."""
 _GROUP_FILE_MODE = 0o640
 GROUP = "SCALABLE_HPC_CACHE_GROUP"
-"""Names a group whose members share a cache, and trust each other as they do themselves."""
+"""Names a group whose members share a cache, and trust each other as they do themselves. A driver has it from its
+manifest or site; its workers, and programs without a session, find it in the environment."""
 _README = """\
 This directory holds results of scalable_hpc, kept so that they need not be computed again.
 
@@ -104,8 +105,22 @@ def trusted_group() -> int | None:
     Raises:
         StoreError: there is no such group.
     """
-    name = os.environ.get(GROUP)
+    name = _declared.group or os.environ.get(GROUP)
     return _group_id(name) if name else None
+
+
+def trust_group(name: str | None) -> None:
+    """Declare, by name or number, the group that this process trusts; None returns to the environment's."""
+    _declared.group = name
+
+
+class _Declared:
+    """What a session has said, once one has."""
+
+    group: str | None = None
+
+
+_declared = _Declared()
 
 
 @functools.cache
@@ -115,7 +130,11 @@ def _group_id(name: str) -> int:
     try:
         return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
     except KeyError as err:
-        raise StoreError(f"there is no group {name!r}, which ${GROUP} names", hint="getent group") from err
+        raise StoreError(
+            f"there is no group {name!r} on this machine, with which the cache is to be shared "
+            f"(${GROUP}, project.cache_group, or trust.cache_group of the site)",
+            hint=f"getent group {name}",
+        ) from err
 
 
 def file_mode() -> int:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scalable_hpc.errors import StoreError
+from scalable_hpc.errors import ScalableError, StoreError
 
 if TYPE_CHECKING:
     from scalable_hpc.cache.books import Books
@@ -30,11 +33,17 @@ def add_action(
     parser = actions.add_parser(name, help=text, description=text)
     where = "the cache (default: $SCALABLE_HPC_CACHE_DIR, $SCALABLE_CACHE_DIR or ./.scalable/cache)"
     parser.add_argument("--cache-dir", help=where)
+    manifest = (
+        "whose cache it is, and with whom it is shared (default: $SCALABLE_MANIFEST or ./scalable.yaml, if there)"
+    )
+    parser.add_argument("--manifest", metavar="FILE", help=manifest)
+    parser.add_argument("--target", help="the manifest's target: its site may share the cache with a group")
     if formats:
         parser.add_argument("--format", choices=("text", "json"), default="text")
 
     def guarded(arguments: argparse.Namespace) -> int:
         try:
+            _follow_manifest(arguments)
             return act(arguments)
         except BrokenPipeError:
             raise
@@ -43,6 +52,31 @@ def add_action(
 
     parser.set_defaults(act=guarded)
     return parser
+
+
+def _follow_manifest(arguments: argparse.Namespace) -> None:
+    """Look where, and for whom, a session of this manifest would keep results.
+
+    Raises:
+        ManifestError: the manifest that was named is wrong; one that only lies there is passed over, with a word.
+    """
+    from scalable_hpc.cache.layout import trust_group
+    from scalable_hpc.config.manifest import DEFAULT_PATH, load_manifest
+    from scalable_hpc.config.sheet import from_environment
+
+    is_named = bool(arguments.manifest or arguments.target or from_environment(os.environ, "MANIFEST"))
+    if not is_named and not Path(DEFAULT_PATH).is_file():
+        return
+    try:
+        manifest = load_manifest(arguments.manifest, arguments.target)
+    except ScalableError as err:
+        if is_named:
+            raise
+        print(f"{DEFAULT_PATH} is passed over: {err}", file=sys.stderr)
+        return
+    trust_group(manifest.cache_group)
+    if arguments.cache_dir is None:
+        arguments.cache_dir = str(manifest.cache_root)
 
 
 def root_of(arguments: argparse.Namespace) -> str:

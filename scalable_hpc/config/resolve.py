@@ -5,7 +5,6 @@ Rule 1: each function settles one part and notes on the sheet what it finds; non
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +17,9 @@ from scalable_hpc.config.pbs_options import pbs_option_problem
 from scalable_hpc.config.resolved import ResolvedManifest, ResolvedTarget
 from scalable_hpc.config.safety import option_problem
 from scalable_hpc.config.settings import tell_settings
-from scalable_hpc.config.sheet import Sheet, from_environment
+from scalable_hpc.config.sheet import Sheet
 from scalable_hpc.config.site import SiteRead, admin_directory, user_directory
+from scalable_hpc.config.storage import cache_group, cache_root, care, runs_root
 from scalable_hpc.config.work import settle_tasks, settle_worker_types
 from scalable_hpc.model.resources import WorkerType
 from scalable_hpc.model.units import format_walltime
@@ -31,8 +31,6 @@ _WALLTIME_S = 3600
 _MOST_MARGIN = 1 / 4
 _MOST_LEAD = 1 / 3
 """Shares of the walltime that margin and lead, where they are only the site's habit, may take of a short one."""
-_PLACE_DIGITS = 8
-"""Of a project's place: two projects of one name do not share a runs directory."""
 _LIMITS_OF_SIGNAL_S = 65535
 """sbatch refuses longer leads."""
 _SETTINGS = (
@@ -71,11 +69,12 @@ def resolve(manifest: Manifest, target: Target, site: SiteRead, sheet: Sheet) ->
         target=settled,
         worker_types=kinds,
         tasks=settle_tasks(manifest, kinds, {**dict.fromkeys(kinds, settled.walltime_s), **lasting}, sheet),
-        cache_root=_root("cache_root", "CACHE_DIR", manifest.project.local_cache, ".scalable/cache", sheet),
-        runs_root=_runs_root(target, sheet),
+        cache_root=cache_root(manifest.project, sheet),
+        runs_root=runs_root(target, sheet),
         sources=sheet.sources,
-        cache_durability=_care("cache_durability", manifest.project.cache_durability, ("fsync", "close"), sheet),
-        cache_verify=_care("cache_verify", manifest.project.cache_verify, ("once", "always", "never"), sheet),
+        cache_durability=care("cache_durability", manifest.project.cache_durability, ("fsync", "close"), sheet),
+        cache_verify=care("cache_verify", manifest.project.cache_verify, ("once", "always", "never"), sheet),
+        cache_group=cache_group(manifest.project, site, sheet),
         own_targets=own_targets,
     )
     for name in _SETTINGS:
@@ -90,36 +89,6 @@ def usable_cpus() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not every system has affinities
         return os.cpu_count() or 1
-
-
-def _root(setting: str, variable: str, written: str | None, default: str, sheet: Sheet) -> Path:
-    """Return a directory: the environment's word, else the manifest's, else the default beside the manifest."""
-    if said := from_environment(sheet.environ, variable):
-        sheet.sources[setting] = f"${said[1]}"
-        return Path(said[0]).absolute()
-    sheet.sources[setting] = "default" if written is None else str(sheet.mark("project.local_cache"))
-    return sheet.path_of(written or default)
-
-
-def _runs_root(target: Target, sheet: Sheet) -> Path:
-    """Return where runs are made: beside the manifest, or in the site's scratch, in a directory of this project's."""
-    if target.scratch is None or from_environment(sheet.environ, "RUNS_DIR"):
-        return _root("runs_root", "RUNS_DIR", None, ".scalable/runs", sheet)
-    sheet.sources["runs_root"] = str(sheet.mark("target.scratch"))
-    place = hashlib.sha256(str(sheet.base_dir.resolve()).encode()).hexdigest()[:_PLACE_DIGITS]
-    return sheet.path_of(target.scratch, "target.scratch") / ".scalable" / f"{sheet.base_dir.name}-{place}" / "runs"
-
-
-def _care(setting: str, written: str | None, allowed: tuple[str, ...], sheet: Sheet) -> str:
-    """Return one of some words: the environment's, else the manifest's, else the first."""
-    if said := from_environment(sheet.environ, setting.upper()):
-        sheet.sources[setting] = f"${said[1]}"
-        if said[0] not in allowed:
-            text = f"${said[1]} must be one of {', '.join(allowed)}, not '{said[0]}'"
-            sheet.error(f"project.{setting}", text, "E_BAD_VALUE")
-        return said[0]
-    sheet.sources[setting] = "default" if written is None else str(sheet.mark(f"project.{setting}"))
-    return written or allowed[0]
 
 
 def _note_project(project: Project, sheet: Sheet) -> None:

@@ -197,6 +197,8 @@ class ResolvedManifest:
     """What a result waits for: ``fsync`` or ``close``."""
     cache_verify: str = "once"
     """How often a large result is verified: ``always``, ``once`` a process, or ``never``."""
+    cache_group: str | None = None
+    """A group, by name or number, whose members' results are taken for the user's own."""
     settings: Mapping[str, Setting] = field(default_factory=dict)
     """Dotted setting to its value in force, its source and its layer."""
     own_targets: Mapping[str, ResolvedTarget] = field(default_factory=dict)

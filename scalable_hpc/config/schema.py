@@ -229,6 +229,7 @@ class Project(Part):
     local_cache: OptionalLine = None
     cache_durability: Annotated[Literal["fsync", "close"] | None, BeforeValidator(plain)] = None
     cache_verify: Annotated[Literal["always", "once", "never"] | None, BeforeValidator(plain)] = None
+    cache_group: OptionalLine = None
 
 
 class Manifest(Part):

@@ -89,6 +89,7 @@ def _value(name: str, resolved: ResolvedManifest, sheet: Sheet) -> str:
             return _OF_WORKER_TYPE[key](getattr(resolved.worker_types[kind], key))
     whole = {
         "cache_root": resolved.cache_root,
+        "cache_group": resolved.cache_group,
         "runs_root": resolved.runs_root,
         "project.name": resolved.project_name,
     }

@@ -37,6 +37,8 @@ class Sheet:
     errors: list[ValidationIssue] = field(default_factory=list)
     warnings: list[ValidationIssue] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)
+    marks: dict[str, Mark] = field(default_factory=dict)
+    """Of settings that are called otherwise where they are written."""
 
     @property
     def base_dir(self) -> Path:
@@ -53,8 +55,15 @@ class Sheet:
     def _note(self, where: tuple[str, ...], mark: Mark) -> None:
         self.sources[".".join(where)] = str(mark)
 
+    def note(self, setting: str, mark: Mark) -> None:
+        """Take down where a setting was written that has another name there."""
+        self.marks[setting] = mark
+        self.sources[setting] = str(mark)
+
     def mark(self, where: str) -> Mark:
         """Return where a setting was written; of one that was not, where its section was."""
+        if where in self.marks:
+            return self.marks[where]
         first, *rest = where.split(".")
         tree, steps = (self.settings, rest) if first == "target" else (self.tree, [first, *rest])
         return mark_at(tree, tuple(steps)) or Mark(self.path.name, None, self.path)

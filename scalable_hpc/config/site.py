@@ -200,7 +200,7 @@ def _take_facts(tree: Section) -> Section:
 
 
 def _policy(site: Site, place: Place, stem: str) -> Trust:
-    if place.layer == PROJECT and (site.trust.users or site.trust.groups):
+    if place.layer == PROJECT and (site.trust.users or site.trust.groups or site.trust.cache_group):
         raise SiteError(
             f"{place.shown_as(stem)}: a project cannot say whom to trust",
             hint="write trust: into ~/.config/scalable_hpc/sites/defaults.yaml, or ask the machine's admin",

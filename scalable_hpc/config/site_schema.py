@@ -81,6 +81,8 @@ class Trusted(Part):
 
     users: Lines = ()
     groups: Lines = ()
+    cache_group: OptionalLine = None
+    """Whose results are read as one's own."""
 
 
 class Source(Part):

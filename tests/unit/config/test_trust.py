@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scalable_hpc.config.manifest import load_manifest
 from scalable_hpc.config.site import Place, read_site
 from scalable_hpc.config.trust import Reader, Trust, distrust, read_trusted, trust_in
-from scalable_hpc.errors import SiteError
+from scalable_hpc.errors import ManifestError, SiteError
+from tests.manifest_files import LOCAL
 
 ME, OTHER, GROUP = 1000, 1001, 500
 READER = Reader(ME, frozenset({ME}))
@@ -93,3 +95,41 @@ def test_that_a_link_does_not_launder_a_file(desk):
 def test_that_names_that_the_machine_does_not_know_are_nobody():
     """A policy for another machine trusts no one here."""
     assert trust_in(["no-such-user-here", "root"], ["no-such-group-here"]) == Trust(users=frozenset({0}))
+
+
+def test_that_the_group_of_a_cache_is_said_by_environment_manifest_or_site(desk):
+    """In this order; the setting tells who said it, and which layer that is."""
+    written = LOCAL.replace("{name: ensemble}", "{name: ensemble, cache_group: ocean}")
+    told = [desk.load(LOCAL)]
+    desk.write("{trust: {cache_group: staff}}", "home/.config/scalable_hpc/sites/defaults.yaml")
+    told += [desk.load(LOCAL), desk.load(written)]
+    desk.environ["SCALABLE_HPC_CACHE_GROUP"] = "ice"
+    told.append(desk.load(written))
+
+    assert [one.cache_group for one in told] == [None, "staff", "ocean", "ice"]
+    assert [one.settings["cache_group"].layer for one in told[1:]] == ["user", "project", "environment"]
+    assert told[2].sources["cache_group"] == "scalable.yaml:2"
+
+
+def test_that_a_projects_site_config_cannot_share_the_cache(desk):
+    """Whoever may write beside a manifest could let anybody's results in."""
+    desk.write("{trust: {cache_group: ocean}}", "site-configs/defaults.yaml")
+
+    with pytest.raises(SiteError, match="a project cannot say whom to trust"):
+        desk.load(LOCAL)
+
+
+@only_root
+def test_that_a_manifest_of_somebody_elses_cannot_share_the_cache(desk):
+    """Not unless a policy trusts its owner; what else it says is another matter."""
+    text = LOCAL.replace("{name: ensemble}", "{name: ensemble, cache_group: ocean}")
+    path = desk.write(text)
+    os.chown(path, OTHER, OTHER)
+    with pytest.raises(ManifestError, match=f"somebody else could have written: it belongs to '{OTHER}'"):
+        load_manifest(path, environ=desk.environ)
+
+    os.chown(desk.write(LOCAL), OTHER, OTHER)
+    assert load_manifest(path, environ=desk.environ).cache_group is None
+    desk.write(f"{{trust: {{users: ['{OTHER}']}}}}", "home/.config/scalable_hpc/sites/defaults.yaml")
+    os.chown(desk.write(text), OTHER, OTHER)
+    assert load_manifest(path, environ=desk.environ).cache_group == "ocean"
