@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,12 +35,14 @@ from scalable_hpc.lineage.files import RunFiles
 from scalable_hpc.lineage.hosts import HostRules
 from scalable_hpc.lineage.journal import Journal
 from scalable_hpc.lineage.keeper import Keeper
+from scalable_hpc.lineage.lanes import LaneKey
 from scalable_hpc.lineage.lease import Lease
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.need import Offer
 from scalable_hpc.lineage.payload import PayloadPack
 from scalable_hpc.lineage.ports import HitOf, Ports, no_hit
 from scalable_hpc.lineage.quick import QuickFold
+from scalable_hpc.lineage.waiting import keep_telling
 from scalable_hpc.links import Allocations, LateTransport
 from scalable_hpc.model.allocations import AllocationRequest, ExitReason, JobEnding
 from scalable_hpc.model.events import AllocationChanged, Event, FleetNote, RunOpened
@@ -49,7 +51,7 @@ from scalable_hpc.model.messages import Upward, WorkerDraining, WorkerGone, Work
 from scalable_hpc.planning import environment_of, render_script
 from scalable_hpc.results import Stores
 from scalable_hpc.runs import RunDirectory
-from scalable_hpc.sweep import sweep_orphans
+from scalable_hpc.sweep import keep_sweeping
 from scalable_hpc.version import __version__
 from scalable_hpc.worker.recorder import read_recorder
 
@@ -61,8 +63,6 @@ logger = logging.getLogger(__name__)
 _WORD_TIMEOUT_S = 1.0
 """For one question to the batch system about an ended allocation; the keeper asks again if it cares."""
 _MOMENT_S = 0.5
-_SWEEP_AGAIN_S = 30.0
-"""Between two tries to cancel a dead driver's jobs: they hold nodes for ``orphan_grace`` otherwise."""
 _SWEEP_AT_CLOSE_S = 5.0
 """For a sweep under way when the run ends: the next driver does what is left."""
 _START_TIMEOUT_S = 60.0
@@ -196,7 +196,10 @@ class Engine:
         )
         self._serving = asyncio.ensure_future(self._serve())
         duties = {asyncio.ensure_future(self.keeper.run()), self._serving}
-        sweeping = asyncio.ensure_future(self._sweep())
+        backend_of = partial(backend_for_orphans, self._manifest.target)
+        others = keep_sweeping(self._manifest.runs_root, backend_of, but=self._run.run_id, tell=self._say_swept)
+        sweeping = asyncio.ensure_future(others)
+        telling = asyncio.ensure_future(keep_telling(self._run.path, self._why_tasks_wait))
         adopted = asyncio.ensure_future(self.keeper.has_adopted.wait())
         await asyncio.wait({adopted, *duties}, return_when=asyncio.FIRST_COMPLETED)  # or nothing would seem to be left
         adopted.cancel()
@@ -207,7 +210,8 @@ class Engine:
             for duty in done - {closing}:
                 duty.result()
         finally:
-            await self._wind_up(duties, sweeping)
+            telling.cancel()
+            await self._wind_up({*duties, telling}, sweeping)
 
     def _make_keeper(self) -> Keeper:
         run, target = self._run, self._manifest.target
@@ -305,19 +309,12 @@ class Engine:
                 )
             return self._transport.link
 
-    async def _sweep(self) -> None:
-        """Cancel what other dead drivers left; what a silent batch system has kept from it is tried again."""
-        backend_of, told = partial(backend_for_orphans, self._manifest.target), set[str]()
-        while True:
-            swept = await sweep_orphans(self._manifest.runs_root, backend_of, but=self._run.run_id)
-            for each in swept:
-                if each.words not in told:
-                    told.add(each.words)
-                    logger.warning("%s", each.words)
-                    self._record(FleetNote(time.time(), "swept", each.words))
-            if all(each.is_done for each in swept):
-                return
-            await asyncio.sleep(_SWEEP_AGAIN_S)
+    def _say_swept(self, words: str) -> None:
+        logger.warning("%s", words)
+        self._record(FleetNote(time.time(), "swept", words))
+
+    def _why_tasks_wait(self) -> tuple[Mapping[LaneKey, str], Mapping[str, str]]:
+        return self.keeper.unplaced(), {} if self._supervisor is None else self._supervisor.held_back()
 
     async def _wind_up(self, duties: Collection[asyncio.Future[None]], sweeping: asyncio.Future[None]) -> None:
         """End in the order that loses nothing: the fleet, Dask, then the journal."""

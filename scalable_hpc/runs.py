@@ -4,6 +4,7 @@
     manifest.yaml  plan.json      as resolved
     journal.jsonl  payloads.pack  the only truth, and what its tasks were called with
     failures.jsonl summary.json   drawn from the journal, for other programs
+    waiting.json                  why tasks wait, as the driver that lives knows it
     scheduler.json security/      where the workers find the driver; gone when the session ends
     secrets/                      environment variables that job scripts must not show; gone with the last job
     scripts/  logs/  recorders/   each rendered job script, job output, flight recorders

@@ -27,6 +27,9 @@ from scalable_hpc.model.allocations import AllocationState, ExitReason
 from scalable_hpc.model.events import AllocationChanged
 from scalable_hpc.runs import RunDirectory, list_runs
 
+_AGAIN_S = 30.0
+"""Between two tries to cancel a dead driver's jobs: they hold nodes for ``orphan_grace`` otherwise."""
+
 BackendOf = Callable[[str, RunDirectory], BatchBackend | None]
 """The backend of a provider's name for a run; None where this machine has none."""
 
@@ -38,6 +41,26 @@ class Swept:
     words: str
     is_done: bool
     """Not so: the batch system did not answer, it is worth another try."""
+
+
+async def keep_sweeping(runs_root: Path, backend_of: BackendOf, *, but: str, tell: Callable[[str], None]) -> None:
+    """Cancel what dead drivers left; what a silent batch system has kept from it is tried again.
+
+    Args:
+        runs_root: where the runs are.
+        backend_of: how their batch systems are reached.
+        but: the run that is left alone.
+        tell: hears what was done, each thing once.
+    """
+    told = set[str]()
+    while True:
+        swept = await sweep_orphans(runs_root, backend_of, but=but)
+        for words in (each.words for each in swept if each.words not in told):
+            told.add(words)
+            tell(words)
+        if all(each.is_done for each in swept):
+            return
+        await asyncio.sleep(_AGAIN_S)
 
 
 async def sweep_orphans(runs_root: Path, backend_of: BackendOf, *, but: str) -> list[Swept]:

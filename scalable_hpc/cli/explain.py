@@ -66,6 +66,7 @@ class _Case:
         from scalable_hpc.lineage.ledger import Ledger
         from scalable_hpc.lineage.need import Offer
         from scalable_hpc.lineage.standing import fleet_of
+        from scalable_hpc.lineage.waiting import read_reasons
         from scalable_hpc.model.events import AllocationChanged, Event, FleetNote
 
         self._run = run
@@ -86,7 +87,8 @@ class _Case:
         each = [(kind, manifest.target_of(kind.name)) for kind in manifest.worker_types.values()]
         self._offers = [Offer(kind, own.walltime_s, own.margin_s) for kind, own in each]
         words = _ask(run, manifest, changes) if asks else {}
-        self._fleet: Fleet = fleet_of(changes, self._ledger, target.nodes, words)
+        told = read_reasons(run.path, self._now)
+        self._fleet: Fleet = fleet_of(changes, self._ledger, target.nodes, words, told)
 
     def of_task(self, what: str) -> list[str]:
         """Explain one task."""
@@ -128,6 +130,8 @@ class _Case:
             words = self._fleet.words.get(seen.name) or seen.because
             since = self._now - self._fleet.pending_since.get(seen.name, seen.at)
             lines.append(f"{seen.name}: {seen.state} for {since:.0f} s, job {seen.job_id}: {words}")
+        told = self._fleet.told.fleet if self._fleet.told is not None else {}
+        lines += [f"no more allocations of {name!r} are asked for: {because}" for name, because in told.items()]
         if progress.excluded:
             lines.append(f"kept away from: {', '.join(progress.excluded)}")
         lines += [f"note, {self._now - one.at:.0f} s ago: {one.because}" for one in self._notes[-_NOTES_SHOWN:]]

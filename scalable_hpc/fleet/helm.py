@@ -18,6 +18,7 @@ from scalable_hpc.fleet import view
 from scalable_hpc.fleet.actions import Actions
 from scalable_hpc.fleet.budget import HOUR_S, Balance
 from scalable_hpc.fleet.fallback import Understudies, probing
+from scalable_hpc.fleet.held_back import HeldBack
 from scalable_hpc.fleet.plan import plan
 from scalable_hpc.fleet.ports import Allocator, Batch, Clock, Run
 from scalable_hpc.fleet.roster import Change, Roster
@@ -59,6 +60,7 @@ class Helm:
         self._is_patient = True
         self._is_winding_down = False
         self._kept_away: dict[str, tuple[str, ...]] = {}
+        self.held_back = HeldBack()
         """Hosts that an allocation's job was told to keep away from."""
         self.roster = Roster(run.run_id, run.first_number, run.spent_node_s)
         self._budget_said = False
@@ -225,19 +227,19 @@ class Helm:
             self._trouble.forgive(worker_type)
         now = self._clock.now()
         paused = math.inf if is_silent else self._trouble.paused_until()
-        closing = self._is_winding_down
         balance = self.balance()
         left = None if balance is None else balance.left_node_s
         seen = self.roster.draw_view(
             worker_type,
             busy=busy,
             now=now,
-            closing=closing,
+            closing=self._is_winding_down,
             paused_until=paused,
             node_s_left=left,
             most_jobs=self._run.most_jobs,
         )
         limits = {worker_type: self._limits[worker_type]} if worker_type in self._limits else {}
+        self.held_back.note(worker_type, seen, wanted, limits.get(worker_type), now)
         for action in plan(seen, [wanted] if wanted is not None else [], limits, now):
             self._act(worker_type, action)
 

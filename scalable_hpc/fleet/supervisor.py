@@ -121,6 +121,10 @@ class Supervisor:
         """How much of the run's budget is used and bound; None: it has none."""
         return self._helm.balance()
 
+    def held_back(self) -> dict[str, str]:
+        """Why nothing more is asked for, by worker type that tasks wait for."""
+        return self._helm.held_back.say()
+
     async def word(self, name: str, timeout_s: float) -> tuple[ExitReason | None, str]:
         """Ask the batch system why an allocation's workers went.
 

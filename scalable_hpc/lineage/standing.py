@@ -1,7 +1,7 @@
 """Where a task stands and why: what it waits for, where it could run and where not, what became of its attempts.
 
-Drawn from the journal and the worker types on offer, with the keeper's own rules about what fits; the keeper's minute
-choices between two workers are not in it.
+Drawn from the journal and the worker types on offer, with the keeper's own rules about what fits; and from what the
+driver says of its last round of placement, where one lives.
 
 Rule 1: pure; ``now`` comes in as an argument.
 """
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.need import Allowance, Offer
+from scalable_hpc.lineage.reasons import Reasons
 from scalable_hpc.lineage.record import TaskRecord, TaskState
 from scalable_hpc.model.allocations import AllocationState
 from scalable_hpc.model.events import AllocationChanged
@@ -37,6 +38,10 @@ class Fleet:
     pending_since: Mapping[str, float] = field(default_factory=dict)
     words: Mapping[str, str] = field(default_factory=dict)
     """Allocation to the batch system's reason now, where it was asked."""
+    told: Reasons | None = None
+    """What the driver says, where one lives."""
+    memory: Mapping[str, Sequence[int | None]] = field(default_factory=dict)
+    """Allocation to the bytes that each attempt there has asked for; None: a slot's share."""
 
     def open(self, worker_type: str | None = None) -> list[AllocationChanged]:
         """Return those that are not over, of one worker type or of all."""
@@ -69,9 +74,21 @@ class Standing:
 
 
 def fleet_of(
-    changes: Iterable[AllocationChanged], ledger: Ledger, nodes: int, words: Mapping[str, str] | None = None
+    changes: Iterable[AllocationChanged],
+    ledger: Ledger,
+    nodes: int,
+    words: Mapping[str, str] | None = None,
+    told: Reasons | None = None,
 ) -> Fleet:
-    """Return the fleet as the last change of each allocation leaves it."""
+    """Return the fleet as the last change of each allocation leaves it.
+
+    Args:
+        changes: of every allocation, in order.
+        ledger: the tasks.
+        nodes: that each allocation is asked for with.
+        words: the batch system's reasons now, by allocation.
+        told: what the driver says, where one lives.
+    """
     last: dict[str, AllocationChanged] = {}
     since: dict[str, float] = {}
     for event in changes:
@@ -80,7 +97,10 @@ def fleet_of(
             since[event.name] = event.at
         last[event.name] = event
     busy = Counter(record.allocation for record in ledger.in_state(TaskState.SENT) if record.allocation is not None)
-    return Fleet(last, busy, nodes, since, words or {})
+    memory: dict[str, list[int | None]] = {}
+    for record in ledger.in_state(TaskState.SENT):
+        memory.setdefault(record.allocation or "", []).append(record.in_hand.memory)
+    return Fleet(last, busy, nodes, since, words or {}, told, memory)
 
 
 def stand(record: TaskRecord, ledger: Ledger, offers: Sequence[Offer], fleet: Fleet, now: float) -> Standing:
@@ -140,12 +160,21 @@ def _why_ready(record: TaskRecord, allowance: Allowance, fleet: Fleet, now: floa
         return "it is suspected of having brought down a worker: it waits for an allocation that it has for itself"
     if not open_ones:
         names = " or ".join(repr(kind.name) for kind in kinds)
-        return f"there is no allocation of worker type {names}"
+        return f"there is no allocation of worker type {names}{_held_back(kinds, fleet)}"
     if all(seen.state in _COMING for seen in open_ones):
         return "; ".join(_pending(seen, fleet, now) for seen in open_ones)
+    if said := fleet.told.of(record) if fleet.told is not None else "":
+        return f"{said}{_held_back(kinds, fleet)}"
     if any(place.fits for kind in kinds for place in _on_allocations(record, allowance, kind, fleet, now)):
         return "it is about to be placed"
     return "no allocation that is there can take it now"
+
+
+def _held_back(kinds: Iterable[WorkerType], fleet: Fleet) -> str:
+    """Say why the fleet asks for no (further) allocation, where the driver has told."""
+    said = {} if fleet.told is None else fleet.told.fleet
+    words = [f"no more of {kind.name!r} is asked for: {said[kind.name]}" for kind in kinds if kind.name in said]
+    return "".join(f"; {each}" for each in words)
 
 
 def _pending(seen: AllocationChanged, fleet: Fleet, now: float) -> str:
@@ -186,13 +215,15 @@ def _misfits(needs: Needs, kind: WorkerType) -> Iterator[str]:
 def _on_allocations(
     record: TaskRecord, allowance: Allowance, kind: WorkerType, fleet: Fleet, now: float
 ) -> Iterator[Place]:
-    need_s = allowance.need(record).cold_s
+    need_s, asked = allowance.need(record).cold_s, allowance.needs(record).memory
     for seen in fleet.open(kind.name):
         if seen.state in _COMING:
             yield Place(seen.name, fits=False, because=_pending(seen, fleet, now))
             continue
         left_s = None if seen.ends_at is None else seen.ends_at - now - allowance.margin_s(kind.name)
-        slots, busy = kind.slots * max(1, len(seen.nodes) or fleet.nodes), fleet.busy.get(seen.name, 0)
+        nodes = max(1, len(seen.nodes) or fleet.nodes)
+        slots, busy = kind.slots * nodes, fleet.busy.get(seen.name, 0)
+        free = _free_memory(kind, nodes, fleet.memory.get(seen.name, ()))
         if seen.state != AllocationState.LIVE.value:
             yield Place(seen.name, fits=False, because=f"it is {seen.state}: {seen.because}")
         elif left_s is not None and (need_s or 0.0) > left_s:
@@ -202,9 +233,21 @@ def _on_allocations(
             yield Place(seen.name, fits=False, because=f"it had better go elsewhere than {where}, where it failed")
         elif busy >= slots:
             yield Place(seen.name, fits=False, because=f"its slots are taken: {busy} attempts on {slots}")
+        elif asked is not None and free is not None and asked > free:
+            yield Place(
+                seen.name, fits=False, because=f"{format_memory(asked)} are more than {format_memory(free)} free"
+            )
         else:
             room = "" if left_s is None else f", {left_s:.0f} s left"
             yield Place(seen.name, fits=True, because=f"{slots - busy} of {slots} slots are free{room}")
+
+
+def _free_memory(kind: WorkerType, nodes: int, taken: Sequence[int | None]) -> int | None:
+    """Return how much is not set aside on an allocation (bytes); None: nobody knows how much it has."""
+    if kind.memory is None:
+        return None
+    share = kind.memory // max(1, kind.slots)
+    return max(0, kind.memory * nodes - sum(share if each is None else each for each in taken))
 
 
 def _asked(record: TaskRecord, allowance: Allowance) -> str:

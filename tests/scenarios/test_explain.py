@@ -15,7 +15,7 @@ targets:
   here: {provider: local, capacity: {cpus: 1}, allocations: {max: 1, walltime: "00:01:00"}, queue_wait: 20s}
 components:
   model: {cpus: 1, memory: 200M}
-  big: {cpus: 1, memory: 400M}
+  big: {cpus: 1, memory: 400MiB}
 tasks:
   first: {component: model}
 """
@@ -77,3 +77,43 @@ def test_that_a_run_that_waits_says_for_what_and_one_that_went_on_says_what_happ
     assert "a failure that may pass, counts as a try; run again after a wait" in told
     assert "attempt 2 was done in" in told
     assert "no such task" in explain(tmp_path, "third", code=24)
+
+
+FULL = """\
+version: 1
+targets:
+  here: {provider: local, capacity: {cpus: 2}, allocations: {max: 1, walltime: "00:10:00"}}
+components:
+  model: {cpus: 2, memory: 400MiB}
+"""
+FULL_DRIVER = """\
+import time
+from scalable_hpc import ScalableSession
+
+if __name__ == "__main__":
+    with ScalableSession.from_yaml("scalable.yaml") as client:
+        first = client.submit(time.sleep, 300, task="first", memory="300MiB")
+        second = client.submit(time.sleep, 0.1, task="second", memory="300MiB")
+        client.submit(lambda _: 1, second, task="third").result()
+"""
+
+
+def test_that_a_living_driver_says_why_a_task_fits_nowhere_yet(tmp_path):
+    """One slot is free, but its memory is not; one waits for that; and nothing more is asked for, for the reason that
+    is told. The words are the driver's own and stand in a file that goes with it."""
+    (tmp_path / "scalable.yaml").write_text(FULL)
+    (tmp_path / "driver.py").write_text(FULL_DRIVER)
+    driver = subprocess.Popen([sys.executable, "driver.py"], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    try:
+        runs, words = tmp_path / ".scalable" / "runs", "no worker has its 1 cpus, 0 gpus and memory free"
+        wait_until("a driver has something to tell", lambda: list(runs.glob("*/waiting.json")), timeout=60)
+        wait_until("memory to be taken", lambda: f"{words}; no more of" in explain(tmp_path), timeout=30, every=0.5)
+        waiting, second, third = explain(tmp_path), explain(tmp_path, "second"), explain(tmp_path, "third")
+    finally:
+        driver.send_signal(signal.SIGTERM)
+        driver.wait()
+    assert f"is ready: {words}; no more of 'model' is asked for: 2 slots are there" in second
+    assert "no  a0001: 300 MiB are more than 100 MiB free" in second
+    assert "no more allocations of 'model' are asked for: 2 slots are there" in waiting
+    assert "it waits for second-00002 (ready)" in third
+    assert list(runs.glob("*/waiting.json")) == []

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from scalable_hpc.lineage.lanes import lane_key
 from scalable_hpc.lineage.need import Offer
+from scalable_hpc.lineage.reasons import reasons
 from scalable_hpc.lineage.replay import replay
 from scalable_hpc.lineage.standing import Fleet, Standing, fleet_of, groups, stand
 from scalable_hpc.model.events import AllocationChanged, AttemptFailed, ReceiptTaken, TaskCancelled, TaskGivenUp
@@ -20,9 +22,13 @@ def allocation(state: str, because: str = "x", name: str = "a0001", **more) -> A
     return AllocationChanged(NOW - 30, name, state, because, **facts)
 
 
-def standing(task_id: str, *journal, words: dict[str, str] | None = None) -> Standing:
+def standing(
+    task_id: str, *journal, words: dict[str, str] | None = None, told: dict[str, str] | None = None, placing: str = ""
+) -> Standing:
     ledger = replay(journal)
-    fleet = fleet_of([each for each in journal if isinstance(each, AllocationChanged)], ledger, 1, words)
+    unplaced = {lane_key(ledger.tasks[task_id]): placing} if placing else {}
+    said = None if told is None else reasons(1, NOW, unplaced, told)
+    fleet = fleet_of([each for each in journal if isinstance(each, AllocationChanged)], ledger, 1, words, said)
     return stand(ledger.tasks[task_id], ledger, OFFERS, fleet, NOW)
 
 
@@ -51,6 +57,19 @@ REASONS = {
 def test_that_each_state_says_why(journal, words):
     """In words that name what is waited for."""
     assert words in standing("t", *journal).because
+
+
+def test_that_what_a_living_driver_says_goes_before_what_the_journal_lets_one_guess():
+    """Why the last round of placement left it, and why the fleet asks for no more of a type that would do."""
+    told = {"cpu": "allocations.max is 1", "other": "it pauses"}
+    taken = standing("t", submitted("t"), LIVE, told=told, placing="every slot is taken")
+    missing = standing("t", submitted("t"), told=told)
+
+    assert taken.because == "every slot is taken; no more of 'cpu' is asked for: allocations.max is 1"
+    assert missing.because.endswith(
+        "of worker type 'cpu' or 'big'; no more of 'cpu' is asked for: allocations.max is 1"
+    )
+    assert standing("t", submitted("t"), LIVE, told={}).because == "it is about to be placed"
 
 
 def places(found: Standing) -> dict[str, tuple[bool, str]]:
