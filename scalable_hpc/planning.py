@@ -17,6 +17,7 @@ from scalable_hpc.cache.layout import GROUP
 from scalable_hpc.confidential import parted, secrets_file
 from scalable_hpc.config.limits import allocation_limits
 from scalable_hpc.config.resolved import ResolvedManifest, ResolvedTarget, Setting, shortened
+from scalable_hpc.fleet.walltime import shorter
 from scalable_hpc.model.allocations import AllocationRequest
 from scalable_hpc.model.fleet import Limits
 from scalable_hpc.model.resources import WorkerType
@@ -65,6 +66,7 @@ class Plan:
                     "nodes": limit.nodes,
                     "slots_per_node": limit.slots_per_node,
                     "walltime": format_walltime(limit.walltime_s),
+                    "walltime_at_least": format_walltime(min(shorter(limit), default=limit.walltime_s)),
                     "node_hours_at_most": self.node_hours[name],
                     "script": self.scripts[name],
                 }
@@ -92,7 +94,7 @@ class Plan:
         for name, limit in self.limits.items():
             lines.append(
                 f"worker type {name!r}: {limit.minimum} to {limit.maximum} allocations of {limit.nodes} node(s) x"
-                f" {limit.slots_per_node} slots for {format_walltime(limit.walltime_s)},"
+                f" {limit.slots_per_node} slots for {_at_most(limit)},"
                 f" at most {self.node_hours[name]:.2f} node-hours at a time"
             )
         lines.append("settings, and who set them:")
@@ -100,6 +102,12 @@ class Plan:
         for name, text in self.scripts.items():
             lines += [f"script of {name!r}:", *(f"  {line}" for line in text.splitlines())]
         return "\n".join(lines)
+
+
+def _at_most(limit: Limits) -> str:
+    """The walltime, and whether less of it may be asked for."""
+    walltime, least = format_walltime(limit.walltime_s), min(shorter(limit), default=None)
+    return walltime if least is None else f"{walltime} (down to {format_walltime(least)} when less is left to do)"
 
 
 def make_plan(manifest: ResolvedManifest) -> Plan:
@@ -192,13 +200,19 @@ def script_context(manifest: ResolvedManifest, run: RunDirectory, request: Alloc
         resources=target.resources,
         extra_directives=target.extra_directives,
         excluded_nodes=request.excluded_nodes,
-        signal_lead_s=target.signal_lead_s,
+        signal_lead_s=_signal_lead_s(target, request),
         ends_at=None if target.ends_at is None else int(target.ends_at),
         image=image,
         runtime=kind.runtime,
         mounts=kind.mounts,
         shared_dirs=(manifest.cache_root, *(Path(entry) for entry in user_paths())),
     )
+
+
+def _signal_lead_s(target: ResolvedTarget, request: AllocationRequest) -> int | None:
+    """Return when to warn; an allocation asked for so short a time would be warned as it starts."""
+    lead_s = target.signal_lead_s
+    return None if lead_s is None or lead_s >= request.walltime_s else lead_s
 
 
 @dataclass(frozen=True, slots=True)

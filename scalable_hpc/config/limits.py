@@ -25,4 +25,5 @@ def _limits(target: ResolvedTarget, kind: WorkerType) -> Limits:
         idle_s=target.idle_s,
         fallbacks=kind.fallbacks,
         fallback_after_s=target.fallback_after_s,
+        shortens=target.shorten and not target.inside,
     )

@@ -85,9 +85,9 @@ def _own_target(name: str, part: Component, target: ResolvedTarget, sheet: Sheet
 
 
 def _own_numbers(where: str, part: Component, most: int, least: int, sheet: Sheet) -> dict[str, int]:
-    """Return how many allocations there may be, as far as the component says so."""
+    """Return how many allocations there may be, and whether shorter ones, as far as the component says so."""
     said = part.allocations
-    own: dict[str, int] = {}
+    own: dict[str, int] = {} if said.shorten is None else {"shorten": said.shorten}
     if said.max is not None:
         own["allocations_max"] = most = said.max
         own["allocations_min"] = least = min(least, most)

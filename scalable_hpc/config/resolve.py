@@ -110,6 +110,7 @@ def _settle_target(target: Target, site: SiteRead, sheet: Sheet, kinds: dict[str
         walltime_s=walltime_s,
         nodes=_nodes(target, nodes, sheet),
         allocations_min=target.allocations.min or 0,
+        shorten=target.allocations.shorten is not False,
         allocations_max=_most_allocations(target, kinds, capacity_cpus, sheet),
         partition=target.partition,
         account=target.account,

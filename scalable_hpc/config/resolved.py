@@ -61,6 +61,8 @@ class ResolvedTarget:
     allocations_min: int = 0
     allocations_max: Mapping[str, int] = field(default_factory=dict)
     """Per worker type."""
+    shorten: bool = True
+    """Whether an allocation is asked for less than the walltime where less is left to do."""
 
     partition: str | None = None
     account: str | None = None

@@ -64,6 +64,7 @@ class Allocations(Part):
     max: Positive | None = None
     nodes: Positive | None = None
     walltime: Walltime | None = None
+    shorten: bool | None = None
 
 
 class Budget(Part):

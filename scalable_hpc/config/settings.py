@@ -55,6 +55,7 @@ _OF_TARGET: dict[str, tuple[str, Callable[[Any], str]]] = {
     **{name: (name, _command) for name in ("python", "launch_prefix")},
     "allocations.min": ("allocations_min", _plain),
     "allocations.nodes": ("nodes", _plain),
+    "allocations.shorten": ("shorten", _plain),
     "allocations.walltime": ("walltime_s", format_walltime),
     "budget.node_hours": ("budget_node_s", lambda seconds: NOT_SET if seconds is None else f"{seconds / 3600:g}"),
     "capacity.cpus": ("capacity_cpus", _plain),

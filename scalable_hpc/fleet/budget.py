@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from scalable_hpc.model.allocations import AllocationState
-from scalable_hpc.model.fleet import AllocationView, Limits
+from scalable_hpc.model.fleet import AllocationView
 
 HOUR_S = 3600.0
 _NOT_BEGUN = (AllocationState.SUBMITTING, AllocationState.PENDING)
@@ -33,9 +33,9 @@ class Balance:
         """What nobody has used or may use yet."""
         return self.budget_node_s - self.used_node_s - self.bound_node_s
 
-    def affords(self, limits: Limits) -> bool:
-        """Whether one more allocation of a worker type can be paid, to the end of its walltime."""
-        return limits.nodes * limits.walltime_s <= self.left_node_s
+    def affords(self, nodes: int, walltime_s: float) -> bool:
+        """Whether one more allocation can be paid, to the end of its walltime."""
+        return nodes * walltime_s <= self.left_node_s
 
     def __str__(self) -> str:
         used, bound, whole = (each / HOUR_S for each in (self.used_node_s, self.bound_node_s, self.budget_node_s))

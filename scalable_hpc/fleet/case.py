@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 
+from scalable_hpc.fleet.walltime import Helpers, Walltime, choose_walltime, room_s
 from scalable_hpc.model.allocations import AllocationState
 from scalable_hpc.model.fleet import (
     Action,
@@ -127,7 +129,36 @@ class Case:
         if seen.state is _S.LIVE:
             settled = seen.started_at is not None and self.now - seen.started_at > NODES_TOGETHER_S
             return seen.live_slots if settled or seen.was_whole else max(seen.slots, seen.live_slots)
-        return 0 if seen.reached_live and seen.state is _S.STARTING else seen.slots
+        lost = seen.reached_live and seen.state is _S.STARTING
+        return 0 if lost or self.is_too_short(seen) else seen.slots
+
+    def is_too_short(self, seen: AllocationView) -> bool:
+        """Whether it was asked for less time than even a typical task needs by now."""
+        typical = self.typical_s
+        is_shortened = typical is not None and seen.walltime_s < self.limits.walltime_s
+        return is_shortened and room_s(seen.walltime_s, self.limits.margin_s) < (typical or 0.0)
+
+    @cached_property
+    def walltime(self) -> Walltime:
+        """How long the allocations that this plan opens are asked for."""
+        if not self.limits.shortens:
+            return Walltime(self.limits.walltime_s)
+        left = self.view.node_s_left
+        return choose_walltime(
+            self.limits, self.demand, self._helpers(), None if left is None else left / self.limits.nodes
+        )
+
+    def _helpers(self) -> Helpers:
+        here: list[tuple[int, float]] = []
+        coming: list[tuple[int, float]] = []
+        for seen in self:
+            if not (slots := self.capacity(seen)):
+                continue
+            if seen.state is _S.LIVE:
+                here.append((slots, self.room_s(seen)))
+            else:
+                coming.append((slots, room_s(seen.walltime_s, self.limits.margin_s)))
+        return Helpers(here, coming, self.view.queue_wait_p90_s or None)
 
     def is_leaving(self, seen: AllocationView) -> bool:
         """Whether a successor may exist beside it."""
@@ -174,7 +205,7 @@ class Case:
         if self.view.jobs_left is not None:
             allowed = min(allowed, self.view.jobs_left - self.asked)
         if self.view.node_s_left is not None:
-            affordable = math.floor(self.view.node_s_left / (self.limits.nodes * self.limits.walltime_s))
+            affordable = math.floor(self.view.node_s_left / (self.limits.nodes * self.walltime.seconds))
             allowed = min(allowed, affordable - self.asked)
         if failures:
             unproven = sum(seen.state in _GROWING and not seen.reached_live for seen in counted)

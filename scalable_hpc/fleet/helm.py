@@ -24,6 +24,7 @@ from scalable_hpc.fleet.ports import Allocator, Batch, Clock, Run
 from scalable_hpc.fleet.roster import Change, Roster
 from scalable_hpc.fleet.trouble import Trouble
 from scalable_hpc.fleet.view import Known, Word
+from scalable_hpc.fleet.walltime import least_walltime_s
 from scalable_hpc.fleet.watch import Answer
 from scalable_hpc.model.allocations import AllocationState, ExitReason, JobEnding, JobObservation
 from scalable_hpc.model.events import AllocationChanged, FleetNote, HostsTrusted
@@ -168,15 +169,16 @@ class Helm:
         if balance is None or self._budget_failed or self._is_winding_down:
             return
         short = [
-            self._limits[name]
+            (limits.nodes * least_walltime_s(limits, each), name)
             for name, each in wanted.items()
-            if each.waiting and name in self._limits and not balance.affords(self._limits[name])
+            if each.waiting
+            and (limits := self._limits.get(name)) is not None
+            and not balance.affords(limits.nodes, least_walltime_s(limits, each))
         ]
         if not short:
             return
-        cheapest = min(short, key=lambda limits: limits.nodes * limits.walltime_s)
-        price = cheapest.nodes * cheapest.walltime_s / HOUR_S
-        words = f"{balance}; an allocation of {cheapest.worker_type!r} takes up to {price:.3g}"
+        price, cheapest = min(short)
+        words = f"{balance}; an allocation of {cheapest!r} takes up to {price / HOUR_S:.3g}"
         if not self._budget_said:
             self._budget_said = True
             logger.warning("The budget allows no further allocation: %s", words)
@@ -362,6 +364,7 @@ def _as_event(known: Known, now: float) -> AllocationChanged:
         nodes=known.nodes,
         walltime_s=seen.walltime_s,
         ends_at=seen.ends_at,
+        configured_s=seen.configured_s,
         reason=None if ending is None else ending.reason.value,
         raw=(known.raw or None) if ending is None else ending.raw,
     )

@@ -88,7 +88,8 @@ def _drain_on_request(case: Case) -> list[Action]:
 def _drain_without_room(case: Case) -> list[Action]:
     """Drain what no waiting task fits on any more.
 
-    One that never had a task is left alone: draining it would only bring another just like it.
+    One that never had a task is left alone: draining it would only bring another just like it, unless it was asked for
+    less time than what waits now needs.
     """
     actions: list[Action] = []
     typical, waiting = case.typical_s, case.demand.waiting
@@ -97,7 +98,7 @@ def _drain_without_room(case: Case) -> list[Action]:
         room, idle = case.room_s(seen), case.idle_s(seen) if seen.busy == 0 else 0.0
         if room <= 0:
             actions.append(Drain(seen.name, f"{room + case.limits.margin_s:.0f} s left, kept free as margin"))
-        elif not waiting or not case.was_ever_busy(seen):
+        elif not waiting or not (case.was_ever_busy(seen) or case.is_too_short(seen)):
             continue
         elif typical is not None and room < typical:
             actions.append(Drain(seen.name, f"{room:.0f} s left for work, a waiting task needs {typical:.0f} s"))
@@ -111,6 +112,15 @@ def _cancel_when_nothing_waits(case: Case) -> list[Action]:
     if case.work and not (case.view.closing and case.demand.waiting == 0):
         return []
     return [Cancel(seen.name, "no task is left for it") for seen in case.untouched(_S.PENDING)]
+
+
+def _cancel_too_short(case: Case) -> list[Action]:
+    """Take back what was asked for a short time when what waits now needs a longer one."""
+    return [
+        Cancel(seen.name, f"asked for {seen.walltime_s} s, and a waiting task needs {case.typical_s or 0.0:.0f} s now")
+        for seen in case.untouched(_S.PENDING)
+        if case.demand.waiting and case.is_too_short(seen)
+    ]
 
 
 def _cancel_surplus(case: Case) -> list[Action]:
@@ -206,6 +216,7 @@ RULES: tuple[Callable[[Case], list[Action]], ...] = (
     _drain_on_request,
     _drain_without_room,
     _cancel_when_nothing_waits,
+    _cancel_too_short,
     _cancel_surplus,
     _give_back_idle,
     _retire_unneeded_start,
@@ -229,7 +240,9 @@ def _done_before_one_comes(case: Case) -> bool:
 
 
 def _submit(case: Case, because: str, replaces: str | None = None) -> Submit:
-    return Submit(case.limits.worker_type, case.limits.nodes, case.limits.walltime_s, because, replaces)
+    walltime = case.walltime
+    words = f"{because}, {walltime.because}" if walltime.because else because
+    return Submit(case.limits.worker_type, case.limits.nodes, walltime.seconds, words, replaces)
 
 
 def _slots(case: Case) -> str:

@@ -206,14 +206,14 @@ class Roster:
     ) -> AllocationRequest:
         """Give a new allocation its name and enter it as SUBMITTING."""
         name = self._new_name()
-        self._put(name, _fresh(name, asked.worker_type, limits, asked.because, now))
+        known = _fresh(name, asked.worker_type, limits, asked.because, now)
+        self._put(name, _asked_for(known, asked.walltime_s, limits))
         return AllocationRequest(name, asked.worker_type, asked.nodes, asked.walltime_s, asked.because, excluded_nodes)
 
     def inherit(self, left: Inherited, limits: Limits, now: float) -> None:
         """Enter an allocation that an earlier driver of this run opened; the batch system says what became of it."""
         known = replace(_fresh(left.name, left.worker_type, limits, INHERITED, left.asked_at), is_inherited=True)
-        view_ = known.view if left.walltime_s is None else replace(known.view, walltime_s=left.walltime_s)
-        known = replace(known, view=view_, nodes=left.nodes)
+        known = replace(_asked_for(known, left.walltime_s or limits.walltime_s, limits), nodes=left.nodes)
         taken = view.answer_lost(known, now) if left.job_id is None else view.submitted(known, left.job_id, now)
         self._put(left.name, taken)
 
@@ -318,6 +318,11 @@ def _fresh(name: str, worker_type: str, limits: Limits, because: str, now: float
             nodes=limits.nodes,
         )
     )
+
+
+def _asked_for(known: Known, walltime_s: int, limits: Limits) -> Known:
+    configured_s = limits.walltime_s if walltime_s < limits.walltime_s else None
+    return replace(known, view=replace(known.view, walltime_s=walltime_s, configured_s=configured_s))
 
 
 def _is_start_failure(known: Known, now: float) -> bool:

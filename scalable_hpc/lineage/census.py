@@ -9,11 +9,13 @@ import math
 from dataclasses import dataclass
 
 from scalable_hpc.lineage.lanes import Lane
+from scalable_hpc.lineage.learned import FEW, Learned
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.need import Allowance
 from scalable_hpc.lineage.record import TaskRecord, TaskState
 from scalable_hpc.lineage.roster import Roster
 from scalable_hpc.model.fleet import Demand
+from scalable_hpc.model.resources import Needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,10 @@ class _Tally:
     timed: int = 0
     total_s: float = 0.0
     diverted: int = 0
+    longest_s: float = 0.0
+    """Of the waiting tasks; infinite where nothing is known of one of them."""
+    slot_s: float = 0.0
+    """That the waiting tasks take."""
 
 
 def demand_of(ledger: Ledger, roster: Roster, allowance: Allowance) -> list[Demand]:
@@ -67,10 +73,13 @@ def demand_of(ledger: Ledger, roster: Roster, allowance: Allowance) -> list[Dema
     for lane in ledger.ready.lanes():
         worker_type = _type_of(lane, allowance)
         if worker_type is not None:
-            _count_lane(tallies.setdefault(worker_type, _Tally()), lane, ledger, allowance)
+            tally = tallies.setdefault(worker_type, _Tally())
+            _count_lane(tally, lane, ledger, allowance)
+            _count_work(tally, worker_type, lane, ledger.learned, allowance)
         own = lane.key.worker_type
         if own is not None and own != worker_type and allowance.is_away(own):
             tallies.setdefault(own, _Tally()).diverted += lane.live + lane.delayed
+    is_more_to_come = ledger.count(TaskState.WAITING) > 0
     for worker in roster:
         attempts = sum(len(load.attempts) for load in worker.loads.values())
         tallies.setdefault(worker.worker_type, _Tally()).assigned += attempts
@@ -82,6 +91,8 @@ def demand_of(ledger: Ledger, roster: Roster, allowance: Allowance) -> list[Dema
             tally.need_s,
             tally.total_s / tally.timed if tally.timed else None,
             tally.diverted,
+            None if is_more_to_come or not tally.waiting or math.isinf(tally.longest_s) else tally.longest_s,
+            tally.slot_s * (1 + tally.assigned / max(1, tally.waiting)),
         )
         for name, tally in tallies.items()
     ]
@@ -98,6 +109,41 @@ def _count_lane(tally: _Tally, lane: Lane, ledger: Ledger, allowance: Allowance)
     if mean_s is not None:
         tally.timed += waiting
         tally.total_s += mean_s * waiting
+
+
+def _count_work(tally: _Tally, worker_type: str, lane: Lane, learned: Learned, allowance: Allowance) -> None:
+    """Count what the tasks of a lane take of slots, and how long the longest of them may run.
+
+    Nothing is known of a lane that has nobody ready, of tasks that run alone or go on in another allocation.
+    """
+    key, head, waiting = lane.key, lane.head(), lane.live + lane.delayed
+    if not waiting:
+        return
+    need = None if head is None or key.suspect or key.checkpoints else allowance.need(head)
+    if head is None or need is None or need.cold_s is None:
+        tally.longest_s = math.inf
+        return
+    need_s = need.cold_s
+    is_said = key.expected_class is not None
+    longest_s = max(need_s, 0.0 if is_said else learned.longest_s(key.name) or 0.0)
+    mean_s = None if is_said or learned.count(key.name) <= FEW else learned.typical_s(key.name)
+    tally.longest_s = max(tally.longest_s, longest_s)
+    slots = _slots_taken(worker_type, need.of(head), allowance)
+    tally.slot_s += waiting * slots * (need_s if mean_s is None else mean_s)
+
+
+def _slots_taken(worker_type: str, needs: Needs, allowance: Allowance) -> float:
+    """Return how many slots of a worker one such task is worth: what it takes may leave others idle."""
+    kinds = (offer.worker_type for offer in allowance.fitting(needs) if offer.worker_type.name == worker_type)
+    kind = next(kinds, None)
+    if kind is None:
+        return 1.0
+    at_once = [kind.slots, max(kind.cpus, kind.slots) // max(1, needs.cpus)]
+    if needs.gpus:
+        at_once.append(kind.gpus // needs.gpus)
+    if needs.memory and kind.memory:
+        at_once.append(kind.memory // needs.memory)
+    return kind.slots / max(1, min(at_once))
 
 
 def _type_of(lane: Lane, allowance: Allowance) -> str | None:

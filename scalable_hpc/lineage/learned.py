@@ -82,6 +82,11 @@ class Times:
         return None
 
     @property
+    def longest_s(self) -> float:
+        """What none of them exceeds, within a class; there must be some."""
+        return class_end_s(max(self.classes))
+
+    @property
     def need_s(self) -> float | None:
         """How long to allow: the p95 and some more; None: there are none."""
         p95 = self.p95
@@ -209,6 +214,12 @@ class Learned:
         if times is None or mean_s is None or times.warm.count:
             return mean_s
         return min(mean_s, times.hoped_s)
+
+    def longest_s(self, name: str) -> float | None:
+        """What no completed task of that name exceeded, cold ones included; None: none completed."""
+        times = self._names.get(name)
+        longest = [each.longest_s for each in (times.warm, times.cold) if each.count] if times else []
+        return max(longest, default=None)
 
     def count(self, name: str) -> int:
         """How many completed tasks of that name the mean is made of."""

@@ -58,8 +58,8 @@ class Outgoing:
 
     def allowance(self) -> Allowance:
         """Return what each task must be given, as far as is known now."""
-        names = [offer.worker_type.name for offer in self._offers]
-        arrivals = {name: self._roster.arrivals(name) for name in names}
+        lasting = {offer.worker_type.name: offer.walltime_s for offer in self._offers}
+        arrivals = {name: self._roster.arrivals(name, walltime_s) for name, walltime_s in lasting.items()}
         return Allowance(self._offers, self._ledger.learned, arrivals, self.stand_ins)
 
     async def choose(self, turn: Turn, executor: Executor) -> bool:

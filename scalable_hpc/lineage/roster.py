@@ -137,7 +137,8 @@ class Roster:
         self._drained: dict[str, str] = {}
         """Allocations that get nothing new, and why; also for workers of theirs that come later."""
         self._shunned: frozenset[str] = frozenset()
-        self._observed: dict[str, deque[float]] = {}
+        self._observed: dict[str, deque[tuple[float, float | None]]] = {}
+        """By worker type: the time (seconds) that a worker had when it came, and what its allocation was asked for."""
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(self._workers.values())
@@ -169,7 +170,7 @@ class Roster:
         worker.draining = self._drained.get(hello.allocation, "")
         self._workers[hello.address] = worker
         observed = self._observed.setdefault(hello.worker_type, deque(maxlen=_HELLOS_REMEMBERED))
-        observed.append(worker.time_left_s(now))
+        observed.append((worker.time_left_s(now), hello.walltime_s))
 
     def expect(self, address: str, allocation: str, worker_type: str) -> None:
         """Enter a worker of a driver before us that may come back with what it has in hand; it gets nothing new."""
@@ -247,9 +248,13 @@ class Roster:
             found[worker.allocation] = found.get(worker.allocation, 0) + attempts
         return found
 
-    def arrivals(self, worker_type: str) -> Arrivals:
-        """Return how much time recent workers of a type had when they came."""
-        observed = sorted(self._observed.get(worker_type, ()))
+    def arrivals(self, worker_type: str, walltime_s: float | None = None) -> Arrivals:
+        """Return how much time recent workers of a type had when they came.
+
+        Those of an allocation that was asked for less than ``walltime_s`` count as if it had been asked for that.
+        """
+        seen = self._observed.get(worker_type, ())
+        observed = sorted(left_s + max(0.0, (walltime_s or 0.0) - (asked_s or math.inf)) for left_s, asked_s in seen)
         if not observed:
             return Arrivals()
         longest_s = observed[-1] if len(observed) >= _HELLOS_WANTED else None

@@ -277,6 +277,8 @@ class AllocationChanged:
     reason: str | None = None
     """``ExitReason`` value when it ended."""
     raw: str | None = None
+    configured_s: int | None = None
+    """The walltime of its worker type, where it was asked for less."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,8 @@ class AllocationView:
     nodes: int = 1
     expected_start: float | None = None
     """When the batch system thinks that it will start; None: it waits no more, or nobody says."""
+    configured_s: int | None = None
+    """The walltime of its worker type, where it was asked for less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,10 @@ class Demand:
     mean_s: float | None = None
     diverted: int = 0
     """Of the tasks that are meant for it: those that wait for another type, since this one cannot be had."""
+    longest_s: float | None = None
+    """What the longest of the waiting tasks may need; None: of one of them at least nothing is known."""
+    work_s: float = 0.0
+    """Slot-seconds that all of them need, as far as is known; those that are assigned count as if they began now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,8 @@ class Limits:
     """Worker types that do its work while it cannot be had, the first choice first."""
     fallback_after_s: float = 300.0
     """How long it may wait for a reason that only others can remove, before a fallback takes over."""
+    shortens: bool = False
+    """Whether allocations may be asked for a shorter time than ``walltime_s`` where less is left to do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,8 @@ class WorkerHello:
     """Addresses that this very worker had before; it has lost its driver and comes back with what it has in hand."""
     holding: tuple[Holding, ...] = ()
     """What it has in hand when it comes back; reports that nobody heard follow at once."""
+    walltime_s: float | None = None
+    """What its allocation was asked for; None: without end, or not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,6 +123,8 @@ def _allocation(seen: AllocationTally, tally: Tally) -> AllocationReport:
         node_hours=hours * max(1, len(seen.nodes)),
         receipts=seen.receipts,
         lost=tally.lost_on[last.name],
+        asked_s=last.walltime_s,
+        configured_s=last.configured_s,
     )
 
 

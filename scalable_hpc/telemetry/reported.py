@@ -61,6 +61,10 @@ class AllocationReport:
     receipts: int
     lost: int
     """Attempts that ended with it, without a receipt."""
+    asked_s: int | None = None
+    """The walltime that it was asked for."""
+    configured_s: int | None = None
+    """The walltime of its worker type, where it was asked for less."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,12 +163,18 @@ def say_budget(report: RunReport) -> str:
 def _allocation(seen: AllocationReport) -> str:
     state = f"{seen.state} {seen.reason}".strip()
     began = seen.started_at
-    lived = "never ran" if began is None else _lived(seen, began)
+    lived = ("never ran" if began is None else _lived(seen, began)) + _shortened(seen)
     nodes = f" on {', '.join(seen.nodes)}" if seen.nodes else ""
     words = _cut(seen.raw or seen.because)
     lost = f", {_count(seen.lost, 'attempt')} lost" if seen.lost else ""
     job = f"job {seen.job_id}" if seen.job_id else "no job"
     return f"{state:<18} {job}{nodes}, {lived}, {_count(seen.receipts, 'receipt')}{lost}  [{words}]"
+
+
+def _shortened(seen: AllocationReport) -> str:
+    if seen.configured_s is None or seen.asked_s is None:
+        return ""
+    return f", asked for {format_walltime(seen.asked_s)} of {format_walltime(seen.configured_s)}"
 
 
 def _lived(seen: AllocationReport, began: float) -> str:

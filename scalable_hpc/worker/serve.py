@@ -241,6 +241,7 @@ def _hello(options: WorkerOptions, environ: Mapping[str, str], name: str, node: 
         started_at=time.time(),
         recorder=str(recorder),
         version=__version__,
+        walltime_s=options.walltime_s,
     )
 
 

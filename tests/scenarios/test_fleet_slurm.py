@@ -97,7 +97,9 @@ def test_that_a_partition_that_is_down_is_worked_around_until_it_is_up(slurm, pa
     assert "ok 40 failed 0" in out
     assert "PartitionDown" in why
     assert "'model' cannot be had, its work goes to 'spare'" in err
-    assert "closed PENDING 10:00" in asked  # still asked for, or nobody would notice that it can be had again
+    assert (
+        "closed PENDING 5:00" in asked
+    )  # enough for 40 s of work; still asked for, or nobody would notice that it can be had again
     assert "debug RUNNING 4:00" in asked
     assert len(notes(made, "returned")) == 1
     types = {name: life[0].worker_type for name, life in allocations_of(made.events()).items()}

@@ -4,7 +4,9 @@ import pytest
 
 from scalable_hpc.config.limits import allocation_limits
 from scalable_hpc.errors import ManifestError
-from scalable_hpc.planning import make_plan
+from scalable_hpc.model.allocations import AllocationRequest
+from scalable_hpc.planning import make_plan, render_script
+from scalable_hpc.runs import RunDirectory
 
 SEVERAL = """
     version: 1
@@ -40,6 +42,42 @@ def test_that_a_component_queues_where_it_says(several):
     assert "#SBATCH --partition=standard" in scripts["wide"]
     assert "--qos" not in scripts["wide"]
     assert "#SBATCH --account=spare" in scripts["last"]
+
+
+def test_that_shorter_requests_are_usual_and_may_be_ruled_out(desk):
+    """By the target or by a component; a plan says how short they may be."""
+    said = SEVERAL.replace("max: 4}", "max: 4, shorten: false}")
+    said = said.replace("{cpus: 1,", "{cpus: 1, allocations: {shorten: true},")
+
+    usual, ruled_out = (make_plan(desk.load(text)) for text in (SEVERAL, said))
+
+    assert {name: each.shortens for name, each in usual.limits.items()} == dict.fromkeys(
+        ("wide", "narrow", "last"), True
+    )
+    assert {name: each.shortens for name, each in ruled_out.limits.items()} == {
+        "wide": False,
+        "narrow": False,
+        "last": True,
+    }
+    assert "8 slots for 04:00:00 (down to 00:05:00 when less is left to do)" in str(usual)
+    assert "8 slots for 04:00:00, at most" in str(ruled_out)
+    told = ruled_out.to_dict()["worker_types"]
+    assert [told[name]["walltime_at_least"] for name in ("wide", "last")] == ["04:00:00", "00:05:00"]
+
+
+def test_that_an_allocation_of_a_short_time_is_not_warned_as_it_starts(desk, tmp_path):
+    """A signal ten minutes before the end of five would come at once."""
+    manifest = desk.load(SEVERAL.replace("lead: 10m", "signal_lead: 10m"))
+    run = RunDirectory(tmp_path / "run")
+
+    whole, short = (
+        render_script(manifest, run, AllocationRequest("a0001", "wide", 1, walltime_s, "work"))
+        for walltime_s in (4 * 3600, 300)
+    )
+
+    assert "#SBATCH --signal=B:USR1@600" in whole
+    assert "--signal" not in short
+    assert "#SBATCH --time=0-00:05:00" in short
 
 
 def test_that_a_components_limits_are_its_own(several):

@@ -192,7 +192,11 @@ class World:
     def demand(self):
         if not (self.waiting or self.attempts):
             return []
-        return [Demand("cpu", len(self.waiting), len(self.attempts), self.need_s, self.need_s)]
+        waiting, running = len(self.waiting), len(self.attempts)
+        longest_s, work_s = None, 0.0
+        if self.need_s is not None and waiting:
+            longest_s, work_s = self.need_s, self.need_s * (waiting + running)
+        return [Demand("cpu", waiting, running, self.need_s, self.need_s, longest_s=longest_s, work_s=work_s)]
 
     def _plan(self):
         demand = self.demand()
@@ -220,7 +224,7 @@ class World:
                 str(len(self.jobs) + 1),
                 self.now,
                 self.now + self.queue_wait_s,
-                self.limits.walltime_s,
+                action.walltime_s,
                 self.boot_s,
                 self.starts_badly,
             )

@@ -77,10 +77,12 @@ def test_that_a_successor_must_be_paid_for_too():
     tasks=st.integers(1, 400),
     walltime_s=st.sampled_from([300, 900, 3600]),
     losses=st.lists(st.integers(5, 200), max_size=6),
+    shortens=st.booleans(),
 )
-def test_that_a_run_never_uses_more_than_its_budget(budget_h, tasks, walltime_s, losses):
+def test_that_a_run_never_uses_more_than_its_budget(budget_h, tasks, walltime_s, losses, shortens):
     """Whatever is lost on the way, what the batch system would charge stays within the budget."""
-    world = World(limits=limits(maximum=6, walltime_s=walltime_s, slots_per_node=2), need_s=20.0)
+    allowed = limits(maximum=6, walltime_s=walltime_s, slots_per_node=2, shortens=shortens)
+    world = World(limits=allowed, need_s=20.0)
     world.budget_node_s = budget_h * 3600
     world.add_tasks(tasks)
     for step in range(250):

@@ -28,8 +28,9 @@ class ClusterLife(RuleBasedStateMachine):
         slots=st.integers(1, 4),
         walltime=st.sampled_from([60, 600, 7200]),
         known=st.booleans(),
+        shortens=st.booleans(),
     )
-    def begin(self, maximum, minimum, slots, walltime, known):
+    def begin(self, maximum, minimum, slots, walltime, known, shortens):
         """A target with its limits."""
         runtime = walltime / 6
         self.world = World(
@@ -40,6 +41,7 @@ class ClusterLife(RuleBasedStateMachine):
                 slots_per_node=slots,
                 walltime_s=walltime,
                 margin_s=2.0,
+                shortens=shortens,
             ),
             need_s=runtime if known else None,
             runtime_s=runtime,
@@ -177,6 +179,30 @@ def test_that_work_never_stops_when_successors_are_asked_for_in_time():
     assert gaps == 0
     assert world.most_open <= 4
     assert world.overran == 0
+
+
+def test_that_asking_for_less_time_neither_loses_work_nor_delays_it():
+    """A day of ensembles of all sizes: the shortened requests do as much, in no more node-hours, and nothing is cut."""
+    outcomes = []
+    for shortens in (False, True):
+        chance = random.Random(7)
+        allowed = Limits("cpu", maximum=4, slots_per_node=4, walltime_s=4 * 3600, shortens=shortens)
+        world = World(allowed, need_s=300.0, runtime_s=300.0, queue_wait_s=60.0)
+        for _ in range(24):
+            world.add_tasks(chance.randrange(1, 60))
+            for _ in range(60):
+                world.tick(60.0)
+        for _ in range(600):
+            world.tick(60.0)
+        outcomes.append(world)
+
+    usual, shortened = outcomes
+    assert len(shortened.done) == len(usual.done) == shortened.submitted
+    assert shortened.overran == 0
+    assert {job.reason for job in shortened.jobs.values()} == {ExitReason.CANCELLED}
+    asked = [job.walltime_s for job in shortened.jobs.values()]
+    assert sum(asked) < 0.5 * sum(job.walltime_s for job in usual.jobs.values())
+    assert len(asked) <= 1.2 * len(usual.jobs)
 
 
 def test_that_one_minute_walltimes_carry_more_work_than_one_allocation():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from scalable_hpc.lineage.census import Progress, demand_of, progress_of
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.need import Allowance, Offer
@@ -88,7 +90,53 @@ def test_that_demand_tells_the_longest_need_and_the_mean():
     ledger = replay([submitted("a", expected_runtime_s=50.0), submitted("b", expected_runtime_s=200.0)])
     ledger.learned.completed("f", 30.0)
 
-    assert demand(ledger)["cpu"] == Demand("cpu", 2, 0, 200.0, 30.0)
+    assert demand(ledger)["cpu"] == Demand("cpu", 2, 0, 200.0, 30.0, longest_s=200.0, work_s=250.0)
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        submitted("x", name="never seen"),
+        submitted("x", "a"),
+        submitted("x", expected_runtime_s=9.0, checkpoints=True),
+    ],
+    ids=["of no known length", "waits for an ancestor", "goes on in another allocation"],
+)
+def test_that_one_task_of_which_nothing_is_known_makes_the_longest_unknown(unknown):
+    """So that no allocation is asked for too short a time."""
+    ledger = replay([submitted("a", expected_runtime_s=50.0)])
+
+    assert demand(ledger)["cpu"].longest_s == 50.0
+    assert demand(replay([submitted("a", expected_runtime_s=50.0), unknown]))["cpu"].longest_s is None
+
+
+def test_that_the_longest_that_was_seen_is_allowed_for_and_the_mean_believed_after_some():
+    """A p95 would cut the slowest one of twenty off."""
+    few, many = replay([submitted("a")]), replay([submitted("a")])
+    for ledger, count in ((few, 3), (many, 30)):
+        for _ in range(count):
+            ledger.learned.completed("f", 10.0)
+    many.learned.completed("f", 400.0)
+
+    [unsure, sure] = [demand(each)["cpu"] for each in (few, many)]
+
+    assert unsure.work_s == unsure.need_s == unsure.longest_s
+    assert sure.work_s == sure.mean_s < 30.0
+    assert 400.0 <= (sure.longest_s or 0.0) <= 420.0
+
+
+def test_that_a_task_counts_for_the_slots_that_it_leaves_no_room_for():
+    """Three of four cpus, or all of the memory: nobody else works beside it."""
+    needs = {"cpus": Needs(cpus=3), "gpu": Needs(cpus=1, gpus=2), "one": Needs()}
+    offers = (Offer(WorkerType("cpu", cpus=4, gpus=4, slots=4), 3600),)
+
+    worth = {}
+    for name, need in needs.items():
+        ledger = replay([submitted("a", expected_runtime_s=10.0, needs=need)])
+        [found] = demand_of(ledger, Roster(), Allowance(offers, ledger.learned, {}))
+        worth[name] = found.work_s / 10.0
+
+    assert worth == {"cpus": 4.0, "gpu": 2.0, "one": 1.0}
 
 
 def test_that_what_is_assigned_is_counted_where_it_is():

@@ -448,7 +448,7 @@ async def test_that_the_fleet_is_told_what_is_wanted(tmp_path):
         s.submit(*(spec(f"t{number}", expected_runtime_s=100.0) for number in range(10)))
         await s.transport.until_sent(2)
 
-        assert s.keeper.demand() == [Demand("cpu", 8, 2, 100.0)]
+        assert s.keeper.demand() == [Demand("cpu", 8, 2, 100.0, longest_s=100.0, work_s=1000.0)]
         assert s.keeper.busy() == {"a0001": 2}
         assert s.keeper.is_running("t0")
         assert not s.keeper.is_running("t9")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from scalable_hpc.lineage.need import Arrivals
 from scalable_hpc.lineage.roster import Roster
 from scalable_hpc.model.resources import Needs
 from scalable_hpc.model.tasks import AttemptId
@@ -94,6 +95,16 @@ def test_that_one_slow_start_is_not_taken_for_the_rule():
         roster.hello(hello(number, deadline=NOW + left_s), NOW)
 
     assert roster.arrivals("cpu").longest_s == 55
+
+
+def test_that_an_allocation_that_was_asked_for_less_says_nothing_against_longer_ones():
+    """It came five seconds late, as a whole one would have."""
+    roster = Roster()
+    for number, (left_s, asked_s) in enumerate([(25, 30), (25, 30), (595, 600)], start=1):
+        roster.hello(hello(number, deadline=NOW + left_s, walltime_s=asked_s), NOW)
+
+    assert roster.arrivals("cpu", 600) == Arrivals(595, 595)
+    assert roster.arrivals("cpu", None) == Arrivals(595, 25)
 
 
 def test_that_what_workers_usually_have_is_not_what_the_luckiest_had():

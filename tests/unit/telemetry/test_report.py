@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from scalable_hpc.telemetry.report import build_report
 from scalable_hpc.telemetry.reported import AttemptCount
 from scalable_hpc.telemetry.text import render_failures, render_report
-from tests.unit.telemetry.a_run import AttemptExplained, AttemptPlaced, first_driver, receipt, second_driver
+from tests.unit.telemetry.a_run import (
+    AttemptExplained,
+    AttemptPlaced,
+    allocation,
+    first_driver,
+    receipt,
+    second_driver,
+)
 
 EVENTS = first_driver() + second_driver()
 
@@ -62,6 +69,18 @@ def test_that_allocations_say_how_they_ended_and_what_they_did():
     assert (first.reason, first.raw, first.job_id, first.nodes) == ("node_fail", "NODE_FAIL", "7", ("node01", "node02"))
     assert (first.receipts, first.lost) == (2, 2)
     assert (second.reason, second.receipts, second.lost) == ("completed", 2, 0)
+
+
+def test_that_an_allocation_that_was_asked_for_less_time_says_so():
+    """Both walltimes; one that was asked for the usual time says nothing of it."""
+    short = allocation(101.0, "a0009", "submitting", walltime_s=1800, configured_s=14_400)
+    usual = allocation(101.0, "a0010", "submitting", walltime_s=14_400)
+
+    text = render_report(build_report([*EVENTS, short, usual]))
+
+    [first, second] = [line for line in text.splitlines() if "a0009" in line or "a0010" in line]
+    assert "never ran, asked for 00:30:00 of 04:00:00, 0 receipts" in first
+    assert "asked for" not in second
 
 
 def test_that_what_was_lost_run_again_and_skipped_is_told_apart():
