@@ -75,13 +75,13 @@ def count(books: Books) -> Stats:
     )
 
 
-def examine(books: Books) -> Iterator[Finding]:
-    """Read every copy of every result; yield those that cannot be returned, and change nothing.
+def examine(books: Books, results: Iterable[Result] | None = None) -> Iterator[Finding]:
+    """Read every copy of every result, or of some; yield those that cannot be returned, and change nothing.
 
     Raises:
         OSError: the store cannot be read.
     """
-    return _examine(books, books.results())
+    return _examine(books, books.results() if results is None else results)
 
 
 def examine_result(books: Books, result: Result) -> list[Finding]:

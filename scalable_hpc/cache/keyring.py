@@ -4,7 +4,7 @@
     <run directory>/store.key           the same keys, for workers that do not see the home directory; 0600
 
 Each line is a key, 64 hex digits. The first one seals, all of them are believed: a key is changed by putting a new
-line on top, and given up by removing its line.
+line on top (``renew_key``), and given up by removing its line (``give_up_old_keys``).
 
 Rule 1: nothing is made before a store is opened for writing; whoever makes it first, all get the same.
 Rule 2: a file that others could have written, or may read, is no key.
@@ -12,10 +12,12 @@ Rule 2: a file that others could have written, or may read, is no key.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from scalable_hpc.cache.layout import DIRECTORY_MODE, FILE_MODE, is_ours, sync_directory, trusted_group, write_all
@@ -73,6 +75,47 @@ def share_keys(path: Path) -> None:
     if wanted.all != there.all:
         _write(path, wanted, anew=True)
     _lent.keys = _lent.keys + there
+
+
+def renew_key(*, keep_old: bool = True) -> int:
+    """Put a new key on top of this user's; return how many older ones are still believed.
+
+    Args:
+        keep_old: Whether they are.
+
+    Raises:
+        StoreError: there is no key yet, or its file may not be trusted or cannot be written.
+    """
+    return _change(lambda keys: Keys((secrets.token_bytes(KEY_SIZE), *(keys.all if keep_old else ()))))
+
+
+def give_up_old_keys() -> None:
+    """Believe nothing any more but what the key on top has sealed.
+
+    Raises:
+        StoreError: as for ``renew_key``.
+    """
+    _change(lambda keys: Keys(keys.all[:1]))
+
+
+def _change(change: Callable[[Keys], Keys]) -> int:
+    from filelock import FileLock  # slow to import, and every process reads keys
+
+    path = key_path()
+    try:
+        with FileLock(path.with_name(f".{path.name}.lock"), mode=FILE_MODE):
+            keys = _read(path)
+            if keys is None:
+                raise StoreError(
+                    f"there is no key of a result store to change: {str(path)!r} is not there",
+                    hint="it is made when a cache is first written to",
+                )
+            changed = change(keys)
+            _write(path, changed, anew=True)
+    except OSError as err:
+        raise _unusable("written", path, err) from err
+    _known[str(path)] = changed
+    return len(changed.all) - 1
 
 
 class _Lent:
@@ -168,6 +211,7 @@ def _write(path: Path, keys: Keys, *, anew: bool) -> None:
         try:
             _create(aside, text)
             if anew:
+                _dress_as(path, aside)
                 aside.replace(path)
             else:
                 _link(aside, path, text)
@@ -178,6 +222,15 @@ def _write(path: Path, keys: Keys, *, anew: bool) -> None:
         pass
     except OSError as err:
         raise _unusable("written", path, err) from err
+
+
+def _dress_as(old: Path, new: Path) -> None:
+    """Let a new file be read by whom the old one was: a group's key stays the group's."""
+    with contextlib.suppress(FileNotFoundError):
+        status = old.stat()
+        if status.st_gid != new.stat().st_gid:
+            os.chown(new, -1, status.st_gid)
+        new.chmod(stat.S_IMODE(status.st_mode))
 
 
 def _link(aside: Path, path: Path, text: bytes) -> None:

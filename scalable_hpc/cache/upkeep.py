@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,17 +103,31 @@ def carry_out(books: Books, plan: GcPlan, now: float) -> Collected:
         OSError: the store cannot be written to; what was done so far holds.
     """
     top = books.layout.packs.parent
-    lock = FileLock(top / _LOCK, timeout=0, mode=file_mode())
+    with alone(books):
+        before = on_disk(top)
+        compacted, blobs = _collect(books, plan, now)
+        after = on_disk(top)
+    return Collected(len(plan.evictions), compacted, blobs, max(0, before[0] - after[0]), max(0, before[1] - after[1]))
+
+
+@contextlib.contextmanager
+def alone(books: Books) -> Iterator[None]:
+    """Keep other upkeep of a store away.
+
+    Raises:
+        StoreError: another process is at it.
+    """
+    lock = FileLock(books.layout.packs.parent / _LOCK, timeout=0, mode=file_mode())
     try:
-        with lock:
-            before = on_disk(top)
-            compacted, blobs = _collect(books, plan, now)
-            after = on_disk(top)
+        lock.acquire()
     except Timeout as err:
         raise StoreError(
             f"another process collects the garbage of {books.root!r}", hint="wait until it is through"
         ) from err
-    return Collected(len(plan.evictions), compacted, blobs, max(0, before[0] - after[0]), max(0, before[1] - after[1]))
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _collect(books: Books, plan: GcPlan, now: float) -> tuple[Compacted, int]:

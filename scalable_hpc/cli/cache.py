@@ -5,16 +5,25 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scalable_hpc.cli.cache_arguments import add_action, books_of, keys_named, moment, print_json, root_of
+from scalable_hpc.cli.cache_arguments import (
+    add_action,
+    argument,
+    books_of,
+    keys_named,
+    moment,
+    print_json,
+    root_of,
+    span,
+)
 from scalable_hpc.cli.cache_explain import add_explain
+from scalable_hpc.cli.cache_rekey import add_rekey
 from scalable_hpc.cli.run_arguments import add_runs_dir, run_named
 from scalable_hpc.errors import StoreError
-from scalable_hpc.model.units import format_memory, parse_memory, parse_walltime
+from scalable_hpc.model.units import format_memory, parse_memory
 
 if TYPE_CHECKING:
     from scalable_hpc.cache.books import Result
@@ -38,6 +47,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     verify = add_action(actions, "verify", "read every record; 28 when one is damaged or gone", _verify, formats=True)
     verify.add_argument("--repair", action="store_true", help="put what is damaged in quarantine: it is computed again")
     _add_gc(actions)
+    add_rekey(actions)
     rm = add_action(actions, "rm", "forget results; gc gives their space back", _rm)
     rm.add_argument("keys", nargs="+", metavar="KEY", help="a key, or the first digits of one")
     export = add_action(actions, "export", "write results to a tar file", _export)
@@ -51,7 +61,7 @@ def _add_gc(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     gc = add_action(
         actions, "gc", "give back what no result needs; results go only by the limits given", _gc, formats=True
     )
-    gc.add_argument("--older-than", type=_span, metavar="SPAN", help="results stored longer ago go, e.g. 30d")
+    gc.add_argument("--older-than", type=span, metavar="SPAN", help="results stored longer ago go, e.g. 30d")
     larger = "results larger than this go, e.g. 1G; with --older-than, only those that are both"
     gc.add_argument("--larger-than", type=_size, metavar="SIZE", help=larger)
     gc.add_argument("--max-size", type=_size, metavar="SIZE", help="the oldest go until results fit, e.g. 10G")
@@ -245,16 +255,5 @@ def _print_plan(plan: GcPlan) -> None:
         print(f"remove   blob {blob.digest.hex()}: {format_memory(blob.size)} that no result names")
 
 
-def _span(text: str) -> float:
-    return _argument(parse_walltime, text)
-
-
 def _size(text: str) -> int:
-    return _argument(parse_memory, text)
-
-
-def _argument(parse: Callable[[str], int], text: str) -> int:
-    try:
-        return parse(text)
-    except ValueError as err:
-        raise argparse.ArgumentTypeError(str(err)) from err
+    return argument(parse_memory, text)

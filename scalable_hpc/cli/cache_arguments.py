@@ -118,6 +118,25 @@ def _key(known: list[str], given: str) -> str:
     return found[0]
 
 
+def span(text: str) -> float:
+    """Return a span of time that somebody typed, in seconds."""
+    from scalable_hpc.model.units import parse_walltime
+
+    return argument(parse_walltime, text)
+
+
+def argument(parse: Callable[[str], int], text: str) -> int:
+    """Return what a word of the command line says.
+
+    Raises:
+        ArgumentTypeError: it says nothing that ``parse`` knows.
+    """
+    try:
+        return parse(text)
+    except ValueError as err:
+        raise argparse.ArgumentTypeError(str(err)) from err
+
+
 def print_json(value: Any) -> None:
     """Print a value as JSON."""
     print(json.dumps(value, indent=2))
