@@ -96,6 +96,9 @@ class Run(Owner, Protocol):
     def count_hits(self, name: str, keys: Sequence[str]) -> None:
         """Note calls that were answered from the store, by their keys."""
 
+    def resumed(self, found: Sequence[tuple[TaskSpec, Locator]]) -> None:
+        """Note calls that were answered from the store, and that an earlier driver of this run had made: no hits."""
+
     def dask_client(self) -> Any:
         """A plain ``distributed.Client`` connected to the run's scheduler."""
 
@@ -322,6 +325,7 @@ class ScalableClient(concurrent.futures.Executor):
         found = self._run.known([one.spec for one in may_be_known])
         places = {one.spec.task_id: place for one, place in zip(may_be_known, found, strict=True) if place is not None}
         hits: dict[str, list[str]] = {}
+        resumed: list[tuple[TaskSpec, Locator]] = []
         misses: list[tuple[TaskSpec, ScalableFuture]] = []
         for one in asked:
             place = places.get(one.spec.task_id)
@@ -331,9 +335,14 @@ class ScalableClient(concurrent.futures.Executor):
                 above = tuple(future.hit for future in one.future.above if future.hit is not None)
                 one.future.hit = Hit(one.spec, above)
                 one.future.set_result(Stored(partial(self._run.load, one.spec, place, above)))
-                hits.setdefault(one.spec.task_id.rpartition("-")[0], []).append(one.spec.key)
+                if one.spec.is_resumed:
+                    resumed.append((one.spec, place))
+                else:
+                    hits.setdefault(one.spec.task_id.rpartition("-")[0], []).append(one.spec.key)
         for name, keys in hits.items():
             self._run.count_hits(name, keys)
+        if resumed:
+            self._run.resumed(resumed)
         if misses:
             self._run.accept(misses)
 

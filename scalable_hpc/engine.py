@@ -31,6 +31,7 @@ from scalable_hpc.fleet.inheritance import Estate
 from scalable_hpc.fleet.ports import Run
 from scalable_hpc.fleet.supervisor import Supervisor
 from scalable_hpc.lineage.census import Progress
+from scalable_hpc.lineage.claims import Claims
 from scalable_hpc.lineage.files import RunFiles
 from scalable_hpc.lineage.hosts import HostRules
 from scalable_hpc.lineage.journal import Journal
@@ -100,6 +101,8 @@ class Engine:
         """Of the tasks that earlier drivers of this run had submitted."""
         self._on_broken: Callable[[BaseException], None] = lambda _: None
         self.keeper: Keeper
+        self.claims: Claims
+        """Tasks of earlier drivers that calls of this one may stand for."""
         self._loop: asyncio.AbstractEventLoop
         self._closing: asyncio.Event
         self._wanted: asyncio.Event
@@ -219,6 +222,7 @@ class Engine:
         ledger = Ledger()
         journal = Journal(run.journal, run.run_id, into=QuickFold(ledger, self._remember))
         self.last_number = max(map(_number_of, ledger.tasks), default=0)
+        self.claims = Claims(ledger)
         files = RunFiles(journal, PayloadPack(run.payloads), lease)
         return Keeper(
             files,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from blake3 import blake3
@@ -27,7 +27,15 @@ _SAMPLES = float(16**_SAMPLE_DIGITS)
 class Naming:
     """Names the tasks of one run."""
 
-    def __init__(self, manifest: ResolvedManifest, run_id: str, run_store: str, *, first_number: int = 1) -> None:
+    def __init__(
+        self,
+        manifest: ResolvedManifest,
+        run_id: str,
+        run_store: str,
+        *,
+        first_number: int = 1,
+        claim: Callable[[str, str], str | None] = lambda *_: None,
+    ) -> None:
         """Begin to name.
 
         Args:
@@ -35,7 +43,9 @@ class Naming:
             run_id: part of every key that holds in this run only.
             run_store: root of the run's own store.
             first_number: of the first task; names are never used twice in a run.
+            claim: returns the task that a call was under an earlier driver of the run, by store and key; None: none.
         """
+        self._claim = claim
         self._tasks: Mapping[str, TaskDefaults] = manifest.tasks
         self._worker_types = manifest.worker_types
         self._cache = str(manifest.cache_root)
@@ -74,18 +84,18 @@ class Naming:
         options = call.options
         said = self._said_of(call)
         name = said.name if options.task else call.name
-        number = next(self._numbers)
-        task_id = f"{name}-{number:05d}"
         is_cached = call.cache_key is not None
         is_pure = said.pure if options.pure is None else options.pure
         policy = _policy(call, said.policy)
+        key, store = call.cache_key or self._key(call), self._cache if is_cached else self._run_store
+        claimed = self._claim(store, key)
         return TaskSpec(
-            task_id=task_id,
+            task_id=claimed or f"{name}-{next(self._numbers):05d}",
             name=name,
-            key=call.cache_key or self._key(call),
+            key=key,
             function=call.function,
             arguments=call.arguments,
-            store=self._cache if is_cached else self._run_store,
+            store=store,
             ancestors=call.ancestors,
             needs=self._needs(call, said.needs),
             policy=replace(policy, worth_retrying=None) if callable(policy.worth_retrying) else policy,
@@ -105,6 +115,7 @@ class Naming:
             persist=options.persist is not False or not is_pure,
             checkpoints=bool(said.checkpoints) if options.checkpoints is None else options.checkpoints,
             rule=self._rule(policy),
+            is_resumed=claimed is not None,
         )
 
     def _rule(self, policy: RetryPolicy) -> Payload | None:

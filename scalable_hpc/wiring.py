@@ -98,7 +98,9 @@ class LiveRun:
         last = self._engine.last_number
         self.has_past = last > 0
         store = str(self.directory.results)
-        self._naming = Naming(manifest, self.directory.run_id, store, first_number=last + 1)
+        self._naming = Naming(
+            manifest, self.directory.run_id, store, first_number=last + 1, claim=self._engine.claims.take
+        )
         self._dask: Any = None
         self._dask_lock = threading.Lock()
         self._exit_watch = ExitWatch(self.close)
@@ -229,6 +231,13 @@ class LiveRun:
     def count_hits(self, name: str, keys: Sequence[str]) -> None:
         """Note calls that were answered from the store, by their keys."""
         self._engine.keeper.count_hits(name, keys)
+
+    def resumed(self, found: Sequence[tuple[TaskSpec, Locator]]) -> None:
+        """Note calls that were answered from the store, and that are tasks of an earlier driver of this run."""
+        has_result = self._engine.claims.has_result
+        news = [(spec, place) for spec, place in found if not has_result(spec.task_id)]
+        if news:
+            self._engine.keeper.found(news)
 
     def cancel_task(self, task_id: str) -> None:
         """Stop a task wherever it is."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from scalable_hpc.errors import ScalableError
 from scalable_hpc.lineage.outcome import Outcome
-from scalable_hpc.model.tasks import Hit, TaskSpec
+from scalable_hpc.model.tasks import Hit, Locator, TaskSpec
 
 OnDone = Callable[[Outcome], None]
 
@@ -64,13 +64,21 @@ class Renewal:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """A result that a store has of a task of an earlier driver, which its journal does not know of."""
+
+    spec: TaskSpec
+    result: Locator
+
+
+@dataclass(frozen=True, slots=True)
 class Surrender:
     """Nothing can be run any more."""
 
     error: ScalableError
 
 
-Command = Submission | Cancellation | Hits | Reading | Renewal | Surrender
+Command = Submission | Cancellation | Hits | Reading | Renewal | Finding | Surrender
 
 
 class Inbox:

@@ -17,21 +17,31 @@ from scalable_hpc.errors import ScalableError
 from scalable_hpc.lineage import holdings, rulings
 from scalable_hpc.lineage.custody import Custody
 from scalable_hpc.lineage.explanations import Explanations
-from scalable_hpc.lineage.inbox import Cancellation, Command, Hits, OnDone, Reading, Renewal, Submission, Surrender
+from scalable_hpc.lineage.inbox import (
+    Cancellation,
+    Command,
+    Finding,
+    Hits,
+    OnDone,
+    Reading,
+    Renewal,
+    Submission,
+    Surrender,
+)
 from scalable_hpc.lineage.inquiry import Departure, Inquiries
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.need import Offer
 from scalable_hpc.lineage.outcome import Outcome, same_error
 from scalable_hpc.lineage.parcels import Parcels
 from scalable_hpc.lineage.payload import PayloadPack
-from scalable_hpc.lineage.record import OVER, TaskState
+from scalable_hpc.lineage.record import OVER, TaskRecord, TaskState
 from scalable_hpc.lineage.reunion import Reunions
 from scalable_hpc.lineage.roster import Roster
 from scalable_hpc.lineage.sizes import candidates, sizes_of
 from scalable_hpc.lineage.submissions import submission_of
 from scalable_hpc.lineage.turn import Told, Turn
 from scalable_hpc.model.allocations import JobEnding
-from scalable_hpc.model.events import AttemptFailed, FleetNote, ResultsDiffer, TaskGivenUp, TasksHit
+from scalable_hpc.model.events import AttemptFailed, FleetNote, ResultsDiffer, TaskGivenUp, TaskRevived, TasksHit
 from scalable_hpc.model.messages import (
     AttemptDone,
     AttemptEnded,
@@ -41,7 +51,7 @@ from scalable_hpc.model.messages import (
     WorkerGone,
     WorkerHello,
 )
-from scalable_hpc.model.tasks import AttemptId, Ending, Evidence, Hit, TaskSpec
+from scalable_hpc.model.tasks import AttemptId, Ending, Evidence, Hit, Locator, TaskSpec
 
 _DAMAGED = "scalable_hpc.cache.verify.Damaged"
 
@@ -121,6 +131,8 @@ class Intake:
                 self._parcels.remember(Hit(command.spec, command.above))
                 self.custody.renew(command.spec, command.digest, turn)
                 self.custody.read(command.spec.task_id, command.on_done)
+            case Finding():
+                self._find(command.spec, command.result, turn)
             case Surrender():
                 self._give_everything_up(command.error, turn)
 
@@ -200,12 +212,17 @@ class Intake:
         return () if record is None else sizes_of(candidates(self._kinds, record.needs))
 
     def _submit(self, spec: TaskSpec, on_done: OnDone, turn: Turn) -> None:
-        if spec.task_id in self._ledger.tasks:
+        record = self._ledger.tasks.get(spec.task_id)
+        if spec.task_id in self.listeners or (record is not None and not spec.is_resumed):
             error = ValueError(f"a task of that name was submitted before: {spec.task_id!r}")
             turn.answer(on_done, Outcome(spec.task_id, error=error))
             return
+        if record is not None and record.state in (TaskState.DONE, TaskState.LET_GO):
+            self._answer(record, spec, on_done, turn)
+            return
         self.listeners[spec.task_id] = on_done
-        turn.tell([submission_of(spec, self._payloads, turn.now)])
+        call = submission_of(spec, self._payloads, turn.now)
+        turn.tell([call] if record is None else rulings.on_submitted_again(self._ledger, call, turn.now))
         record = self._ledger.tasks[spec.task_id]
         turn.tell(rulings.on_submitted(self._ledger, record, turn.now))
         turn.tell(holdings.recall_for(self._ledger, record, turn.now))
@@ -213,6 +230,22 @@ class Intake:
             self.custody.begin(spec.task_id)
         if self._surrender is not None and not record.is_over:
             self._give_up(spec.task_id, self._surrender, turn)
+
+    def _find(self, spec: TaskSpec, found: Locator, turn: Turn) -> None:
+        """Hear that a call was answered from a store which is a task of an earlier driver that has no result yet."""
+        record = self._ledger.tasks[spec.task_id]
+        if record.state in (TaskState.FAILED, TaskState.CANCELLED):
+            call = submission_of(spec, self._payloads, turn.now)
+            turn.tell([TaskRevived(turn.now, spec.task_id, "its call was submitted again, and has a result", call)])
+        if not record.is_over:
+            turn.tell(rulings.on_found(self._ledger, record, found, turn.now), Told(result=found))
+
+    def _answer(self, record: TaskRecord, spec: TaskSpec, on_done: OnDone, turn: Turn) -> None:
+        """Tell a call that was submitted again what its task has; what was held is made again if somebody wants it."""
+        if not spec.persist:
+            self.custody.begin(spec.task_id)
+        result = record.result or Locator(record.store, record.key, "", 0, held=True)
+        turn.answer(on_done, Outcome(spec.task_id, result=result, attempts=record.attempts))
 
     def _give_everything_up(self, error: ScalableError, turn: Turn) -> None:
         """Fail every task that is not over: nothing can be run any more, now or later."""

@@ -26,6 +26,7 @@ from scalable_hpc.lineage.hosts import HostRules
 from scalable_hpc.lineage.inbox import (
     Cancellation,
     Command,
+    Finding,
     Hits,
     Inbox,
     OnDone,
@@ -53,7 +54,7 @@ from scalable_hpc.model.allocations import JobEnding
 from scalable_hpc.model.events import HIT_KEY, Event, RunClosed
 from scalable_hpc.model.fleet import Demand
 from scalable_hpc.model.messages import AttemptEnded, Upward
-from scalable_hpc.model.tasks import Hit, TaskSpec
+from scalable_hpc.model.tasks import Hit, Locator, TaskSpec
 
 logger = logging.getLogger(__name__)
 
@@ -167,6 +168,10 @@ class Keeper:
             task_id = command.task_id if isinstance(command, Reading) else command.spec.task_id
             cancelled = self._broken is None
             tell_outcome(command.on_done, Outcome(task_id, error=self._broken, cancelled=cancelled, because=because))
+
+    def found(self, pairs: Iterable[tuple[TaskSpec, Locator]]) -> None:
+        """Hear of calls that were answered from a store, and that are tasks of an earlier driver without a result."""
+        self._inbox.put([Finding(spec, result) for spec, result in pairs])
 
     def forget(self, task_id: str) -> None:
         """Hear that nobody has the future of a task any more; also from within the garbage collector."""

@@ -148,6 +148,11 @@ class Ledger:
         task_id = self._ties.leader(store, key)
         return None if task_id is None else self.tasks[task_id]
 
+    @property
+    def has_equal_calls(self) -> bool:
+        """Whether several tasks have the same key."""
+        return self._ties.keys < len(self.tasks)
+
     def followers(self, task_id: str) -> tuple[str, ...]:
         """Return the tasks that are attached to one."""
         return self._ties.followers(task_id)
@@ -304,14 +309,18 @@ class Ledger:
     def _regain_call(self, record: TaskRecord, call: events.TaskSubmitted) -> None:
         """Remember what a task that is done was called with, and who needs its result; looks at every task."""
         record.renews = True
+        self._tell_again(record, call)
+        for other in self.tasks.values():
+            if other.ancestors and not other.is_over and any(above == record.task_id for above, _ in other.ancestors):
+                self._ties.depend(other.task_id, record.task_id)
+
+    def _tell_again(self, record: TaskRecord, call: events.TaskSubmitted) -> None:
+        """Give a task what it is called with once more, and what its call says now."""
         record.needs, record.policy = self._share(call.needs), self._share(call.policy)
         record.function, record.arguments, record.ancestors = self._share(call.function), call.arguments, call.ancestors
         record.timeout_s, record.expected_runtime_s = call.timeout_s, call.expected_runtime_s
         record.priority, record.label, record.checkpoints = call.priority, call.label, call.checkpoints
         record.rule = None if call.rule is None else self._share(call.rule)
-        for other in self.tasks.values():
-            if other.ancestors and not other.is_over and any(above == record.task_id for above, _ in other.ancestors):
-                self._ties.depend(other.task_id, record.task_id)
 
     def _recalled(self, event: events.TaskRecalled) -> None:
         """Let a task be run again whose result was dropped."""
@@ -407,8 +416,10 @@ class Ledger:
 
     def _revived(self, event: events.TaskRevived) -> None:
         record = self._known(event.task_id)
-        if record.state is not TaskState.FAILED:
+        if record.state is not TaskState.FAILED and (record.state is not TaskState.CANCELLED or event.call is None):
             raise ValueError(f"{event.task_id!r} cannot be revived: {record.state.value}")
+        if event.call is not None:
+            self._tell_again(record, event.call)
         for known in (self.quarantined, self._convicted):
             known.pop((record.store, record.key), None)
         record.is_quarantined = False

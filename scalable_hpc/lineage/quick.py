@@ -16,7 +16,7 @@ from typing import Protocol
 from scalable_hpc.lineage.codec import decode_event
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.record import TaskRecord, TaskState
-from scalable_hpc.model.events import AllocationChanged, Event, ResultDropped, TaskSubmitted
+from scalable_hpc.model.events import AllocationChanged, Event, ResultDropped, TaskRevived, TaskSubmitted
 from scalable_hpc.model.resources import Needs
 from scalable_hpc.model.tasks import Locator, RetryPolicy
 
@@ -141,6 +141,9 @@ class QuickFold:
             self._submit(event, len(self._ledger.tasks) + len(self._put_off))
         else:
             self._enter(getattr(event, "task_id", ""))
+            if isinstance(event, ResultDropped | TaskRevived) and event.call is not None:
+                for ancestor_id, _ in event.call.ancestors:
+                    self._enter(ancestor_id)
             if isinstance(event, ResultDropped):
                 self._drop(event)
             else:
@@ -149,15 +152,13 @@ class QuickFold:
             self._each(event)
 
     def _drop(self, event: ResultDropped) -> None:
-        """Let the ledger know of a lost result, and before it of those that need it and of those it is made from."""
+        """Let the ledger know of a lost result, and before it of those that need it."""
         for task_id in self._above.pop(event.task_id, ()):  # they were placed while it was there
             self._enter(task_id)
         if event.call is None or event.task_id in self._ledger.tasks:
             self._ledger.apply(event)
             return
         self._enter(self._keys.get(event.call.key, ""))
-        for ancestor_id, _ in event.call.ancestors:
-            self._enter(ancestor_id)
         self._ledger.turned_out_lost(event, len(self._ledger.tasks) + len(self._put_off))
 
     def _submit(self, event: TaskSubmitted, order: int) -> None:

@@ -28,6 +28,7 @@ from scalable_hpc.model.events import (
     TaskCancelled,
     TaskGivenUp,
     TaskRevived,
+    TaskSubmitted,
 )
 from scalable_hpc.model.tasks import AttemptId, Ending, Evidence, Locator, Receipt, Verdict
 from scalable_hpc.model.units import format_memory
@@ -109,6 +110,24 @@ def on_submitted(ledger: Ledger, record: TaskRecord, now: float) -> list[Event]:
             message = f"{record.task_id!r} was not run: {record.task_id} <- {ancestor_id} {why}"
             return give_up(ledger, record, "AncestorFailed", message, message, now)
     return _quarantined(ledger, record, now)
+
+
+def on_submitted_again(ledger: Ledger, call: TaskSubmitted, now: float) -> list[Event]:
+    """Try a task again that ended without a result under an earlier driver: its user has made the call again.
+
+    One that was convicted is not run; how it failed is told once more. Nothing follows for a task that is open, or has
+    a result.
+    """
+    record = ledger.tasks[call.task_id]
+    if record.state not in (TaskState.FAILED, TaskState.CANCELLED):
+        return []
+    convict = ledger.quarantined.get((record.store, record.key))
+    if convict is None:
+        return [TaskRevived(now, call.task_id, "its call was submitted again", call)]
+    why = "it was quarantined under an earlier driver"
+    error_type, _, error = ledger.tasks[convict].error.partition(": ")
+    told = error if why in error else f"{call.task_id!r} was not run again, {why}: {error}"
+    return [TaskGivenUp(now, call.task_id, error_type, told, why)]
 
 
 def on_rejoined(ledger: Ledger, attempt: AttemptId, worker: str, allocation: str, now: float) -> list[Event]:

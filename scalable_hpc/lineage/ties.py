@@ -32,6 +32,11 @@ class Ties:
         """Return the task that stands for a key."""
         return self._leaders.get(store, {}).get(key)
 
+    @property
+    def keys(self) -> int:
+        """How many different keys there are, store by store."""
+        return sum(map(len, self._leaders.values()))
+
     def lead(self, store: str, key: str, task_id: str) -> None:
         """Let a task stand for a key from now on."""
         self._leaders.setdefault(store, {})[key] = task_id

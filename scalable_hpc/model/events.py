@@ -244,11 +244,13 @@ class TaskGivenUp:
 
 @dataclass(frozen=True, slots=True)
 class TaskRevived:
-    """A task that had failed for good is tried again from the beginning, because its user wants it."""
+    """A task that had failed for good, or was cancelled, is tried again from the beginning: its user wants it."""
 
     at: float
     task_id: str
     because: str
+    call: TaskSubmitted | None = None
+    """As it is told now, where it was submitted again."""
 
 
 @dataclass(frozen=True, slots=True)

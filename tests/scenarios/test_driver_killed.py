@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
@@ -59,9 +60,13 @@ def check_that_nothing_was_done_twice(ensemble: Ensemble, jobs_before: list[str 
     failed = of_kind(events, AttemptFailed)
     assert [event.because for event in failed if "came back without it" not in event.traceback] == []
     assert not [event for event in failed if event.charged]
-    assert of_kind(events, AttemptRejoined) or failed, "what ran was brought back, or had ended by then"
+    found = [event for event in of_kind(events, ReceiptTaken) if event.reused]
+    assert of_kind(events, AttemptRejoined) or failed or found, "what ran was brought back, or had ended by then"
     ended = {event.name: event.state for event in of_kind(events, AllocationChanged)}
     assert set(ended.values()) == {"ended"}
+    summary = json.loads((ensemble.runs[0].path / "summary.json").read_text())
+    counted = summary["tasks"]
+    assert (counted["submitted"], counted["done"], counted["hits"]) == (COUNT, COUNT, 0), "each call is one task"
 
 
 def restart(ensemble: Ensemble, env: Mapping[str, str]) -> None:

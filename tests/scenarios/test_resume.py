@@ -49,7 +49,7 @@ def test_that_a_convicted_call_is_not_run_again_unless_its_user_says_so(tmp_path
     resumed = command(ensemble, "resume", run_id)
     assert resumed.returncode == 30, resumed.stderr
     again = command(ensemble, "run", "--run", run_id, ensemble.driver.name)
-    assert "was quarantined under an earlier driver" in again.stdout
+    assert "it was quarantined under an earlier driver" in again.stdout
     assert times.read_text() == "xx"
 
     retried = command(ensemble, "resume", run_id, "--retry-quarantined")
