@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
 
 from scalable_hpc.model.events import TasksHit, hit_keys
 
@@ -44,14 +43,9 @@ class HitCount:
                 self._before[key] += 1
                 self.names[event.name] += 1
 
-    def begin_driver(self, ran: Collection[bytes] = ()) -> None:
-        """Hear that another driver takes over, or the first one begins.
-
-        Args:
-            ran: what the keys begin with of calls that the last driver had to run; an equal one is no hit of a later.
-        """
-        self._before.update(ran)
-        if self._told or ran:
+    def begin_driver(self) -> None:
+        """Hear that another driver takes over, or the first one begins."""
+        if self._told:
             self._before.update(key for event in self._told for key in hit_keys(event))
             self._told.clear()
             self._is_first = False

@@ -49,9 +49,7 @@ def build_report(events: Iterable[Event]) -> RunReport:
         allocations=allocations,
         node_hours=sum(each.node_hours for each in allocations),
         failures=tuple(
-            _failure(task_id, task.outcome, tally)
-            for task_id, task in tally.calls()
-            if task.outcome.given_up is not None
+            _failure(task_id, task, tally) for task_id, task in tally.tasks.items() if task.given_up is not None
         ),
         ended=tuple(sorted((each for task in tally.tasks.values() for each in _ended(task, tally)), key=_when)),
         upkeep=_upkeep(tally),
@@ -72,9 +70,9 @@ def _at_most_hours(report: AllocationReport, seen: AllocationTally, now: float) 
 
 
 def _counts(tally: Tally) -> TaskCounts:
-    states = Counter(task.outcome.state for _, task in tally.calls())
+    states = Counter(task.state for task in tally.tasks.values())
     return TaskCounts(
-        submitted=sum(states.values()),
+        submitted=len(tally.tasks),
         done=states["done"],
         failed=states["failed"],
         cancelled=states["cancelled"],
@@ -85,8 +83,8 @@ def _counts(tally: Tally) -> TaskCounts:
 
 def _names(tally: Tally) -> tuple[NameReport, ...]:
     by_name: dict[str, list[TaskTally]] = {name: [] for name in tally.hits.names}
-    for _, task in tally.calls():
-        by_name.setdefault(task.name, []).append(task.outcome)
+    for task in tally.tasks.values():
+        by_name.setdefault(task.name, []).append(task)
     return tuple(_name(name, tasks, tally.hits.names[name]) for name, tasks in sorted(by_name.items()))
 
 
@@ -194,11 +192,6 @@ def _differing(tally: Tally) -> Iterator[Differing]:
         yield Differing(event.task_id, label or event.task_id, event.first, event.second, event.second_node)
 
 
-def _is_done_twice(task: TaskTally) -> bool:
-    """Whether an attempt of a call was begun after it had been done, by the same driver or by a later one."""
-    return task.begun_after_receipt > 0 or (task.again is not None and task.again.begun_after_receipt > 0)
-
-
 def _upkeep(tally: Tally) -> Upkeep:
     tasks = tally.tasks.values()
     suspects = [failed for task in tasks for failed in task.failed if is_suspect(failed) and not failed.charged]
@@ -210,8 +203,8 @@ def _upkeep(tally: Tally) -> Upkeep:
         attempts_charged=sum(failed.charged for task in tasks for failed in task.failed),
         tasks_run_again=sum(times > 1 for times in begun),
         extra_attempts=sum(times - 1 for times in begun if times > 1),
-        done_twice=sum(_is_done_twice(task) for _, task in tally.calls()),
-        reused=sum(task.reused for _, task in tally.calls()),
+        done_twice=sum(task.begun_after_receipt > 0 for task in tasks),
+        reused=sum(task.reused for task in tasks),
         done_before=sum(task.is_done_before for task in tasks),
         recalled=len(tally.recalled),
     )

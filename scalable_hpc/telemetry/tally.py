@@ -6,7 +6,6 @@ Rule 1: events may come without those that should precede them (a torn journal):
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from scalable_hpc.model.allocations import AllocationState, ExitReason
@@ -34,7 +33,6 @@ from scalable_hpc.model.events import (
 )
 from scalable_hpc.model.hits import HitCount
 from scalable_hpc.model.tasks import Ending, Verdict
-from scalable_hpc.telemetry.repeats import Repeats
 
 _HOLDS_NODES = (AllocationState.STARTING.value, AllocationState.LIVE.value, AllocationState.DRAINING.value)
 _NOT_BEGUN = (Ending.NEVER_STARTED.value, Ending.REFUSED.value)
@@ -58,17 +56,6 @@ class TaskTally:
     ran_s: float | None = None
     failed: list[AttemptFailed] = field(default_factory=list)
     given_up: TaskGivenUp | None = None
-    again: TaskTally | None = None
-    """The same call, as the latest driver that made it again submitted it."""
-    is_repeat: bool = False
-    """It is what an earlier driver's task was, and no call of its own."""
-    was_done: bool = False
-    """The earlier driver's had been done."""
-
-    @property
-    def outcome(self) -> TaskTally:
-        """What became of the call: what the latest driver made of it, unless it had been done before."""
-        return self if self.again is None or self.state == "done" else self.again
 
 
 @dataclass(slots=True)
@@ -117,7 +104,6 @@ class Tally:
         self.differing: list[ResultsDiffer] = []
         self.recalled: list[TaskRecalled] = []
         self.hits = HitCount()
-        self._repeats = Repeats()
         self.allocations: dict[str, AllocationTally] = {}
         self.notes: list[FleetNote] = []
         self.lost_on: Counter[str] = Counter()
@@ -168,7 +154,7 @@ class Tally:
         self.run_id, self.target, self.budget_node_s = event.run_id, event.target, event.budget_node_s
         self.closed_because = None
         self.drivers += 1
-        self.hits.begin_driver(self._repeats.begin_driver())
+        self.hits.begin_driver()
         for task in self.tasks.values():
             task.is_done_before = task.state == "done"
 
@@ -187,10 +173,10 @@ class Tally:
         is_once_more = event.task_id in self.once_more or (isinstance(event, TaskSubmitted) and event.verifies)
         task = (self.once_more if is_once_more else self.tasks).setdefault(event.task_id, TaskTally())
         if isinstance(event, TaskSubmitted):
-            self._add_submitted(task, event)
+            task.name, task.label = event.name, event.label
         elif isinstance(event, AttemptPlaced):
             task.begun += 1
-            task.begun_after_receipt += task.state == "done" or task.was_done
+            task.begun_after_receipt += task.state == "done"
         elif isinstance(event, AttemptRejoined):
             task.rejoined += 1
         elif isinstance(event, ReceiptTaken):
@@ -205,18 +191,6 @@ class Tally:
             task.state, task.given_up = "unfinished", None
         else:
             task.state = "cancelled"
-
-    def _add_submitted(self, task: TaskTally, event: TaskSubmitted) -> None:
-        task.name, task.label = event.name, event.label
-        first = None if event.verifies else self._repeats.submitted(event.task_id, event.key)
-        if first is not None:
-            task.is_repeat = True
-            task.was_done = self.tasks[first].outcome.state == "done" and not event.refresh
-            self.tasks[first].again = task
-
-    def calls(self) -> Iterator[tuple[str, TaskTally]]:
-        """Yield the tasks that are calls of their own, each once however many drivers have made it."""
-        return ((task_id, task) for task_id, task in self.tasks.items() if not task.is_repeat)
 
     def _add_dropped(self, event: ResultDropped) -> None:
         """Take note of a call that had been a hit and is a task now; else it matters only if the task is run again."""
