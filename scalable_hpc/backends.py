@@ -16,7 +16,8 @@ from scalable_hpc.batch.local import LocalBackend
 from scalable_hpc.batch.pbs import PbsBackend, PbsCommands
 from scalable_hpc.batch.slurm import SlurmBackend, SlurmCommands
 from scalable_hpc.config.resolved import ResolvedManifest, ResolvedTarget
-from scalable_hpc.errors import BatchSilent, MissingCommandError, SiteError
+from scalable_hpc.config.settings import NOT_SET
+from scalable_hpc.errors import BatchSilent, MissingCommandError, RunDirectoryError, SiteError
 from scalable_hpc.model.allocations import JobObservation
 from scalable_hpc.runs import RunDirectory
 
@@ -106,23 +107,38 @@ def backend_for_orphans(target: ResolvedTarget, provider: str, run: RunDirectory
     """Return the batch system that an earlier run used, where this machine has it.
 
     A Local run's spool says by itself what is in it; of Slurm or PBS there is one on a machine, so this target's will
-    do, or the commands' usual names.
+    do, or the commands' usual names; which of a site's clusters it was, the run's plan says.
     """
     if provider == "local":
         return LocalBackend(run.spool)
+    cluster = _cluster_of(run)
     usual: dict[str, Callable[[], BatchBackend]] = {
-        "slurm": SlurmBackend,
+        "slurm": lambda: SlurmBackend(_of_cluster(SlurmCommands(), cluster)),
         "pbs": lambda: PbsBackend(endings=run.endings),
     }
     if provider not in usual:
         return None
-    backend = make_backend(target, run) if target.provider == provider else usual[provider]()
+    own = replace(target, clusters=cluster)
+    backend = make_backend(own, run) if target.provider == provider else usual[provider]()
     return backend if _is_here(backend) else None
 
 
 def _slurm_commands(target: ResolvedTarget) -> SlurmCommands:
     known = replace(SlurmCommands(), submit_timeout_s=target.submit_timeout_s)
-    return replace(known, **_renamed(target))
+    return _of_cluster(replace(known, **_renamed(target)), target.clusters)
+
+
+def _of_cluster(commands: SlurmCommands, name: str | None) -> SlurmCommands:
+    return commands if name is None else commands.of_cluster(name)
+
+
+def _cluster_of(run: RunDirectory) -> str | None:
+    """Return which cluster of its site the jobs of a run are of; None: its plan names none."""
+    try:
+        told = run.read_plan().get("settings", {}).get("target.clusters", {}).get("value", NOT_SET)
+    except (RunDirectoryError, AttributeError):
+        return None
+    return None if told == NOT_SET else str(told)
 
 
 def _pbs_commands(target: ResolvedTarget) -> PbsCommands:

@@ -60,13 +60,17 @@ class Allocations:
 
     async def open(self, request: AllocationRequest) -> str:
         """Submit an allocation and return the job id; a refusal names the script that was refused."""
+        return (await self.open_array([request]))[0]
+
+    async def open_array(self, requests: Sequence[AllocationRequest]) -> Sequence[str]:
+        """Submit allocations together and return their job ids; a refusal names the script that was refused."""
         try:
-            job_id = await self._link.open(request)
+            job_ids = await self._link.open_array(requests)
         except SubmissionError as refusal:
-            refusal.message += f"\nthe script that was refused: {self._scripts / request.name}.sh"
+            refusal.message += f"\nthe script that was refused: {self._scripts / requests[0].name}.sh"
             raise
-        self.opened += 1
-        return job_id
+        self.opened += len(job_ids)
+        return job_ids
 
     async def close(self, name: str, because: str) -> None:
         """Give an allocation back."""

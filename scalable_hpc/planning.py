@@ -19,6 +19,7 @@ from scalable_hpc.config.limits import allocation_limits
 from scalable_hpc.config.resolved import ResolvedManifest, ResolvedTarget, Setting, shortened
 from scalable_hpc.fleet.walltime import shorter
 from scalable_hpc.model.allocations import AllocationRequest
+from scalable_hpc.model.arrays import array_name
 from scalable_hpc.model.fleet import Limits
 from scalable_hpc.model.resources import WorkerType
 from scalable_hpc.model.units import format_walltime
@@ -116,7 +117,7 @@ def make_plan(manifest: ResolvedManifest) -> Plan:
     run = RunDirectory(manifest.runs_root / _PREVIEW_RUN)
     scripts = {}
     for name, limit in limits.items():
-        request = AllocationRequest("a0001", name, limit.nodes, limit.walltime_s, "plan")
+        request = _first_request(name, limit)
         scripts[name] = render_script(manifest, run, request)
     target = manifest.target
     return Plan(
@@ -130,6 +131,13 @@ def make_plan(manifest: ResolvedManifest) -> Plan:
         manifest=manifest.path,
         settings=manifest.settings,
     )
+
+
+def _first_request(name: str, limit: Limits) -> AllocationRequest:
+    """Return what is asked for first if there is work enough."""
+    together = min(limit.array, limit.maximum)
+    names = tuple(f"a{number:04d}" for number in range(1, together + 1)) if together > 1 else ()
+    return AllocationRequest("a0001", name, limit.nodes, limit.walltime_s, "plan", array=names)
 
 
 def render_script(manifest: ResolvedManifest, run: RunDirectory, request: AllocationRequest) -> str:
@@ -156,10 +164,13 @@ def script_context(manifest: ResolvedManifest, run: RunDirectory, request: Alloc
     target, kind = manifest.target_of(request.worker_type), manifest.worker_types[request.worker_type]
     image = kind.image if target.use_containers else None
     env, secret = parted(environment_of(manifest, run, request.worker_type))
+    name = request.array[0] if request.array else request.name
+    job_name = f"scalable-{run.run_id}-{name}"
     return ScriptContext(
         run_id=run.run_id,
-        allocation=request.name,
-        job_name=f"scalable-{run.run_id}-{request.name}",
+        allocation=name,
+        array=request.array,
+        job_name=array_name(job_name) if request.array else job_name,
         comment=f"scalable_hpc {run.run_id}",
         worker_type=kind.name,
         nodes=request.nodes,
@@ -168,7 +179,7 @@ def script_context(manifest: ResolvedManifest, run: RunDirectory, request: Alloc
         memory=kind.memory if target.ask_memory else None,
         gpus=kind.gpus,
         walltime_s=request.walltime_s,
-        output=run.log_of(request.name),
+        output=run.log_of(name),
         run_dir=run.path,
         work_dir=target.work_dir,
         python=target.python or (("python3",) if image or activates(target) else (sys.executable,)),
@@ -193,7 +204,10 @@ def script_context(manifest: ResolvedManifest, run: RunDirectory, request: Alloc
         constraint=target.constraint,
         gres=target.gres,
         reservation=target.reservation,
+        licenses=target.licenses,
+        clusters=target.clusters,
         exclusive=target.exclusive,
+        requeue=target.requeue,
         project=target.project,
         place=target.place,
         select_extras=target.select_extras,
@@ -289,6 +303,8 @@ def driver_context(manifest: ResolvedManifest, run: RunDirectory, job: DriverJob
         account=target.account,
         qos=target.qos,
         reservation=target.reservation,
+        licenses=target.licenses if target.inside else None,
+        clusters=target.clusters,
         project=target.project,
         resources=target.resources,
         extra_directives=target.extra_directives,
@@ -320,7 +336,7 @@ def launcher_arguments(manifest: ResolvedManifest, run: RunDirectory, request: A
     target, kind = manifest.target_of(request.worker_type), manifest.worker_types[request.worker_type]
     told = {
         "--run-dir": str(run.path),
-        "--allocation": request.name,
+        "--allocation": None if request.array else request.name,
         "--worker-type": kind.name,
         "--slots": kind.slots,
         "--cpus": kind.cpus,

@@ -45,8 +45,10 @@ FULL = replace(
     qos="high",
     constraint="[rack1|rack2]&ib",
     reservation="spring",
+    licenses="scratch:1,matlab@server:2",
+    clusters="big",
     exclusive=True,
-    extra_directives=("--mail-type=END", "--licenses=scratch:1"),
+    extra_directives=("--mail-type=END", "--nice=5"),
     excluded_nodes=("node07", "node09"),
     signal_lead_s=120,
 )
@@ -95,6 +97,19 @@ IN_RUNTIME = {
     "charliecloud": replace(_NAMED, runtime="charliecloud", image="/home/me/images/gcam.sqfs"),
     "singularity": replace(_NAMED, runtime="singularity", image="/home/me/images/gcam 7.sif"),
 }
+
+
+ARRAY = replace(
+    PLAIN,
+    allocation="a0998",
+    array=("a0998", "a0999"),
+    job_name=f"scalable-{RUN}-a0998+",
+    nodes=2,
+    requeue=True,
+    output=Path(f"/scratch/my 100%/runs/{RUN}/logs/a0998.log"),
+    launcher=tuple(word for word in PLAIN.launcher if word not in ("--allocation", "a0007")),
+)
+"""Several allocations by one submission, which the batch system may run again."""
 
 
 def context(**changes: Any) -> ScriptContext:

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from scalable_hpc.batch.slurm_text import Told, merge_observations, parse_sacct, parse_scontrol, parse_squeue
+from scalable_hpc.batch.slurm_text import parse_sacct, parse_scontrol, parse_squeue
+from scalable_hpc.batch.slurm_told import Told, merge_observations
 from scalable_hpc.model.allocations import JobObservation
 
 SLURM = Path(__file__).parent / "transcripts" / "slurm"
@@ -75,6 +76,10 @@ class Moment:
     def in_sacct_duplicates(self) -> JobObservation | None:
         """What sacct tells of every incarnation, folded."""
         return parse_sacct(self.sacct_duplicates, SACCT_DUPLICATES_COLUMNS, "|").get(self.job_id)
+
+    def accounted(self) -> dict[str, JobObservation]:
+        """What sacct tells of every job of the moment."""
+        return parse_sacct(self.sacct_duplicates, SACCT_DUPLICATES_COLUMNS, "|")
 
     def merged(self) -> JobObservation:
         """What we make of squeue and sacct together."""

@@ -22,7 +22,7 @@ class BatchBackend(Protocol):
         """Raise ``MissingCommandError`` when a command that this backend needs is not to be had."""
 
     async def submit(self, script: Path) -> str:
-        """Submit a rendered script and return the job id.
+        """Submit a rendered script and return the job id; of an array of jobs, its own (``arrays.member_id``).
 
         Raises:
             SubmissionError: refused for good (``PartitionRefused``, ``LimitRefused``), with the system's words.

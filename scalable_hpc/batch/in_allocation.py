@@ -56,6 +56,8 @@ def own_job(system: str, environ: Mapping[str, str]) -> OwnJob | None:
 
 def _slurm_job(environ: Mapping[str, str]) -> OwnJob | None:
     job_id = environ.get("SLURM_JOB_ID", "")
+    if job_id and (array := environ.get("SLURM_ARRAY_JOB_ID")):
+        job_id = f"{array}_{environ.get('SLURM_ARRAY_TASK_ID', '')}"
     nodes = expand_nodes(environ.get("SLURM_JOB_NODELIST", ""))
     return OwnJob(job_id, environ.get("SLURM_RESTART_COUNT", "0"), nodes) if job_id and nodes else None
 

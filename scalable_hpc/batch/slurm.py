@@ -11,16 +11,15 @@ import asyncio
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from scalable_hpc.batch.commands import CommandResult, CommandRunner
 from scalable_hpc.batch.slurm_environment import query_environment, submit_environment
 from scalable_hpc.batch.slurm_text import (
     SEPARATOR,
-    Told,
     job_name_in,
-    merge_observations,
     parse_job_id,
     parse_sacct,
     parse_scontrol,
@@ -31,15 +30,20 @@ from scalable_hpc.batch.slurm_text import (
     says_unknown_job,
     squeue_format,
 )
+from scalable_hpc.batch.slurm_told import Told, merge_observations
 from scalable_hpc.batch.slurm_words import cancel_is_moot, may_have_been_taken
 from scalable_hpc.errors import BatchSilent, MissingCommandError, SubmissionError
 from scalable_hpc.model.allocations import ExitReason, JobObservation, JobState
+from scalable_hpc.model.arrays import array_of, is_array_name, is_job_id, name_alone
 
 IDS_PER_COMMAND = 500
 """Far below the 128 KiB that Linux allows one argument, and what one controller answers well within a second."""
 
 SCONTROL_AT_MOST = 16
 """scontrol is asked about one job at a time, and only where there is no accounting: a few per query are enough."""
+
+
+_VERBS = ("sbatch", "squeue", "sacct", "scontrol", "scancel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,12 @@ class SlurmCommands:
     query_timeout_s: float = 60.0
     """The clients themselves give up on an absent controller after 4 to 16 s, by MessageTimeout."""
     cancel_timeout_s: float = 60.0
+
+    def of_cluster(self, name: str) -> SlurmCommands:
+        """Return the commands for another cluster of the site: ids mean nothing without it, so each is told."""
+        arguments = [f"{verb}_args" for verb in _VERBS]
+        told: dict[str, Any] = {each: (*getattr(self, each), f"--clusters={name}") for each in arguments}
+        return replace(self, **told)
 
 
 @dataclass(slots=True)
@@ -94,7 +104,7 @@ class SlurmBackend:
                 )
 
     async def submit(self, script: Path) -> str:
-        """Submit a script with ``sbatch --parsable`` and return the job id.
+        """Submit a script with ``sbatch --parsable`` and return the job id, which may be an array's.
 
         When the answer is lost on its way, a job of the script's name is looked for, since names are never reused: if
         the controller has it, it is ours.
@@ -127,7 +137,7 @@ class SlurmBackend:
             BatchSilent: the controller gave no usable answer.
         """
         found: dict[str, JobObservation] = {}
-        for ids in _in_parts([job_id for job_id in dict.fromkeys(job_ids) if _is_job_id(job_id)]):
+        for ids in _in_parts([job_id for job_id in dict.fromkeys(job_ids) if is_job_id(job_id)]):
             found.update(await self._status(ids))
         for job_id in job_ids:
             if job_id not in found:
@@ -140,7 +150,7 @@ class SlurmBackend:
         Raises:
             BatchSilent: the controller gave no usable answer.
         """
-        for ids in _in_parts([job_id for job_id in dict.fromkeys(job_ids) if _is_job_id(job_id)]):
+        for ids in _in_parts([job_id for job_id in dict.fromkeys(job_ids) if is_job_id(job_id)]):
             argv = [self.commands.scancel, *self.commands.scancel_args, *ids]
             result = await self._query(argv, self.commands.cancel_timeout_s)
             lines = [line for line in result.stderr.splitlines() if line.strip()]
@@ -175,6 +185,7 @@ class SlurmBackend:
             *self.commands.squeue_args,
             "-h",
             "-a",
+            "-r",
             "-t",
             "all",
             "-O",
@@ -227,7 +238,8 @@ class SlurmBackend:
             seen = await self._squeue("-u", str(os.getuid()))
         except BatchSilent:
             return None
-        return next((job.job_id for job in seen.values() if job.name == name), None)
+        found = next((job.job_id for job in seen.values() if job.name == name_alone(name)), None)
+        return array_of(found) if found is not None and is_array_name(name) else found
 
     async def _query(self, argv: Sequence[str], timeout_s: float) -> CommandResult:
         return await self.runner.run(argv, timeout_s=timeout_s, env=query_environment(self._environ()))
@@ -246,10 +258,6 @@ def _read_job_name(script: Path) -> str | None:
 def _in_parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     for begin in range(0, len(ids), IDS_PER_COMMAND):
         yield ids[begin : begin + IDS_PER_COMMAND]
-
-
-def _is_job_id(text: str) -> bool:
-    return text.isascii() and text.isdigit()
 
 
 def _lacks_exit(job: JobObservation) -> bool:

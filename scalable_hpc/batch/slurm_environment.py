@@ -14,7 +14,8 @@ _COMMAND_DEFAULTS = ("SQUEUE_", "SACCT_", "SCANCEL_")
 _OURS_TO_SAY = frozenset(
     f"SBATCH_{name}"
     for name in (
-        "ARRAY_INX", "ERROR", "JOB_NAME", "NO_REQUEUE", "OPEN_MODE", "OUTPUT", "REQUEUE", "SIGNAL", "TIMELIMIT", "WAIT",
+        "ARRAY_INX", "CLUSTERS", "ERROR", "JOB_NAME", "NO_REQUEUE", "OPEN_MODE", "OUTPUT", "REQUEUE", "SIGNAL",
+        "TIMELIMIT", "WAIT",
     )
 )  # fmt: skip
 """sbatch lets these win over the script's own lines, and the script is what the plan has shown."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from scalable_hpc.batch.slurm_values import expand_nodes, parse_exit_code, parse_time
 from scalable_hpc.batch.slurm_words import (
@@ -29,13 +29,14 @@ from scalable_hpc.batch.slurm_words import (
 )
 from scalable_hpc.errors import ScalableError
 from scalable_hpc.model.allocations import ExitReason, JobEnding, JobObservation, JobState
+from scalable_hpc.model.arrays import name_of_member, unfold
 
 SEPARATOR = "\x1f"
 """Between fields: ASCII's own unit separator, in no job name, comment, node list or reason."""
 
 SQUEUE_FIELDS: tuple[tuple[str, str, int], ...] = (
     # (squeue --Format name, our name, width): squeue pads to the width and cuts what is longer.
-    ("JobID", "id", 20),
+    ("JobArrayID", "id", 40),
     ("State", "state", 24),
     ("Reason", "reason", 160),
     ("SubmitTime", "submit", 24),
@@ -48,7 +49,7 @@ SQUEUE_FIELDS: tuple[tuple[str, str, int], ...] = (
     ("NodeList", "nodes", 2000),
 )
 SACCT_FIELDS: tuple[tuple[str, str], ...] = (
-    ("JobIDRaw", "id"),
+    ("JobID", "id"),
     ("State", "state"),
     ("ExitCode", "exit"),
     ("Submit", "submit"),
@@ -62,6 +63,8 @@ _SQUEUE_NAMES = tuple(name for _, name, _ in SQUEUE_FIELDS)
 _SACCT_NAMES = tuple(name for _, name in SACCT_FIELDS)
 _SCONTROL_FIELDS = {
     "JobId": "id",
+    "ArrayJobId": "array",
+    "ArrayTaskId": "index",
     "JobState": "state",
     "Reason": "reason",
     "ExitCode": "exit",
@@ -75,7 +78,6 @@ _SCONTROL_FIELDS = {
 }
 
 _NOTHING = frozenset({"", "none", "n/a", "(null)", "unknown", "none assigned", "invalid", "null"})
-_JOB_ID = re.compile(r"[0-9]{1,18}")
 _PARSABLE = re.compile(r"([0-9]{1,18})(?:;[\w.-]+)?")
 _SUBMITTED = re.compile(r"Submitted batch job ([0-9]{1,18})\b")
 _SCONTROL_KEY = re.compile(r"(?:^|\s)([A-Z][A-Za-z/:]*)=")
@@ -132,8 +134,8 @@ def parse_scontrol(text: str) -> dict[str, JobObservation]:
             if (field := _SCONTROL_FIELDS.get(key[1])) is not None:
                 # The first one counts: a job's name or comment cannot overwrite what stands before it.
                 row.setdefault(field, record[key.end() : end].strip())
-        if _JOB_ID.fullmatch(row.get("id", "")) and row.get("state"):
-            found[row["id"]] = _observe(row, ENDINGS)
+        for each in _single(row, _scontrol_id(row)) if row.get("state") else ():
+            found[each["id"]] = _observe(each, ENDINGS)
     return found
 
 
@@ -179,58 +181,6 @@ def says_accounting_is_off(stderr: str) -> bool:
     return "accounting storage is disabled" in stderr.lower()
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What each command told about one job; None: it answered and does not know the job, or was not asked."""
-
-    squeue: JobObservation | None = None
-    sacct: JobObservation | None = None
-    scontrol: JobObservation | None = None
-    accounting: str = "on"
-    """``on``, ``off`` or ``silent``: for the words of an UNKNOWN."""
-
-
-def merge_observations(job_id: str, told: Told) -> JobObservation:
-    """Decide what a job is doing.
-
-    The controller is right while it knows the job, even in a state that we do not: after a requeue the accounting may
-    still show the old incarnation, and its rows lag. When the controller has forgotten the job only an end counts:
-    accounting that says PENDING or RUNNING then is stale (a job lost with its controller stays so for ever), so the
-    job is UNKNOWN.
-    """
-    controllers = [seen for seen in (told.squeue, told.scontrol) if seen is not None]
-    for seen in controllers:
-        if seen.state is not JobState.UNKNOWN:
-            return _with_details(seen, told)
-    if controllers:
-        return controllers[0]
-    if told.sacct is not None and told.sacct.ending is not None:
-        return told.sacct
-    if told.sacct is not None:
-        return JobObservation(
-            job_id,
-            JobState.UNKNOWN,
-            told.sacct.raw,
-            because="the controller does not know the job; accounting has no end for it",
-            name=told.sacct.name,
-        )
-    accounting = {"on": "nor does accounting", "off": "accounting is off"}.get(told.accounting, "accounting is silent")
-    return JobObservation(job_id, JobState.UNKNOWN, "", because=f"the controller does not know the job; {accounting}")
-
-
-def _with_details(seen: JobObservation, told: Told) -> JobObservation:
-    """Complete an end that came without an exit code from another command that tells of the same end."""
-    if seen.ending is None or seen.ending.exit_code is not None or seen.ending.signal is not None:
-        return seen
-    same = (ExitReason.FAILED, ExitReason.LAUNCH_FAILED) if seen.ending.reason is ExitReason.FAILED else ()
-    for other in (told.scontrol, told.sacct):
-        if other is None or other.ending is None or other.ending.reason not in (seen.ending.reason, *same):
-            continue
-        end = other.ending
-        return replace(seen, ending=replace(seen.ending, reason=end.reason, exit_code=end.exit_code, signal=end.signal))
-    return seen
-
-
 def _rows(text: str, fields: Sequence[str], separator: str) -> Iterable[dict[str, str]]:
     # Not splitlines(): that also splits at \x1c-\x1e and other characters that names may hold.
     for line in text.split("\n"):
@@ -238,8 +188,19 @@ def _rows(text: str, fields: Sequence[str], separator: str) -> Iterable[dict[str
         if len(values) == len(fields) + 1 and not values[-1].strip():
             values.pop()  # squeue puts the separator behind every field, the last one too
         row = {name: value.strip() for name, value in zip(fields, values, strict=False)}
-        if len(values) == len(fields) and _JOB_ID.fullmatch(row["id"]) and row["state"]:
-            yield row
+        if len(values) == len(fields) and row["state"]:
+            yield from _single(row, row["id"])
+
+
+def _single(row: Mapping[str, str], printed_id: str) -> Iterable[dict[str, str]]:
+    """Yield the row for each job that its id stands for: members of an array that wait may be printed as one."""
+    return ({**row, "id": job_id} for job_id in unfold(printed_id))
+
+
+def _scontrol_id(row: Mapping[str, str]) -> str:
+    """Return a job's id: in an array, the array's and the index, of which there may be several."""
+    index = row.get("index", "")
+    return f"{row['array']}_{index if index.isdigit() else f'[{index}]'}" if "array" in row else row.get("id", "")
 
 
 def _observe(row: Mapping[str, str], endings: Mapping[str, ExitReason]) -> JobObservation:
@@ -260,7 +221,7 @@ def _observe(row: Mapping[str, str], endings: Mapping[str, ExitReason]) -> JobOb
         state=state,
         raw=raw,
         because=reason,
-        name=_text(row.get("name", "")),
+        name=name_of_member(_text(row.get("name", "")), row["id"]),
         comment=_text(row.get("comment", "")),
         submitted_at=parse_time(row.get("submit", "")),
         started_at=parse_time(row.get("start", "")) if has_started else None,

@@ -118,6 +118,7 @@ _STUCK: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 _SHOW_LIMITS = "compare the request with 'scontrol show partition' and 'sacctmgr show qos'"
 _SHOW_PARTITIONS = "list the partitions with 'sinfo -s'"
 _SHOW_ACCOUNTS = "list your accounts with 'sacctmgr show assoc user=$USER format=account,partition,qos'"
+_SHOW_ARRAY_SIZE = "set allocations.array below MaxArraySize, which 'scontrol show config' tells"
 _TRY_LATER = "nothing to do: it is tried again"
 
 _REFUSALS: tuple[tuple[re.Pattern[str], type[ScalableError], str | None], ...] = tuple(
@@ -157,6 +158,7 @@ _REFUSALS: tuple[tuple[re.Pattern[str], type[ScalableError], str | None], ...] =
         (r"Memory required by task is not available", LimitRefused, _SHOW_LIMITS),
         # For good: the rest that has a next step of its own.
         (r"Invalid qos specification", SubmissionError, _SHOW_ACCOUNTS),
+        (r"Invalid job array specification", SubmissionError, _SHOW_ARRAY_SIZE),
         (r"unrecognized option", SubmissionError, "correct the '#SBATCH' line: 'sbatch --help' lists the options"),
     )
 )

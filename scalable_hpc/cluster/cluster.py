@@ -10,17 +10,20 @@ Rule 2: a name is used once in a cluster's life.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from scalable_hpc.batch.backend import BatchBackend
+from scalable_hpc.cluster.arrays import SharedSubmissions
 from scalable_hpc.cluster.dask_settings import CONFIG_NAME
 from scalable_hpc.cluster.job import Render, ScalableJob
 from scalable_hpc.cluster.quiet_import import Cluster, JobQueueCluster
 from scalable_hpc.cluster.scheduler import PatientScheduler
-from scalable_hpc.errors import SubmissionDeferred
+from scalable_hpc.errors import BatchSilent, SubmissionDeferred
 from scalable_hpc.model.allocations import AllocationRequest
+from scalable_hpc.model.arrays import member_id
 
 _PREVIEW = AllocationRequest(name="preview", worker_type="", nodes=1, walltime_s=1, because="never submitted")
 """dask-jobqueue builds one Job that it never starts, to see that its arguments are sound."""
@@ -44,7 +47,9 @@ class ScalableCluster(JobQueueCluster):  # type: ignore[misc]
         security: Any = None,
         scheduler_options: dict[str, Any] | None = None,
     ) -> None:
-        self._job_parts = {"backend": backend, "render": render, "scripts_dir": scripts_dir}
+        self._backend = backend
+        self._arrays = SharedSubmissions()
+        self._job_parts = {"backend": backend, "render": render, "scripts_dir": scripts_dir, "arrays": self._arrays}
         self._names: set[str] = set()
         self._passes: set[asyncio.Future[None]] = set()
         super().__init__(
@@ -65,16 +70,36 @@ class ScalableCluster(JobQueueCluster):  # type: ignore[misc]
             ValueError: the name was used before.
             SubmissionDeferred: it was closed in the meantime.
         """
-        if request.name in self._names:
-            raise ValueError(f"allocation names are never used twice: {request.name!r}")
-        self._names.add(request.name)
-        options = {"request": request, **self._job_parts}
-        self.worker_spec[request.name] = {"cls": ScalableJob, "options": options}
+        return (await self.open_together([request]))[0]
+
+    async def open_together(self, requests: Sequence[AllocationRequest]) -> list[ScalableJob]:
+        """Submit one allocation, or several as one array, and return their Jobs.
+
+        Raises:
+            ValueError: a name was used before.
+            SubmissionDeferred: one was closed in the meantime; close the others.
+        """
+        for request in requests:
+            if request.name in self._names:
+                raise ValueError(f"allocation names are never used twice: {request.name!r}")
+            self._names.add(request.name)
+            options = {"request": request, **self._job_parts}
+            self.worker_spec[request.name] = {"cls": ScalableJob, "options": options}
         await self._settle()
-        job: ScalableJob | None = self.workers.get(request.name)
-        if job is None or request.name not in self.worker_spec:
-            raise SubmissionDeferred(f"allocation {request.name!r} was closed while it was being opened")
-        return job
+        self._arrays.forget(requests[0].array)
+        found: dict[str, ScalableJob | None] = {request.name: self.workers.get(request.name) for request in requests}
+        jobs = [job for name, job in found.items() if job is not None and name in self.worker_spec]
+        if len(jobs) < len(requests):
+            closed = [name for name in found if name not in self.worker_spec]
+            await self._cancel_members(closed, [job.job_id for job in jobs if job.job_id is not None])
+            raise SubmissionDeferred(f"allocation {closed[0]!r} was closed while it was being opened")
+        return jobs
+
+    async def _cancel_members(self, names: Collection[str], siblings: Sequence[str]) -> None:
+        """Cancel what was submitted in an array with others although it had been closed, and so is no Job here."""
+        if siblings:
+            with suppress(BatchSilent):
+                await self._backend.cancel([member_id(siblings[0], name) for name in names])
 
     async def close_jobs(self, names: Collection[str]) -> None:
         """Forget allocations and cancel their batch jobs; names that are not open are no error."""

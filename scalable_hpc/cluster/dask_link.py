@@ -30,6 +30,7 @@ from scalable_hpc.cluster.quiet_import import Client
 from scalable_hpc.cluster.security import TlsFiles, create_tls_files
 from scalable_hpc.cluster.verbs import CourierVerbs, courier_verbs
 from scalable_hpc.cluster.worker_book import WorkerBook
+from scalable_hpc.errors import SubmissionDeferred
 from scalable_hpc.model.allocations import AllocationRequest
 from scalable_hpc.model.messages import AttemptDone, AttemptEnded, Bundle, Upward, WorkerDraining, WorkerHello
 from scalable_hpc.model.tasks import AttemptId
@@ -168,16 +169,22 @@ class DaskLink:
             RunDirectoryError: the script cannot be written.
             ValueError: the name was used before.
         """
+        return (await self.open_array([request]))[0]
+
+    async def open_array(self, requests: Sequence[AllocationRequest]) -> tuple[str, ...]:
+        """Submit several allocations as one array of jobs, and return their job ids; as ``open``, for all of them."""
+        names = [request.name for request in requests]
         try:
-            job = await self._cluster.open_job(request)
-        except asyncio.CancelledError:
-            self._errands.send(self._cluster.close_jobs([request.name]))
+            jobs = await self._cluster.open_together(requests)
+        except (asyncio.CancelledError, SubmissionDeferred):
+            self._errands.send(self._cluster.close_jobs(names))
             raise
-        if job.submit_error is not None:
-            await self._cluster.close_jobs([request.name])
-            raise job.submit_error
-        self._job_ids[request.name] = str(job.job_id)
-        return str(job.job_id)
+        if jobs[0].submit_error is not None:
+            await self._cluster.close_jobs(names)
+            raise jobs[0].submit_error
+        ids = {job.request.name: str(job.job_id) for job in jobs}
+        self._job_ids.update(ids)
+        return tuple(ids.values())
 
     async def close(self, name: str, because: str) -> None:
         """Make an allocation's workers leave, then cancel its batch job.

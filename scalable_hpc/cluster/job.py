@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scalable_hpc.batch.backend import BatchBackend
+from scalable_hpc.cluster.arrays import SharedSubmissions, script_path
 from scalable_hpc.cluster.dask_settings import CONFIG_NAME
 from scalable_hpc.cluster.private_files import SCRIPT, make_private_directory, write_private
 from scalable_hpc.cluster.quiet_import import Job, ProcessInterface
@@ -40,6 +41,7 @@ class ScalableJob(Job):  # type: ignore[misc]
         backend: BatchBackend,
         render: Render,
         scripts_dir: Path,
+        arrays: SharedSubmissions,
         **job_kwargs: Any,
     ) -> None:
         """Take what SpecCluster hands to every Job, and what ours is made of."""
@@ -55,7 +57,8 @@ class ScalableJob(Job):  # type: ignore[misc]
         self.job_header = ""
         self._backend = backend
         self._render = render
-        self._script = scripts_dir / f"{request.name}.sh"
+        self._arrays = arrays
+        self._script = script_path(scripts_dir, request)
 
     def job_script(self) -> str:
         """Return the script that is submitted, to the letter."""
@@ -64,8 +67,7 @@ class ScalableJob(Job):  # type: ignore[misc]
     async def start(self) -> None:
         """Write the script and submit it; afterwards either ``job_id`` or ``submit_error`` is set."""
         try:
-            await asyncio.to_thread(self._write_script)
-            self.job_id = await self._backend.submit(self._script)
+            self.job_id = await self._arrays.submit(self.request, self._send)
         except ScalableError as error:
             self.submit_error = error
         except OSError as error:
@@ -76,6 +78,10 @@ class ScalableJob(Job):  # type: ignore[misc]
         except Exception as error:  # noqa: BLE001  (Rule 1; the opener raises it again)
             self.submit_error = error
         await ProcessInterface.start(self)
+
+    async def _send(self) -> str:
+        await asyncio.to_thread(self._write_script)
+        return await self._backend.submit(self._script)
 
     def _write_script(self) -> None:
         make_private_directory(self._script.parent)

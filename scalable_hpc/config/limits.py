@@ -26,4 +26,5 @@ def _limits(target: ResolvedTarget, kind: WorkerType) -> Limits:
         fallbacks=kind.fallbacks,
         fallback_after_s=target.fallback_after_s,
         shortens=target.shorten and not target.inside,
+        array=target.array,
     )

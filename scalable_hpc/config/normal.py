@@ -36,6 +36,7 @@ ONLY_FOR = {
     "partition": _BOTH, "account": _BOTH, "exclusive": _BOTH, "extra_directives": _BOTH, "submit_timeout": _BOTH,
     "commands": _BOTH, "inside": _BOTH,
     "qos": _SLURM, "constraint": _SLURM, "gres": _SLURM, "reservation": _SLURM, "mpi": _SLURM,
+    "licenses": _SLURM, "clusters": _SLURM, "requeue": _SLURM,
     "signal_lead": ("slurm", "local"),
     "project": _PBS, "place": _PBS, "select_extras": _PBS, "resources": _PBS,
     "capacity": _LOCAL, "max_workers": _LOCAL, "queue_wait": _LOCAL, "kill_wait": _LOCAL,

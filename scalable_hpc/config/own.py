@@ -17,8 +17,13 @@ from scalable_hpc.config.sheet import Sheet
 if TYPE_CHECKING:
     from scalable_hpc.config.schema import Component, Manifest
 
-_WORDS = ("partition", "account", "qos", "constraint", "gres", "reservation")
+_WORDS = ("partition", "account", "qos", "constraint", "gres", "reservation", "licenses")
 """Words for the batch system that a component may say otherwise."""
+_NO_ARRAYS = {
+    "pbs": "PBS takes arrays only of jobs that it may run again by itself, which those of workers are not",
+    "local": "this machine has no limit on jobs",
+}
+"""Why a provider's allocations are never asked for as an array."""
 _MOST_MARGIN = 1 / 4
 _MOST_LEAD = 1 / 3
 """Shares of a short walltime that the target's margin and lead may take."""
@@ -54,6 +59,14 @@ def settle_fallbacks(components: Mapping[str, Component], sheet: Sheet) -> dict[
     return chains
 
 
+def checked_array(asked: int, where: str, provider: str, sheet: Sheet) -> int:
+    """Return how many allocations one submission may ask for; an error on the sheet where it can be one only."""
+    if asked > 1 and provider in _NO_ARRAYS:
+        text = f"allocations.array is {asked}: {_NO_ARRAYS[provider]}"
+        sheet.error(where, text, "E_BAD_VALUE", "leave it out: each allocation is a job of its own")
+    return asked
+
+
 def _own_target(name: str, part: Component, target: ResolvedTarget, sheet: Sheet) -> ResolvedTarget:
     where, said = f"components.{name}", part.allocations
     own: dict[str, Any] = {}
@@ -78,18 +91,20 @@ def _own_target(name: str, part: Component, target: ResolvedTarget, sheet: Sheet
         if target.provider == "local" and said.nodes > 1:
             text = f"allocations.nodes is {said.nodes}: this machine is one node"
             sheet.error(f"{where}.allocations.nodes", text, "E_BAD_VALUE", "set allocations.max instead")
-    own.update(_own_numbers(where, part, target.allocations_max.get(name, 1), target.allocations_min, sheet))
-    if "allocations_max" in own:
-        own["allocations_max"] = {**target.allocations_max, name: own["allocations_max"]}
+    own.update(_own_numbers(name, part, target, sheet))
     return replace(target, **own) if own else target
 
 
-def _own_numbers(where: str, part: Component, most: int, least: int, sheet: Sheet) -> dict[str, int]:
-    """Return how many allocations there may be, and whether shorter ones, as far as the component says so."""
-    said = part.allocations
-    own: dict[str, int] = {} if said.shorten is None else {"shorten": said.shorten}
+def _own_numbers(name: str, part: Component, target: ResolvedTarget, sheet: Sheet) -> dict[str, Any]:
+    """Return how many allocations there may be, and by how few submissions, as far as the component says so."""
+    where, said = f"components.{name}", part.allocations
+    most, least = target.allocations_max.get(name, 1), target.allocations_min
+    own: dict[str, Any] = {} if said.shorten is None else {"shorten": said.shorten}
+    if said.array is not None:
+        own["array"] = checked_array(said.array, f"{where}.allocations.array", target.provider, sheet)
     if said.max is not None:
-        own["allocations_max"] = most = said.max
+        most = said.max
+        own["allocations_max"] = {**target.allocations_max, name: most}
         own["allocations_min"] = least = min(least, most)
     if said.min is not None:
         own["allocations_min"] = least = said.min

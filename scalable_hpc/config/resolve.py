@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from scalable_hpc.config.machine import hold_against_site
 from scalable_hpc.config.normal import ONLY_FOR
-from scalable_hpc.config.own import settle_own_targets
+from scalable_hpc.config.own import checked_array, settle_own_targets
 from scalable_hpc.config.pbs_options import pbs_option_problem
 from scalable_hpc.config.resolved import ResolvedManifest, ResolvedTarget
 from scalable_hpc.config.safety import option_problem
@@ -109,6 +109,7 @@ def _settle_target(target: Target, site: SiteRead, sheet: Sheet, kinds: dict[str
         work_dir=sheet.path_of(target.work_dir, "target.work_dir") if target.work_dir else sheet.base_dir,
         walltime_s=walltime_s,
         nodes=_nodes(target, nodes, sheet),
+        array=checked_array(target.allocations.array or 1, "target.allocations.array", target.provider, sheet),
         allocations_min=target.allocations.min or 0,
         shorten=target.allocations.shorten is not False,
         allocations_max=_most_allocations(target, kinds, capacity_cpus, sheet),
@@ -118,6 +119,9 @@ def _settle_target(target: Target, site: SiteRead, sheet: Sheet, kinds: dict[str
         constraint=target.constraint,
         gres=target.gres,
         reservation=target.reservation,
+        licenses=target.licenses,
+        clusters=target.clusters,
+        requeue=bool(target.requeue),
         exclusive=bool(target.exclusive),
         project=target.project,
         place=target.place,

@@ -63,6 +63,8 @@ class ResolvedTarget:
     """Per worker type."""
     shorten: bool = True
     """Whether an allocation is asked for less than the walltime where less is left to do."""
+    array: int = 1
+    """Allocations that one submission may ask for, as an array of jobs."""
 
     partition: str | None = None
     account: str | None = None
@@ -70,7 +72,12 @@ class ResolvedTarget:
     constraint: str | None = None
     gres: str | None = None
     reservation: str | None = None
+    licenses: str | None = None
+    clusters: str | None = None
+    """Slurm: the one cluster of the site that jobs go to and are asked of; None: that of the commands."""
     exclusive: bool = False
+    requeue: bool = False
+    """Whether the batch system may run a job again under its id, when it has lost or preempted it."""
     extra_directives: tuple[str, ...] = ()
     """Whole options, such as ``--mail-type=END``."""
 

@@ -17,8 +17,9 @@ _OURS = {
     "partition": "set partition", "account": "set account", "qos": "set qos", "constraint": "set constraint",
     "gres": "set gres", "reservation": "set reservation", "exclusive": "set exclusive", "signal": "set signal_lead",
     "no-kill": "a job of several nodes goes on without one that it loses anyway",
-    "requeue": "a lost allocation is replaced under a new name", "no-requeue": "it is always given",
-    "array": "each allocation is a job of its own", "wrap": "the script is ours", "parsable": "it is always given",
+    "requeue": "set requeue", "no-requeue": "it is given unless requeue is set",
+    "licenses": "set licenses", "clusters": "set clusters", "cluster": "set clusters",
+    "array": "set allocations.array", "wrap": "the script is ours", "parsable": "it is always given",
     "wait": "a submission must answer at once", "test-only": "plan shows what would be submitted",
     "help": "it submits nothing", "usage": "it submits nothing", "version": "it submits nothing",
     "chdir": "set work_dir", "exclude": "bad nodes are excluded by what is seen of them",
@@ -27,7 +28,7 @@ _OURS = {
 _SHORT = {
     "J": "job-name", "o": "output", "N": "nodes", "n": "ntasks", "c": "cpus-per-task", "t": "time", "p": "partition",
     "A": "account", "q": "qos", "C": "constraint", "a": "array", "D": "chdir", "x": "exclude",
-    "W": "wait", "h": "help", "V": "version",
+    "L": "licenses", "M": "clusters", "W": "wait", "h": "help", "V": "version",
 }  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from scalable_hpc.config.values import (
     Module,
     Mounts,
     Option,
+    OptionalCluster,
     OptionalDirective,
     OptionalLine,
     OptionalName,
@@ -65,6 +66,7 @@ class Allocations(Part):
     nodes: Positive | None = None
     walltime: Walltime | None = None
     shorten: bool | None = None
+    array: Positive | None = None
 
 
 class Budget(Part):
@@ -99,7 +101,10 @@ class Settings(Part):
     constraint: OptionalDirective = None
     gres: OptionalDirective = None
     reservation: OptionalDirective = None
+    licenses: OptionalDirective = None
+    clusters: OptionalCluster = None
     exclusive: bool | None = None
+    requeue: bool | None = None
     project: OptionalDirective = None
     place: OptionalPlace = None
     select_extras: tuple[Chunk, ...] | None = None
@@ -181,6 +186,7 @@ class Component(Part):
     constraint: OptionalDirective = None
     gres: OptionalDirective = None
     reservation: OptionalDirective = None
+    licenses: OptionalDirective = None
 
 
 class Retry(Part):

@@ -89,6 +89,12 @@ def _directive(value: str) -> str:
     return value
 
 
+def _cluster(value: str) -> str:
+    if "," in value or value == "all":
+        raise _refused("is not one cluster: a run's job ids are those of one")
+    return _directive(value)
+
+
 def _option(value: str) -> str:
     line = value.removeprefix("#SBATCH").removeprefix("#PBS").strip()
     if problem := option_shape_problem(line):
@@ -258,6 +264,7 @@ Environment = dict[Annotated[str, AfterValidator(_variable)], Line]
 Mounts = dict[Annotated[str, AfterValidator(_host_path)], Annotated[str, AfterValidator(_container_path)]]
 Directive = Annotated[str, AfterValidator(_directive)]
 OptionalDirective = Annotated[Directive | None, BeforeValidator(_empty_is_unset)]
+OptionalCluster = Annotated[Annotated[str, AfterValidator(_cluster)] | None, BeforeValidator(_empty_is_unset)]
 Option = Annotated[str, AfterValidator(_option)]
 """Of whichever batch system: which one is known when a target is resolved."""
 Resource = Annotated[str, AfterValidator(_resource)]

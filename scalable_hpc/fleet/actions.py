@@ -57,18 +57,19 @@ class Actions:
         self._permits = asyncio.Semaphore(OPENS_AT_ONCE)
         self._is_stopping = False
         self._opened: set[str] = set()
-        self._opening: dict[str, asyncio.Task[str]] = {}
+        self._opening: dict[str, asyncio.Task[Sequence[str]]] = {}
         self._draining: dict[str, asyncio.Task[None]] = {}
         self._drain_began: dict[str, float] = {}
         self._closing: dict[str, asyncio.Task[None]] = {}
         self._repeat: asyncio.Task[None] | None = None
         self._closes: dict[str, _Close] = {}
 
-    def open(self, request: AllocationRequest) -> None:
-        """Submit an allocation; the outcome hears of it."""
-        task = asyncio.ensure_future(self._open(request))
-        self._opening[request.name] = task
-        task.add_done_callback(lambda done: self._tell_opened(request.name, done))
+    def open(self, *requests: AllocationRequest) -> None:
+        """Submit an allocation, or several as one array of jobs; the outcome hears of each."""
+        task = asyncio.ensure_future(self._open(requests))
+        names = [request.name for request in requests]
+        self._opening.update(dict.fromkeys(names, task))
+        task.add_done_callback(lambda done: self._tell_opened(names, done))
 
     def drain(self, name: str, because: str) -> None:
         """Let an allocation get nothing new."""
@@ -128,22 +129,27 @@ class Actions:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _open(self, request: AllocationRequest) -> str:
+    async def _open(self, requests: Sequence[AllocationRequest]) -> Sequence[str]:
         async with self._permits:
             if self._is_stopping:
                 raise SubmissionDeferred("not submitted: the session is closing")
-            job_id = await self._allocator.open(request)
-        self._opened.add(request.name)
-        return job_id
+            if len(requests) == 1:
+                job_ids: Sequence[str] = [await self._allocator.open(requests[0])]
+            else:
+                job_ids = await self._allocator.open_array(requests)
+        self._opened.update(request.name for request in requests)
+        return job_ids
 
-    def _tell_opened(self, name: str, task: asyncio.Task[str]) -> None:
-        self._opening.pop(name, None)
-        if task.cancelled():
-            self._outcome.not_opened(name, BatchSilent("given up before the batch system answered"))
-        elif (error := task.exception()) is not None:
-            self._outcome.not_opened(name, error)
+    def _tell_opened(self, names: Sequence[str], task: asyncio.Task[Sequence[str]]) -> None:
+        for name in names:
+            self._opening.pop(name, None)
+        error = BatchSilent("given up before the batch system answered") if task.cancelled() else task.exception()
+        if error is None:
+            for name, job_id in zip(names, task.result(), strict=True):
+                self._outcome.opened(name, job_id)
         else:
-            self._outcome.opened(name, task.result())
+            for name in names:
+                self._outcome.not_opened(name, error)
 
     async def _close(self, known: Known, because: str) -> None:
         name, job_id = known.view.name, known.view.job_id

@@ -16,19 +16,21 @@ from functools import partial
 from scalable_hpc.errors import BatchSilent, BudgetSpent, SubmissionDeferred, SubmissionError
 from scalable_hpc.fleet import view
 from scalable_hpc.fleet.actions import Actions
+from scalable_hpc.fleet.arrays import Arrays
 from scalable_hpc.fleet.budget import HOUR_S, Balance
 from scalable_hpc.fleet.fallback import Understudies, probing
 from scalable_hpc.fleet.held_back import HeldBack
 from scalable_hpc.fleet.plan import plan
 from scalable_hpc.fleet.ports import Allocator, Batch, Clock, Run
 from scalable_hpc.fleet.roster import Change, Roster
+from scalable_hpc.fleet.told import as_event
 from scalable_hpc.fleet.trouble import Trouble
 from scalable_hpc.fleet.view import Known, Word
 from scalable_hpc.fleet.walltime import least_walltime_s
 from scalable_hpc.fleet.watch import Answer
-from scalable_hpc.model.allocations import AllocationState, ExitReason, JobEnding, JobObservation
-from scalable_hpc.model.events import AllocationChanged, FleetNote, HostsTrusted
-from scalable_hpc.model.fleet import Action, AllocationView, Demand, Drain, Limits, Pause, Submit
+from scalable_hpc.model.allocations import AllocationRequest, AllocationState, ExitReason, JobEnding, JobObservation
+from scalable_hpc.model.events import FleetNote, HostsTrusted
+from scalable_hpc.model.fleet import AllocationView, Cancel, Demand, Drain, Limits, Pause, Retire, Submit
 from scalable_hpc.model.messages import WorkerDraining, WorkerGone, WorkerHello
 
 logger = logging.getLogger(__name__)
@@ -60,9 +62,9 @@ class Helm:
         self._closing_because: str | None = None
         self._is_patient = True
         self._is_winding_down = False
-        self._kept_away: dict[str, tuple[str, ...]] = {}
         self.held_back = HeldBack()
-        """Hosts that an allocation's job was told to keep away from."""
+        self._requests: dict[str, AllocationRequest] = {}
+        self._arrays = Arrays()
         self.roster = Roster(run.run_id, run.first_number, run.spent_node_s)
         self._budget_said = False
         self._budget_failed = False
@@ -124,6 +126,7 @@ class Helm:
     def opened(self, name: str, job_id: str) -> None:
         """Hear that the batch system took an allocation (from ``actions``)."""
         self._trouble.submission_taken()
+        self._arrays.taken(self.roster[name].view.worker_type)
         self._tell(name, partial(view.submitted, job_id=job_id, now=self._clock.now()))
 
     def not_opened(self, name: str, error: BaseException) -> None:
@@ -133,13 +136,17 @@ class Helm:
             self.note("silent", f"no answer to the submission of {name}, looks for its job: {error.message}")
             self._tell(name, partial(view.answer_lost, now=now))
             return
-        if isinstance(error, SubmissionError) and (hosts := self._kept_away.get(name)):
+        request = self._requests[name]
+        if isinstance(error, SubmissionDeferred):
+            self._arrays.put_off(request)
+        if isinstance(error, SubmissionError) and (hosts := request.excluded_nodes):
             # Perhaps there is no other node to be had: once more with all of them, before it is taken for a refusal.
             self._run.record(HostsTrusted(now, hosts, f"{name} was refused while they were excluded: {error.message}"))
             error = SubmissionDeferred(f"refused without {', '.join(hosts)}: {error.message}")
         ending = JobEnding(ExitReason.LAUNCH_FAILED, f"not submitted: {error}", ended_at=now)
         self._tell(name, partial(view.not_submitted, ending=ending, now=now))
-        if self._closing_because is None:
+        is_told_before = request.array and name != request.array[0]  # one refusal, told once for each of an array
+        if self._closing_because is None and not is_told_before:
             self._trouble.submission_failed(self.roster[name].view, error)
 
     def hear_worker(self, message: WorkerHello | WorkerDraining | WorkerGone) -> None:
@@ -242,17 +249,23 @@ class Helm:
         )
         limits = {worker_type: self._limits[worker_type]} if worker_type in self._limits else {}
         self.held_back.note(worker_type, seen, wanted, limits.get(worker_type), now)
-        for action in plan(seen, [wanted] if wanted is not None else [], limits, now):
-            self._act(worker_type, action)
+        actions = plan(seen, [wanted] if wanted is not None else [], limits, now)
+        for action in actions:
+            if not isinstance(action, Submit):
+                self._act(worker_type, action)
+        asked = [self._enrol(action, limits[worker_type]) for action in actions if isinstance(action, Submit)]
+        for together in self._arrays.bundle(asked, limits[worker_type].array) if asked else ():
+            self._requests.update((request.name, request) for request in together)
+            self.actions.open(*together)
 
-    def _act(self, worker_type: str, action: Action) -> None:
+    def _enrol(self, action: Submit, limits: Limits) -> AllocationRequest:
+        request = self.roster.enrol(action, limits, self._clock.now(), self._run.excluded_nodes())
+        self._changed(Change(None, self.roster[request.name]))
+        return request
+
+    def _act(self, worker_type: str, action: Drain | Retire | Cancel | Pause) -> None:
         now = self._clock.now()
-        if isinstance(action, Submit):
-            request = self.roster.enrol(action, self._limits[worker_type], now, self._run.excluded_nodes())
-            self._changed(Change(None, self.roster[request.name]))
-            self._kept_away[request.name] = request.excluded_nodes
-            self.actions.open(request)
-        elif isinstance(action, Drain):
+        if isinstance(action, Drain):
             self._tell(action.name, partial(view.drain_decided, because=action.because, now=now))
             self.actions.drain(action.name, action.because)
         elif isinstance(action, Pause):
@@ -324,7 +337,7 @@ class Helm:
         if change.lost_nodes:
             self._tell_of_lost(change.after, change.lost_nodes)
         if change.is_new_reason or change.is_new_state:
-            self._run.record(_as_event(change.after, self._clock.now()))
+            self._run.record(as_event(change.after, self._clock.now()))
         if change.is_new_state:
             self._follow(change)
             self._on_news()
@@ -350,21 +363,3 @@ class Helm:
             self._run.on_requeued(name, known.interrupted)
         elif known.view.state is AllocationState.CLOSING and not known.close_because and known.workers:
             self.actions.drain(name, known.view.because)
-
-
-def _as_event(known: Known, now: float) -> AllocationChanged:
-    seen, ending = known.view, known.ending
-    return AllocationChanged(
-        at=now,
-        name=seen.name,
-        state=seen.state.value,
-        because=seen.because,
-        worker_type=seen.worker_type,
-        job_id=seen.job_id,
-        nodes=known.nodes,
-        walltime_s=seen.walltime_s,
-        ends_at=seen.ends_at,
-        configured_s=seen.configured_s,
-        reason=None if ending is None else ending.reason.value,
-        raw=(known.raw or None) if ending is None else ending.raw,
-    )

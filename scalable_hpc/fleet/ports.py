@@ -29,6 +29,9 @@ class Allocator(Protocol):
             BatchSilent: no answer: it may have been taken or not.
         """
 
+    async def open_array(self, requests: Sequence[AllocationRequest]) -> Sequence[str]:
+        """Submit several as one array of jobs and return their job ids; raises as ``open`` does, for all of them."""
+
     async def close(self, name: str, because: str) -> None:
         """Give an allocation back and forget it; one that is over, or was never opened here, is no error."""
 

@@ -102,3 +102,5 @@ class AllocationRequest:
     walltime_s: int
     because: str
     excluded_nodes: tuple[str, ...] = ()
+    array: tuple[str, ...] = ()
+    """The allocations that are asked for together with this one, itself included; empty: it is asked for alone."""

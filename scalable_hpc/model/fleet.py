@@ -91,6 +91,8 @@ class Limits:
     """How long it may wait for a reason that only others can remove, before a fallback takes over."""
     shortens: bool = False
     """Whether allocations may be asked for a shorter time than ``walltime_s`` where less is left to do."""
+    array: int = 1
+    """Allocations that one submission may ask for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,11 +70,18 @@ class ScriptContext:
     constraint: str | None = None
     gres: str | None = None
     reservation: str | None = None
+    licenses: str | None = None
+    clusters: str | None = None
     exclusive: bool = False
+    requeue: bool = False
+    """Whether the batch system may run the job again under its id."""
     extra_directives: tuple[str, ...] = ()
     excluded_nodes: tuple[str, ...] = ()
     signal_lead_s: int | None = None
     """How long before the end the job gets SIGUSR1; None: not at all."""
+
+    array: tuple[str, ...] = ()
+    """The allocations that one submission of this script asks for; empty: ``allocation`` alone."""
 
     project: str | None = None
     place: str | None = None

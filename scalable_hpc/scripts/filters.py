@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
@@ -15,6 +16,7 @@ from markupsafe import Markup
 from scalable_hpc.config.pbs_options import chunk_problem, pbs_option_problem, resource_problem
 from scalable_hpc.config.safety import control_problem, directive_problem, option_problem, variable_problem
 from scalable_hpc.errors import TemplateError
+from scalable_hpc.model.arrays import DIGITS, index_of, trunk
 
 _MIB = 2**20
 _ONLY_CODE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -106,9 +108,29 @@ def directive_path(value: object) -> Markup:
     return directive_text(_absolute(value).replace("%", "%%"))
 
 
+def indices(values: Iterable[object]) -> Markup:
+    """Allocations by their indices in an array, ``4-7``; alike in the rest of their names, and one after the other."""
+    found = [index_of(str(directive(value))) for value in values]
+    if found != list(range(found[0], found[0] + len(found))):
+        raise _refusal(values, "is not a list of allocations one after the other")
+    return Markup(f"{found[0]}-{found[-1]}")  # noqa: S704
+
+
+def member_path(value: object) -> Markup:
+    """The path of an allocation's file in a directive line, which each member of an array reads as its own."""
+    whole = Path(_absolute(value))
+    own = f"{trunk(whole.stem)}%{DIGITS}a{whole.suffix}"
+    return directive_text(str(whole.parent).replace("%", "%%") + f"/{own}")
+
+
 def names(values: Iterable[object]) -> Markup:
     """Names joined by commas, in a directive line."""
     return Markup(",".join(str(directive(value)) for value in values))  # noqa: S704
+
+
+def common(value: object) -> Markup:
+    """What the names of an array's allocations have in common, of one of them: a word of a shell command."""
+    return shell(trunk(_text(value)))
 
 
 def option(value: object) -> Markup:
@@ -177,6 +199,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     for one in (
         *(shell, command, words, code, variable, path),
         *(line, path_line, directive, directive_text, directive_path, names, option, walltime, mib),
+        *(indices, member_path, common),
         *(pbs_option, resource, chunks, hours, mb),
     )
 }

@@ -6,6 +6,7 @@ Rule 1: no secrets here, a command line is public; the way to the scheduler is r
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ ORPHAN_GRACE_S = 600.0
 
 NODE_VARIABLES = ("SCALABLE_HPC_NODE", "SLURMD_NODENAME")
 """Environment: what the batch system calls this node."""
+ALLOCATION_VARIABLE = "SCALABLE_HPC_ALLOCATION"
+"""Environment: the allocation's name, where the job script of several tells it by its index in their array."""
 DIRECTORY_VARIABLE = "SCALABLE_HPC_WORKER_DIRECTORY"
 """Environment: the node-local directory that a launcher makes for its courier, and removes."""
 
@@ -74,7 +77,13 @@ def parse_options(argv: Sequence[str], *, prog: str = "python -m scalable_hpc.wo
     """Read a worker's command line; like any argparse program it prints usage and exits with 2 on a mistake."""
     parser = argparse.ArgumentParser(prog=prog, description="Serve one node of an allocation.", allow_abbrev=False)
     parser.add_argument("--run-dir", type=Path, required=True, help="directory of the run, holds scheduler.json")
-    parser.add_argument("--allocation", required=True, help="name of the allocation, unique in the run")
+    told = os.environ.get(ALLOCATION_VARIABLE)
+    parser.add_argument(
+        "--allocation",
+        required=told is None,
+        default=told,
+        help=f"name of the allocation, unique in the run (default ${ALLOCATION_VARIABLE})",
+    )
     parser.add_argument("--worker-type", required=True, help="name of the worker type")
     parser.add_argument("--slots", type=_at_least_one, required=True, help="attempts at a time")
     parser.add_argument("--cpus", type=_at_least_one, required=True, help="cpus that all slots share")

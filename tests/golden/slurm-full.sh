@@ -15,10 +15,12 @@
 #SBATCH --qos=high
 #SBATCH --constraint=[rack1|rack2]&ib
 #SBATCH --reservation=spring
+#SBATCH --licenses=scratch:1,matlab@server:2
+#SBATCH --clusters=big
 #SBATCH --exclusive
 #SBATCH --exclude=node07,node09
 #SBATCH --mail-type=END
-#SBATCH --licenses=scratch:1
+#SBATCH --nice=5
 
 # Allocation a0007 of run 20261122T084512Z-ab12cd, written by scalable_hpc and run as it stands.
 set -eo pipefail # not -u: module and environment scripts read variables that are not set

@@ -58,6 +58,13 @@ def test_that_slurm_tells_the_job_that_we_are_in():
     assert own_job("slurm", {}) is None
 
 
+def test_that_a_member_of_an_array_knows_itself_by_the_arrays_id():
+    """squeue prints it so; ``SLURM_JOB_ID`` is a number that only Slurm uses."""
+    environ = {"SLURM_JOB_ID": "17", "SLURM_JOB_NODELIST": "nid1", "SLURM_ARRAY_JOB_ID": "15"}
+
+    assert own_job("slurm", environ | {"SLURM_ARRAY_TASK_ID": "3"}) == OwnJob("15_3", "0", ("nid1",))
+
+
 def test_that_pbs_tells_the_job_that_we_are_in(tmp_path):
     """Its node file has a line for each chunk; written again, the job is another incarnation."""
     path = tmp_path / "nodes"

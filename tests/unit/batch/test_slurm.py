@@ -248,6 +248,46 @@ def test_that_a_job_whose_submission_got_no_answer_is_adopted(stand_ins, script,
     assert asyncio.run(stand_ins.backend.submit(script)) == "88"
 
 
+def test_that_an_array_whose_submission_got_no_answer_is_adopted(stand_ins, script):
+    """By its first member; another array of the run does not count."""
+    script.write_text(script.read_text().replace("a0001", "a0003+"))
+    others = queue_line(id="88_1", name="scalable-r1-a0001+") + queue_line(id="88_2", name="scalable-r1-a0001+")
+    ours = queue_line(id="90_3", name="scalable-r1-a0003+") + queue_line(id="90_4", name="scalable-r1-a0003+")
+    stand_ins.answers("squeue", others + ours)
+    stand_ins.answers("sbatch", "thank you\n")
+
+    assert asyncio.run(stand_ins.backend.submit(script)) == "90"
+
+
+def test_that_members_of_an_array_are_asked_for_and_cancelled_one_by_one(stand_ins):
+    """squeue is told to print each in a line."""
+    stand_ins.answers("squeue", queue_line(id="88_1") + queue_line(id="88_2", state="PENDING"))
+    seen = stand_ins.status("88_1", "88_2")
+    asyncio.run(stand_ins.backend.cancel(["88_2"]))
+
+    assert [seen[job_id].state for job_id in ("88_1", "88_2")] == [JobState.RUNNING, JobState.PENDING]
+    [asked] = stand_ins.calls("squeue")
+    assert "-r" in asked
+    assert asked[asked.index("-j") + 1] == "88_1,88_2"
+    assert stand_ins.calls("scancel") == [["88_2"]]
+
+
+def test_that_another_cluster_is_named_to_every_command(stand_ins, script):
+    """An id means nothing without it; other arguments stay."""
+    stand_ins.backend.commands = replace(stand_ins.backend.commands, squeue_args=("--me",)).of_cluster("big")
+    stand_ins.answers("sbatch", "4711;big\n")
+    stand_ins.answers("squeue", "CLUSTER: big\n")
+    stand_ins.answers("sacct", err="Slurm accounting storage is disabled\n", rc=1)
+    assert asyncio.run(stand_ins.backend.submit(script)) == "4711"
+    stand_ins.status("4711")
+    asyncio.run(stand_ins.backend.cancel(["4711"]))
+
+    for name in stand_ins.names:
+        assert all("--clusters=big" in call for call in stand_ins.calls(name)), name
+        assert stand_ins.calls(name), name
+    assert stand_ins.calls("squeue")[0][:2] == ["--me", "--clusters=big"]
+
+
 def test_that_a_lost_submission_without_a_job_is_not_made_up(stand_ins, script):
     """Silence stays silence, and a socket error may be tried again."""
     stand_ins.answers("squeue")

@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from scalable_hpc.batch.slurm_text import (
     SEPARATOR,
     SQUEUE_FIELDS,
-    Told,
     job_name_in,
-    merge_observations,
     never_runs,
     parse_job_id,
     parse_sacct,
@@ -26,6 +24,7 @@ from scalable_hpc.batch.slurm_text import (
     squeue_format,
     stuck,
 )
+from scalable_hpc.batch.slurm_told import Told, merge_observations
 from scalable_hpc.batch.slurm_words import ENDINGS, STATES
 from scalable_hpc.errors import LimitRefused, PartitionRefused, SubmissionDeferred, SubmissionError
 from scalable_hpc.model.allocations import ExitReason, JobObservation, JobState
@@ -104,8 +103,16 @@ NOT_ENDED = {
     "rejections-qosmaxjobsperuserlimit": (JobState.PENDING, "QOSMaxJobsPerUserLimit"),
     "slurmd-killed-after-slurmd-restart": (JobState.PENDING, "BeginTime"),
 }
-ARRAYS = {"pending-array-done", "pending-array-running-jobarraytasklimit"}
-"""We submit no arrays; that they are no trouble is law enough."""
+ARRAYS = {
+    "pending-array-done": {
+        1: JobState.ENDED, 2: JobState.ENDED, 3: JobState.ENDED, 4: JobState.ENDED, 5: JobState.ENDED,
+    },
+    "pending-array-running-jobarraytasklimit": {
+        1: JobState.RUNNING, 2: JobState.RUNNING, 3: JobState.PENDING, 4: JobState.PENDING, 5: JobState.PENDING,
+        6: JobState.PENDING,
+    },
+}  # fmt: skip
+"""The state of each member of array 44."""
 RESTARTED = {name for name in NOT_ENDED if "requeue" in name or "again" in name} | {
     "nodefail-crash-running-again",
     "old-job-reboot-reboot",
@@ -118,7 +125,7 @@ RESTARTED = {name for name in NOT_ENDED if "requeue" in name or "again" in name}
 
 def test_that_every_recorded_moment_has_its_law():
     """No transcript is kept that no test reads."""
-    assert set(MOMENTS) == ENDED.keys() | NOT_ENDED.keys() | ARRAYS
+    assert set(MOMENTS) == ENDED.keys() | NOT_ENDED.keys() | ARRAYS.keys()
 
 
 @pytest.mark.parametrize("name", ENDED)
@@ -171,6 +178,30 @@ def test_that_accounting_alone_tells_the_same_end(name):
 
     assert alone.ending is not None
     assert (alone.ending.reason, alone.ending.exit_code, alone.ending.signal) == ENDED[name]
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_that_each_member_of_an_array_is_a_job_of_its_own(name):
+    """Also where those that wait are printed as one; scontrol and accounting name them alike."""
+    recorded = moment(name)
+    queue = parse_squeue(recorded.squeue, SQUEUE_COLUMNS, "|")
+    shown, accounted = parse_scontrol(recorded.scontrol), recorded.accounted()
+
+    assert {int(job_id.removeprefix("44_")): job.state for job_id, job in queue.items()} == ARRAYS[name]
+    assert {job_id: job.state for job_id, job in shown.items()} == {job_id: job.state for job_id, job in queue.items()}
+    if accounted:
+        assert accounted["44_3"].ending.exit_code == 9
+        assert {job_id: job.state for job_id, job in accounted.items()} == {
+            key: job.state for key, job in queue.items()
+        }
+
+
+def test_that_a_member_of_our_arrays_has_its_own_name():
+    """Every command prints the array's."""
+    row = dict.fromkeys((name for _, name, _ in SQUEUE_FIELDS), "") | {"id": "7_12", "state": "RUNNING"}
+    row["name"] = "scalable-RUN-a0010+"
+
+    assert parse_squeue(SEPARATOR.join(row.values()) + SEPARATOR)["7_12"].name == "scalable-RUN-a0012"
 
 
 def test_that_steps_and_headers_are_no_jobs():
@@ -427,7 +458,7 @@ def test_that_asked_and_read_fields_agree():
     asked = [part.split(":")[0] for part in squeue_format().split(",")]
 
     assert asked == [name for name, _, _ in SQUEUE_FIELDS]
-    assert sacct_format().split(",")[:2] == ["JobIDRaw", "State"]
+    assert sacct_format().split(",")[:2] == ["JobID", "State"]
     assert SEPARATOR not in sacct_format()
 
 

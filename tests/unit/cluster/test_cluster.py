@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -19,6 +20,7 @@ class Backend:
 
     def __init__(self):
         self.submitted, self.cancelled = [], []
+        self.array_id = ""
         self.may_submit, self.reached = asyncio.Event(), asyncio.Event()
         self.may_submit.set()
 
@@ -26,7 +28,7 @@ class Backend:
         self.reached.set()
         await self.may_submit.wait()
         self.submitted.append(script.stem)
-        return script.stem
+        return self.array_id or script.stem
 
     async def cancel(self, job_ids):
         self.cancelled += job_ids
@@ -121,3 +123,41 @@ def test_that_an_allocation_closed_while_it_opens_is_taken_back(tmp_path):
         return backend.submitted, backend.cancelled
 
     assert in_cluster(tmp_path, story) == (["a1"], ["a1"])
+
+
+def test_that_allocations_asked_for_together_share_a_submission_and_are_closed_apart(tmp_path):
+    """One script, one command, an id each."""
+    names = ("a0001", "a0002", "a0003")
+
+    async def story(cluster, backend):
+        backend.array_id = "77"
+        jobs = await cluster.open_together([replace(request(name), array=names) for name in names])
+        await cluster.close_jobs(["a0002"])
+        return backend.submitted, [job.job_id for job in jobs], list(backend.cancelled), sorted(cluster.open_jobs())
+
+    submitted, ids, cancelled, left = in_cluster(tmp_path, story)
+    assert (submitted, ids) == (["a0001"], ["77_1", "77_2", "77_3"])
+    assert (cancelled, left) == (["77_2"], ["a0001", "a0003"])
+
+
+def test_that_a_member_closed_before_its_array_was_submitted_is_cancelled_by_its_id(tmp_path):
+    """It has no Job that could be closed, but the array has it as a member."""
+    names = ("a0002", "a0003")
+
+    async def story(cluster, backend):
+        backend.array_id = "77"
+        backend.may_submit.clear()
+        first = asyncio.create_task(cluster.open_job(request("a0001")))
+        await backend.reached.wait()
+        opening = asyncio.create_task(cluster.open_together([replace(request(name), array=names) for name in names]))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(cluster.close_jobs(["a0003"]))
+        await asyncio.sleep(0)
+        backend.may_submit.set()
+        await first
+        await closing
+        with pytest.raises(SubmissionDeferred, match="a0003"):
+            await opening
+        return backend.submitted, list(backend.cancelled)
+
+    assert in_cluster(tmp_path, story) == (["a0001", "a0002"], ["77_3"])

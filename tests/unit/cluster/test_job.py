@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from distributed.core import Status
 
+from scalable_hpc.cluster.arrays import SharedSubmissions
 from scalable_hpc.cluster.dask_settings import in_force
 from scalable_hpc.cluster.job import ScalableJob
 from scalable_hpc.errors import BatchSilent, RunDirectoryError, SubmissionError, TemplateError
@@ -36,9 +37,8 @@ class Backend:
 
 
 def make_job(backend, scripts_dir, render=lambda wanted: f"# {wanted.name}\n"):
-    return ScalableJob(
-        "tcp://x:1", name="a0001", request=request("a0001"), backend=backend, render=render, scripts_dir=scripts_dir
-    )
+    parts = {"backend": backend, "render": render, "scripts_dir": scripts_dir, "arrays": SharedSubmissions()}
+    return ScalableJob("tcp://x:1", name="a0001", request=request("a0001"), **parts)
 
 
 async def started(*args, **kwargs):

@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from scalable_hpc.backends import backend_for_orphans, batch_system
+from scalable_hpc.batch.slurm import SlurmBackend
 from scalable_hpc.config.limits import allocation_limits
 from scalable_hpc.config.resolve import usable_cpus
 from scalable_hpc.errors import ManifestError
 from scalable_hpc.model.retry import Verdict
+from scalable_hpc.planning import make_plan
+from scalable_hpc.runs import RunDirectory
 from tests.manifest_files import LOCAL
 
 SLURM = LOCAL.replace("local", "slurm")
+PBS = LOCAL.replace("local", "pbs")
 COMPONENTS = """
     components:
       small: {cpus: 2, memory: 1G}
@@ -365,3 +372,49 @@ def test_that_a_result_that_is_not_kept_cannot_be_one_that_must_be(desk, other):
     with pytest.raises(ManifestError, match=r"scalable\.yaml:\d+: a result that is not kept") as raised:
         desk.load(text)
     assert other.partition(":")[0] in str(raised.value)
+
+
+def test_that_words_of_slurm_reach_the_script_and_the_commands(desk):
+    """Licences, one cluster of the site, jobs that may be run again, and several of them by one submission."""
+    text = SLURM + "        licenses: matlab:2,scratch@db:1\n        clusters: big\n        requeue: true\n"
+    found = desk.load(text + "        allocations: {max: 8, array: 3}\n" + COMPONENTS)
+    script = make_plan(found).scripts["small"]
+    commands = batch_system(found.target, None).commands
+
+    asked = {line.removeprefix("#SBATCH ") for line in script.splitlines() if line.startswith("#SBATCH")}
+    assert asked >= {"--licenses=matlab:2,scratch@db:1", "--clusters=big", "--requeue", "--array=1-3"}
+    assert "--no-requeue" not in asked
+    assert commands.squeue_args == commands.scontrol_args == ("--clusters=big",)
+
+
+def test_that_a_dead_runs_jobs_are_looked_for_on_its_own_cluster(desk, tmp_path, monkeypatch):
+    """Whatever this target says: the plan of the run tells."""
+    monkeypatch.setattr(SlurmBackend, "check", lambda _: None)
+    run = RunDirectory(tmp_path)
+    run.plan.write_text(json.dumps(make_plan(desk.load(SLURM + "        clusters: big\n" + COMPONENTS)).to_dict()))
+    found = [
+        backend_for_orphans(desk.load(text + COMPONENTS).target, "slurm", run).commands.scancel_args
+        for text in (SLURM, SLURM + "        clusters: other\n", LOCAL)
+    ]
+
+    assert found == [("--clusters=big",)] * 3
+
+
+@pytest.mark.parametrize(
+    ("base", "setting", "words"),
+    [
+        (SLURM, "clusters: a,b", "is not one cluster"),
+        (SLURM, "clusters: all", "is not one cluster"),
+        (SLURM, "clusters: $$(x)", "cannot carry"),
+        (SLURM, "licenses: a b", "cannot carry"),
+        (SLURM, "allocations: {array: 0}", "array"),
+        (SLURM, "extra_directives: [--licenses=a]", "set licenses"),
+        (SLURM, "extra_directives: [--array=1-3]", "set allocations.array"),
+        (LOCAL, "allocations: {array: 2}", "this machine has no limit on jobs"),
+        (PBS, "allocations: {array: 2}", "PBS takes arrays only of jobs that it may run again"),
+    ],
+)
+def test_that_what_slurm_or_another_provider_cannot_take_is_refused(desk, base, setting, words):
+    """With the reason."""
+    with pytest.raises(ManifestError, match=words):
+        desk.load(base + f"        {setting}\n" + COMPONENTS)

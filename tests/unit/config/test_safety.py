@@ -45,14 +45,26 @@ def test_that_other_names_are_refused(name):
     assert variable_problem(name) is not None
 
 
-@pytest.mark.parametrize("line", ["--mail-type=END", "--licenses scratch:2", "-L matlab", "--get-user-env"])
+@pytest.mark.parametrize("line", ["--mail-type=END", "--nice 5", "-H", "--get-user-env"])
 def test_that_options_of_the_users_own_are_taken(line):
     """The batch system knows more of them than we do."""
     assert option_problem(line) is None
 
 
 @pytest.mark.parametrize(
-    "line", ["--time=1:00", "-t 60", "-pdebug", "--job-name=x", "-J x", "--signal=B:TERM@60", "--wait", "-W"]
+    "line",
+    [
+        "--time=1:00",
+        "-t 60",
+        "-pdebug",
+        "--job-name=x",
+        "-J x",
+        "--signal=B:TERM@60",
+        "--wait",
+        "-W",
+        "--licenses=a",
+        "-Mc2",
+    ],
 )
 def test_that_options_that_are_ours_are_refused_with_what_to_write_instead(line):
     """Two different words for one thing end in surprises."""

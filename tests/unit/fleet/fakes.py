@@ -55,6 +55,8 @@ class FakeBatch:
         self.clock = clock
         self.jobs = {}
         self.opened = {}
+        self.arrays = []
+        """The names of each submission of several allocations."""
         self.closed = []
         self.drained = []
         self.cancelled = []
@@ -85,6 +87,14 @@ class FakeBatch:
             self.opening -= 1
         self.opened[request.name] = self.take(request.name)
         return self.opened[request.name]
+
+    async def open_array(self, requests):
+        self.arrays.append(tuple(each.name for each in requests))
+        if self.refuse_with is not None:
+            raise self.refuse_with
+        for each in requests:
+            self.opened[each.name] = self.take(each.name)
+        return [self.opened[each.name] for each in requests]
 
     def take(self, name):
         job_id = str(len(self.jobs) + 1)

@@ -711,3 +711,19 @@ async def test_that_a_site_that_takes_few_jobs_is_not_asked_for_more():
 
         assert len(fleet.names()) == 3
         assert len(fleet.batch.jobs) == 3
+
+
+@on_the_loop
+async def test_that_allocations_are_asked_for_together_where_the_target_says_so():
+    """By one submission, and a refusal is told once and asks for less at a time."""
+    async with Harness(maximum=4, array=4) as fleet:
+        fleet.batch.refuse_with = SubmissionDeferred("QOSMaxSubmitJobPerUserLimit")
+        await fleet.want(100)
+        fleet.batch.refuse_with = None
+        await fleet.clock.wind(10.0)
+
+    assert fleet.batch.arrays[:3] == [
+        ("a0001", "a0002", "a0003", "a0004"), ("a0005", "a0006"), ("a0007", "a0008"),
+    ]  # fmt: skip
+    assert fleet.notes().count("deferred") == 1
+    assert sorted(fleet.batch.opened) == ["a0005", "a0006", "a0007", "a0008"]

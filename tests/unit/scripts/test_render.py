@@ -11,7 +11,7 @@ from scalable_hpc.batch.local_text import parse_script
 from scalable_hpc.config.trust import Trust
 from scalable_hpc.errors import SiteError, TemplateError
 from scalable_hpc.scripts.render import render_worker
-from tests.script_contexts import BOXED, FULL, IN_RUNTIME, PBS_BOXED, PBS_FULL, PLAIN, SOFTWARE, context
+from tests.script_contexts import ARRAY, BOXED, FULL, IN_RUNTIME, PBS_BOXED, PBS_FULL, PLAIN, SOFTWARE, context
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 CASES = {
@@ -21,6 +21,7 @@ CASES = {
     "slurm-plain.sh": (PLAIN, "slurm"),
     "slurm-full.sh": (FULL, "slurm"),
     "slurm-container.sh": (BOXED, "slurm"),
+    "slurm-array.sh": (ARRAY, "slurm"),
     "local-plain.sh": (PLAIN, "local"),
     "local-full.sh": (FULL, "local"),
     "slurm-software.sh": (SOFTWARE, "slurm"),
@@ -112,14 +113,15 @@ def test_that_a_hostile_world_is_inert_when_the_script_is_run(tmp_path):
     assert answer.stderr == b""
 
 
-DIRECTIVES = ["job_name", "partition", "account", "qos", "constraint", "gres", "reservation", "run_id", "allocation"]
+OPTIONAL = ["partition", "account", "qos", "constraint", "gres", "reservation", "licenses", "clusters"]
+DIRECTIVES = ["job_name", *OPTIONAL, "run_id", "allocation"]
 
 
 @pytest.mark.parametrize("value", ["a\n#SBATCH --uid=0", "-x", "a b", "$(x)", "`x`", "a'", 'a"', "", "a;b", "a\\"])
 @pytest.mark.parametrize("key", DIRECTIVES)
 def test_that_an_unsafe_value_in_a_directive_is_refused(key, value):
     """By name of template, line, and the value; an empty optional one is left out."""
-    optional = key in DIRECTIVES[1:7] and not value
+    optional = key in OPTIONAL and not value
     if optional:
         assert f"--{key}" not in render_worker(context(**{key: value}), system="slurm")
         return
