@@ -97,7 +97,7 @@ class Case:
         """Slots of one new allocation."""
         return max(1, self.limits.nodes * self.limits.slots_per_node)
 
-    @property
+    @cached_property
     def typical_s(self) -> float | None:
         """How long a waiting task is thought to run; None: not known, or longer than any allocation lives."""
         known = [s for s in (self.demand.mean_s, self.demand.need_s) if s is not None and s > 0]
@@ -134,9 +134,8 @@ class Case:
 
     def is_too_short(self, seen: AllocationView) -> bool:
         """Whether it was asked for less time than even a typical task needs by now."""
-        typical = self.typical_s
-        is_shortened = typical is not None and seen.walltime_s < self.limits.walltime_s
-        return is_shortened and room_s(seen.walltime_s, self.limits.margin_s) < (typical or 0.0)
+        is_shortened = seen.walltime_s < self.limits.walltime_s
+        return is_shortened and room_s(seen.walltime_s, self.limits.margin_s) < (self.typical_s or 0.0)
 
     @cached_property
     def walltime(self) -> Walltime:
@@ -158,7 +157,17 @@ class Case:
                 here.append((slots, self.room_s(seen)))
             else:
                 coming.append((slots, room_s(seen.walltime_s, self.limits.margin_s)))
-        return Helpers(here, coming, self.view.queue_wait_p90_s or None)
+        together = self._asked_together()
+        if together > 1:
+            coming.append(((together - 1) * self.slots_each, math.inf))
+        return Helpers(here, coming)
+
+    def _asked_together(self) -> int:
+        """How many allocations this plan may ask for at once, each for the whole walltime where there is a budget."""
+        missing = math.ceil((self.wanted_slots() - self.usable_slots()) / self.slots_each)
+        left, whole = self.view.node_s_left, self.limits.nodes * self.limits.walltime_s
+        affordable = missing if left is None else math.floor(left / whole)
+        return min(missing, affordable, self._places(for_successors=False))
 
     def is_leaving(self, seen: AllocationView) -> bool:
         """Whether a successor may exist beside it."""
@@ -188,6 +197,13 @@ class Case:
 
         What is drained makes room for a replacement at once; what is leaving but still works, for a successor only.
         """
+        places, left = self._places(for_successors=for_successors), self.view.node_s_left
+        if not places or left is None:
+            return places
+        return max(0, min(places, math.floor(left / (self.limits.nodes * self.walltime.seconds)) - self.asked))
+
+    def _places(self, *, for_successors: bool) -> int:
+        """How many allocations may be asked for now, whatever they cost."""
         failures = self.view.start_failures_in_a_row
         until = self.view.paused_until
         paused = self._paused or (until is not None and self.now < until)
@@ -204,9 +220,6 @@ class Case:
         )
         if self.view.jobs_left is not None:
             allowed = min(allowed, self.view.jobs_left - self.asked)
-        if self.view.node_s_left is not None:
-            affordable = math.floor(self.view.node_s_left / (self.limits.nodes * self.walltime.seconds))
-            allowed = min(allowed, affordable - self.asked)
         if failures:
             unproven = sum(seen.state in _GROWING and not seen.reached_live for seen in counted)
             allowed = min(allowed, 1 - unproven - self.asked)

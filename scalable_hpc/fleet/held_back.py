@@ -77,7 +77,7 @@ def _no_jobs_left(case: Case) -> str:
 
 def _too_dear(case: Case) -> str:
     left_node_s = case.view.node_s_left
-    price_node_s = case.limits.nodes * case.limits.walltime_s
+    price_node_s = case.limits.nodes * case.walltime.seconds
     if left_node_s is None or left_node_s >= price_node_s:
         return ""
     hours, price = max(0.0, left_node_s) / 3600, price_node_s / 3600

@@ -184,7 +184,7 @@ def _pause_after_failed_starts(case: Case) -> list[Action]:
 
 def _submit_for_the_work(case: Case) -> list[Action]:
     wanted, usable = case.wanted_slots(), case.usable_slots()
-    for_minimum = case.limits.minimum - len(case.staying()) if case.work else 0
+    for_minimum = case.limits.minimum - len(case.staying()) if case.work and case.limits.minimum else 0
     for_work = math.ceil((wanted - usable) / case.slots_each)
     count = min(case.allowance(), max(for_work, for_minimum))
     if count <= 0 or (for_minimum <= 0 and _done_before_one_comes(case)):
@@ -198,8 +198,9 @@ def _submit_for_the_work(case: Case) -> list[Action]:
 
 def _submit_successors(case: Case) -> list[Action]:
     """Ask for successors of allocations that will end before the work does, one each at most."""
-    allowance, staying = case.allowance(for_successors=True), len(case.staying()) + case.asked
+    allowance = case.allowance(for_successors=True)
     leavers = case.leavers() if allowance else []
+    staying = len(case.staying()) + case.asked if leavers else 0
     actions: list[Action] = []
     for seen, left in zip(leavers, _left_when_over(case, leavers), strict=True):
         if len(actions) >= allowance or math.ceil(left / case.slots_each) <= staying + len(actions):

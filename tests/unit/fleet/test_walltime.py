@@ -43,7 +43,6 @@ helpers = st.builds(
     Helpers,
     st.lists(st.tuples(st.integers(0, 16), st.floats(0, 1e5)), max_size=5),
     st.lists(st.tuples(st.integers(0, 16), st.floats(0, 1e5)), max_size=5),
-    st.none() | st.floats(0, 1e5),
 )
 
 
@@ -127,14 +126,21 @@ def test_that_the_reason_has_the_numbers():
     assert asked.because == "for 00:20:00 of 04:00:00, since 40 tasks of 60 s, the longest of 60 s, take no longer"
 
 
-@pytest.mark.parametrize(("wait_s", "asked"), [(None, 10_800), (600.0, 5_700), (0.0, 5_400)])
-def test_that_help_that_still_queues_counts_after_the_usual_wait_only(wait_s, asked):
-    """Of slots on their way nobody knows when they come, until some have come."""
-    coming = Helpers(coming=[(4, math.inf)], wait_s=wait_s)
+@pytest.mark.parametrize(
+    ("helpers", "asked"),
+    [
+        pytest.param(Helpers(), 10_800, id="alone"),
+        pytest.param(Helpers(here=[(4, math.inf)]), 5_400, id="as many are here"),
+        pytest.param(Helpers(here=[(4, 2000.0)]), 9_000, id="and end soon"),
+        pytest.param(Helpers(coming=[(4, math.inf)]), 6_900, id="as many are coming"),
+    ],
+)
+def test_that_help_counts_for_as_long_as_it_lasts_and_half_while_it_queues(helpers, asked):
+    """Of slots on their way nobody knows when they come."""
     tasks = demand([600.0] * 48)
 
     assert SAFETY * tasks.work_s == 36_000
-    assert choose_walltime(limits(walltime_s=8 * HOUR, shortens=True), tasks, coming).seconds == asked
+    assert choose_walltime(limits(walltime_s=8 * HOUR, shortens=True), tasks, helpers).seconds == asked
 
 
 def decide(*allocations, wanted, now=100.0, more=None, **view):
@@ -148,6 +154,17 @@ def test_that_a_plan_asks_for_the_time_that_is_left_to_work():
     assert isinstance(asked, Submit)
     assert asked.walltime_s == 600
     assert asked.because.startswith("8 tasks wait, 0 slots live: asks for 1 allocation of 4 slots, for 00:10:00 of")
+
+
+def test_that_allocations_that_are_asked_for_together_share_the_work():
+    """Four at once, of which half are counted on; they are asked for the same time, so that one request will do."""
+    wanted = demand([600.0] * 96)
+
+    together = decide(wanted=wanted, more={"walltime_s": 8 * HOUR})
+    (alone,) = decide(wanted=wanted, more={"walltime_s": 8 * HOUR, "maximum": 1})
+
+    assert [each.walltime_s for each in together] == [9000] * 4
+    assert alone.walltime_s == 19_800
 
 
 def test_that_a_waiting_allocation_that_has_become_too_short_is_taken_back():
