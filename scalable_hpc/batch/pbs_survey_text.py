@@ -9,11 +9,14 @@ import re
 from collections.abc import Iterable, Mapping
 
 from scalable_hpc.batch.machine import MachineSeen, QueueSeen
+from scalable_hpc.batch.quota import QUEUE, SERVER, Quota, Quotas
 
 _SET_QUEUE = re.compile(r"^set queue (\S+) ([\w.]+) (?:\+)?= (.*)$")
 _SET_SERVER = re.compile(r"^set server ([\w.]+) (?:\+)?= (.*)$")
 _ATTRIBUTE = re.compile(r"^\s+([\w.]+) = (.*)$")
 _EACH_USER = re.compile(r"\[?u:PBS_GENERIC=(\d+)\]?")
+_SECTION = re.compile(r"^(Queue|Server): (\S+)")
+_RESOURCES = {"max_run_res.ncpus": "cpu", "max_run_res.nodect": "node", "max_run_res.ngpus": "gpu"}
 _SIZE = re.compile(r"(\d+)([kmgt]?)[bw]?")
 _POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+)")
@@ -47,6 +50,42 @@ def read_machine(*, server: str, nodes: str, name: str, version: str, silent: It
         jobs=_each_user(of_server.get("max_queued", "")),
         silent=tuple(silent),
     )
+
+
+def as_settings(text: str) -> str:
+    """Return what ``qstat -Qf`` or ``qstat -Bf`` prints, which every user may ask for, as ``qmgr`` would."""
+    lines: list[str] = []
+    whose = ""
+    for line in re.sub(r"\n\t", "", text).splitlines():
+        if match := _SECTION.match(line):
+            whose = f"queue {match[2]}" if match[1] == "Queue" else "server"
+            lines += [f"create {whose}"] if match[1] == "Queue" else []
+        elif (match := _ATTRIBUTE.match(line)) and whose:
+            lines.append(f"set {whose} {match[1]} = {match[2]}")
+    return "\n".join(lines)
+
+
+def read_quotas(server: str, silent: Iterable[str] = ()) -> Quotas:
+    """Return what one user may have in each queue, and at all, from what ``read_machine`` reads too."""
+    said: dict[tuple[str, str], dict[str, str]] = {}
+    for line in server.splitlines():
+        if match := _SET_QUEUE.match(line.strip()):
+            said.setdefault((QUEUE, match[1]), {}).setdefault(match[2], match[3])
+        elif match := _SET_SERVER.match(line.strip()):
+            said.setdefault((SERVER, "default"), {}).setdefault(match[1], match[2])
+    quotas = (
+        Quota(
+            kind,
+            name,
+            running=_each_user(found.get("max_run", "")),
+            queued=_each_user(found.get("max_queued", "")),
+            together={
+                to: limit for of, to in _RESOURCES.items() if (limit := _each_user(found.get(of, ""))) is not None
+            },
+        )
+        for (kind, name), found in said.items()
+    )
+    return Quotas(tuple(quota for quota in quotas if quota != Quota(quota.kind, quota.name)), silent=tuple(silent))
 
 
 def _queue(name: str, said: Mapping[str, str], default: str | None, shape: QueueSeen) -> QueueSeen:

@@ -62,7 +62,7 @@ def _partition(line: str) -> QueueSeen:
     return QueueSeen(
         name=word.get("PartitionName", "?"),
         is_default=word.get("Default") == "YES",
-        walltime_s=_seconds(word.get("MaxTime", "")),
+        walltime_s=seconds(word.get("MaxTime", "")),
         nodes=_least(_number(word.get("MaxNodes", "")), _number(word.get("TotalNodes", ""))),
         least_nodes=_more_than_one(_number(word.get("MinNodes", ""))),
         closed=closed,
@@ -100,7 +100,7 @@ def _qos(line: str) -> QueueSeen | None:
     cells = line.split("|")
     if len(cells) < len(QOS_FORMAT.split(",")) or not cells[0]:
         return None
-    return QueueSeen(cells[0], walltime_s=_seconds(cells[1]), jobs=_number(cells[2]))
+    return QueueSeen(cells[0], walltime_s=seconds(cells[1]), jobs=_number(cells[2]))
 
 
 def _associations(text: str) -> tuple[tuple[str, ...], int | None, frozenset[str]]:
@@ -112,7 +112,8 @@ def _associations(text: str) -> tuple[tuple[str, ...], int | None, frozenset[str
     return accounts, jobs, frozenset(qos for row in rows for qos in row[1].split(",") if qos)
 
 
-def _seconds(text: str) -> int | None:
+def seconds(text: str) -> int | None:
+    """Read ``1-00:00:00``; None: there is no limit, or it cannot be read."""
     if text in _NO_LIMIT:
         return None
     match = _CLOCK.fullmatch(text)

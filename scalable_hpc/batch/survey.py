@@ -11,13 +11,14 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from scalable_hpc.batch import pbs_survey_text, slurm_survey_text
+from scalable_hpc.batch import pbs_survey_text, slurm_quota_text, slurm_survey_text
 from scalable_hpc.batch.machine import MachineSeen
+from scalable_hpc.batch.quota import Quotas
 from scalable_hpc.errors import BatchSilent, MissingCommandError
 
 _PATIENCE_S = 60.0
 """A busy controller takes long; a survey is made once."""
-COMMANDS = {"slurm": "scontrol", "pbs": "qmgr"}
+COMMANDS = {"slurm": "scontrol", "pbs": "qstat"}
 """The command by which a batch system is known to be here."""
 
 
@@ -97,8 +98,41 @@ def _slurm(asking: _Asking) -> MachineSeen:
     )
 
 
+def quotas(batch: str, environ: Mapping[str, str] | None = None) -> Quotas:
+    """Return what the batch system allows its user beyond the limits of partitions.
+
+    Raises:
+        BatchSilent: it does not answer.
+    """
+    asking = _Asking(os.environ if environ is None else environ)
+    if batch == "pbs":
+        return pbs_survey_text.read_quotas(_settings_of_pbs(asking), asking.silent)
+    text, user = slurm_quota_text, f"users={getpass.getuser()}"
+    show = ("sacctmgr", "-n", "-P", "show")
+    own = asking.may(*show, "assoc", user, f"format={text.ACCOUNT_FORMAT}") or ""
+    accounts = ",".join(sorted({line.split("|")[1] for line in own.splitlines() if line.count("|") > 1}))
+    whole = asking.may(*show, "assoc", f"accounts={accounts}", "users=''", f"format={text.ACCOUNT_FORMAT}")
+    return text.read_quotas(
+        qoses=asking.may(*show, "qos", f"format={text.QOS_FORMAT}") or "",
+        accounts=f"{own}{whole or ''}",
+        config=asking.must("scontrol", "show", "config"),
+        partitions=asking.must("scontrol", "-o", "show", "partition"),
+        default_account=asking.may(*show, "user", user, "format=DefaultAccount") or "",
+        silent=asking.silent,
+    )
+
+
+def _settings_of_pbs(asking: _Asking) -> str:
+    """Return the settings of queues and server, from what every user may ask where ``qmgr`` is not to be had."""
+    told = asking.may("qmgr", "-c", "print server")
+    if told is not None:
+        return told
+    sections = asking.must("qstat", "-Qf"), asking.may("qstat", "-Bf") or ""
+    return pbs_survey_text.as_settings("\n".join(sections))
+
+
 def _pbs(asking: _Asking) -> MachineSeen:
-    server = asking.must("qmgr", "-c", "print server")
+    server = _settings_of_pbs(asking)
     nodes = asking.may("pbsnodes", "-a") or ""
     version = (asking.may("qstat", "--version") or "").strip().rpartition("=")[2].strip() or "of an unknown version"
     name = socket.gethostname().partition(".")[0]

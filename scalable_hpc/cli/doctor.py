@@ -14,7 +14,7 @@ from scalable_hpc.errors import ManifestError
 from scalable_hpc.model.units import parse_walltime
 
 if TYPE_CHECKING:
-    from scalable_hpc.doctor.judge import Finding
+    from scalable_hpc.doctor.finding import Finding
 
 _WAIT = "10m"
 """For the probe to start and to answer; a one-minute job rarely waits longer in a queue."""
@@ -43,7 +43,8 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def act(arguments: argparse.Namespace) -> int:
     """Print each finding with its remedy; exit by the worst."""
     from scalable_hpc.doctor.examine import look
-    from scalable_hpc.doctor.judge import Level, examine, exit_code
+    from scalable_hpc.doctor.finding import Level
+    from scalable_hpc.doctor.judge import examine, exit_code
 
     try:
         wait_s = float(parse_walltime(arguments.wait))

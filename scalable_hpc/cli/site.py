@@ -146,7 +146,7 @@ def _new(arguments: argparse.Namespace) -> int:
     batch = arguments.batch or batch_here()
     if batch is None:
         hint = "log in to a node of the cluster, or module load slurm"
-        raise MissingCommandError("neither 'scontrol' nor 'qmgr' is on PATH: no batch system to ask", hint=hint)
+        raise MissingCommandError("neither 'scontrol' nor 'qstat' is on PATH: no batch system to ask", hint=hint)
     machine = survey(batch)
     machine = machine if arguments.name is None else replace(machine, name=arguments.name)
     day = datetime.now().astimezone().date().isoformat()

@@ -101,7 +101,7 @@ def _make(visit: Visit) -> None:
 
 async def _look(visit: Visit, *, probes: bool) -> Facts:
     target, kind = visit.target, visit.manifest.worker_types[visit.worker_type]
-    machine, machine_error = await asyncio.to_thread(ask_for_limits, target)
+    machine, quotas, machine_error = await asyncio.to_thread(ask_for_limits, target)
     facts = Facts(
         target=target.name,
         provider=target.provider,
@@ -113,6 +113,10 @@ async def _look(visit: Visit, *, probes: bool) -> Facts:
         machine_error=machine_error,
         ask=Ask(kind.name, target.nodes, kind.cpus, kind.memory, kind.gpus, target.walltime_s),
         partition=target.partition,
+        qos=target.qos,
+        account=target.account,
+        most_allocations=sum(target.allocations_max.values()) or 1,
+        quotas=quotas,
         interface=target.interface,
         interfaces=tuple(interfaces()),
         run_dir=str(visit.run.path.parent),

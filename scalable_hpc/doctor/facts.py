@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from scalable_hpc.batch.machine import MachineSeen
+from scalable_hpc.batch.quota import Quotas
 from scalable_hpc.config.fit import Ask
 
 
@@ -101,6 +102,12 @@ class Facts:
     machine_error: str = ""
     ask: Ask | None = None
     partition: str | None = None
+    qos: str | None = None
+    account: str | None = None
+    most_allocations: int = 1
+    """That the target may have at once, of all worker types."""
+    quotas: Quotas | None = None
+    """Beyond the limits of partitions."""
     interface: str | None = None
     interfaces: tuple[str, ...] = ()
     """Of the driver's host."""

@@ -9,7 +9,8 @@ import subprocess
 from pathlib import Path
 
 from scalable_hpc.batch.machine import MachineSeen
-from scalable_hpc.batch.survey import survey
+from scalable_hpc.batch.quota import Quotas
+from scalable_hpc.batch.survey import quotas, survey
 from scalable_hpc.config.resolved import ResolvedTarget
 from scalable_hpc.doctor.facts import CommandSeen
 from scalable_hpc.errors import ScalableError
@@ -52,14 +53,14 @@ def _command(command: tuple[str, ...], words: tuple[str, ...]) -> CommandSeen:
     return CommandSeen(command[0], path, first.removeprefix("slurm "))
 
 
-def ask_for_limits(target: ResolvedTarget) -> tuple[MachineSeen | None, str]:
-    """Return what the batch system says of its partitions now, or why it says nothing."""
+def ask_for_limits(target: ResolvedTarget) -> tuple[MachineSeen | None, Quotas | None, str]:
+    """Return what the batch system says of its partitions and of quotas now, or why it says nothing."""
     if target.provider == "local":
-        return None, ""
+        return None, None, ""
     try:
-        return survey(target.provider), ""
+        return survey(target.provider), quotas(target.provider), ""
     except ScalableError as err:
-        return None, err.message
+        return None, None, err.message
 
 
 def mode_of(path: Path) -> int:

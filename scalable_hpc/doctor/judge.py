@@ -6,13 +6,11 @@ Rule 1: what could not be looked at is said to be unknown, never taken for good.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import IntEnum
 
-from scalable_hpc.batch.machine import MachineSeen, QueueSeen
-from scalable_hpc.config.fit import Ask
 from scalable_hpc.doctor.facts import Facts, NodeSeen, PackageSeen
-from scalable_hpc.model.units import format_memory, format_walltime
+from scalable_hpc.doctor.finding import EXIT_CODES, Finding, Level
+from scalable_hpc.doctor.limits import limits
+from scalable_hpc.model.units import format_memory
 
 SLOW_MB_PER_S = 20.0
 """A shared directory slower than one old disk makes every result wait."""
@@ -26,29 +24,6 @@ _OPEN_BITS = 0o077
 _OURS = "scalable-hpc"
 _FEATURE_PARTS = 2
 """Of a version: packages that agree in so many parts speak the same protocol."""
-
-
-class Level(IntEnum):
-    """How bad a finding is."""
-
-    OK = 0
-    UNKNOWN = 1
-    DOUBTFUL = 2
-    WRONG = 3
-
-
-EXIT_CODES = {Level.OK: 0, Level.UNKNOWN: 40, Level.DOUBTFUL: 40, Level.WRONG: 41}
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at."""
-
-    check: str
-    level: Level
-    said: str
-    remedy: str = ""
-    """What to do; empty where there is nothing to be done."""
 
 
 def examine(facts: Facts) -> tuple[Finding, ...]:
@@ -78,52 +53,6 @@ def _commands(facts: Facts) -> Iterator[Finding]:
     good = [f"{seen.name} {seen.said}".strip() for seen in facts.commands if seen.path is not None and seen.works]
     if good:
         yield Finding("commands", Level.OK, ", ".join(good))
-
-
-def _limits(facts: Facts) -> Iterator[Finding]:
-    if facts.provider == "local" or facts.ask is None:
-        return
-    if facts.machine is None:
-        words = facts.machine_error or "the batch system was not asked"
-        yield Finding("limits", Level.UNKNOWN, words, "ask again when its controller answers")
-        return
-    yield from _against(facts.ask, facts.partition, facts.machine)
-
-
-def _against(ask: Ask, chosen: str | None, machine: MachineSeen) -> Iterator[Finding]:
-    """Hold the request against what the batch system says of its partitions now."""
-    by_name = {seen.name: seen for seen in machine.partitions}
-    name = chosen or next((seen.name for seen in machine.partitions if seen.is_default), None)
-    fitting = [seen.name for seen in machine.partitions if not _misfits(ask, seen) and seen.closed is None]
-    instead = f"set partition: {fitting[0]}" if fitting else "ask for less"
-    if name is None or name not in by_name:
-        what = "names no partition, and there is no default" if name is None else f"wants '{name}', which is not there"
-        yield Finding("limits", Level.WRONG, f"the target {what}; there is {', '.join(by_name)}", instead)
-        return
-    seen = by_name[name]
-    if seen.closed is not None:
-        yield Finding("limits", Level.DOUBTFUL, f"partition '{name}' is not open to all: {seen.closed}", instead)
-    wrong = _misfits(ask, seen)
-    if wrong:
-        yield Finding("limits", Level.WRONG, f"{ask} does not fit '{name}': {', '.join(wrong)}", instead)
-    else:
-        yield Finding("limits", Level.OK, f"{ask} fits '{name}'")
-
-
-def _misfits(ask: Ask, seen: QueueSeen) -> list[str]:
-    memory = None if seen.memory is None else format_memory(seen.memory)
-    longest = None if seen.walltime_s is None else format_walltime(seen.walltime_s)
-    too_much = (
-        (seen.walltime_s, ask.walltime_s, f"its longest walltime is {longest}"),
-        (seen.nodes, ask.nodes, f"at most {seen.nodes} nodes"),
-        (seen.cpus, ask.cpus, f"its largest node has {seen.cpus} cpus"),
-        (seen.memory, ask.memory, f"its largest node has {memory}"),
-        (seen.gpus, ask.gpus, f"its largest node has {seen.gpus} gpus"),
-    )
-    words = [text for limit, asked, text in too_much if limit is not None and asked is not None and asked > limit]
-    if seen.least_nodes is not None and ask.nodes < seen.least_nodes:
-        words.append(f"at least {seen.least_nodes} nodes")
-    return words
 
 
 def _interface(facts: Facts) -> Iterator[Finding]:
@@ -313,7 +242,7 @@ def _cpus(facts: Facts) -> Iterator[Finding]:
 CHECKS: dict[str, Callable[[Facts], Iterator[Finding]]] = {
     "manifest": _manifest,
     "commands": _commands,
-    "limits": _limits,
+    "limits": limits,
     "interface": _interface,
     "run directory": _run_directory,
     "probe": _probe,

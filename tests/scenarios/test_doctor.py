@@ -68,6 +68,34 @@ def test_that_nodes_that_find_other_modules_than_the_driver_are_found_out(tmp_pa
     assert "has no mymodel: ModuleNotFoundError" in findings["packages"][0]["said"]
 
 
+def test_that_nodes_with_another_release_of_dask_are_found_out(tmp_path):
+    """An older one that lies before ours on the nodes' path alone; the remedy says what to install."""
+    older = tmp_path / "older" / "dask-2020.1.0.dist-info"
+    older.mkdir(parents=True)
+    (older / "METADATA").write_text("Metadata-Version: 2.1\nName: dask\nVersion: 2020.1.0\n")
+    manifest(tmp_path, f"{{provider: local, env: {{PYTHONPATH: '{older.parent}:{os.environ.get('PYTHONPATH', '')}'}}}}")
+
+    (found,) = doctor(tmp_path, code=41)["packages"]
+    assert "has dask 2020.1.0, the driver" in found["said"]
+    assert "-m pip install 'dask==" in found["remedy"]
+
+
+@pytest.mark.slurm
+def test_that_limits_of_a_real_slurms_accounts_are_found_before_anything_is_submitted(slurm, tmp_path):
+    """A QOS that is too short, one that is not there, an account that may run one job at a time."""
+    common = "provider: slurm, walltime: 5m, interface: lo"
+
+    def said(words: str, code: int) -> str:
+        manifest(tmp_path, f"{{{common}, {words}}}")
+        return "\n".join(each["said"] for each in doctor(tmp_path, "--no-probe", code=code)["limits"])
+
+    assert "QOS 'short' allows a walltime of 00:02:00 at most" in said("account: science, qos: short", 41)
+    assert "QOS 'secret' is not open to account 'science'" in said("account: science, qos: secret", 41)
+    one = said("account: capped, allocations: {max: 3}", 40)
+    assert "account 'capped' allows 1 such job at once, the target up to 3" in one
+    assert slurm.run(["squeue", "-h"]).strip() == ""
+
+
 @pytest.mark.slurm
 @pytest.mark.timeout(90)
 def test_that_a_real_slurm_is_looked_at_from_its_nodes(slurm, tmp_path):

@@ -9,7 +9,8 @@ import pytest
 from scalable_hpc.batch.machine import MachineSeen, QueueSeen
 from scalable_hpc.config.fit import Ask
 from scalable_hpc.doctor.facts import CommandSeen, Facts, NodeSeen, PackageSeen, PlaceSeen, ProbeSeen
-from scalable_hpc.doctor.judge import CHECKS, Level, examine, exit_code
+from scalable_hpc.doctor.finding import Level
+from scalable_hpc.doctor.judge import CHECKS, examine, exit_code
 
 PACKAGES = (
     PackageSeen("scalable-hpc", "0.1.0"),
