@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -30,21 +31,56 @@ def key_of_value(data: bytes) -> str:
     return blake3(b"put\0" + blake3(data, max_threads=blake3.AUTO).digest()).hexdigest()
 
 
-def source_of(value: Any, data: bytes, key: str) -> Source:
-    """Return a way to have a value's record again, without keeping a large value alive for that."""
+class Shared:
+    """A value of a kind that has no weak references (a list, a dict), kept only while somebody else has it too."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __call__(self) -> Any:
+        """Return it; None: it was let go."""
+        return self._value
+
+    @property
+    def references(self) -> int:
+        """How many there are to it, as Python counts them."""
+        return sys.getrefcount(self._value)
+
+    @property
+    def is_ours_alone(self) -> bool:
+        """Whether nobody else has it any more."""
+        return self.references <= _OURS
+
+    def let_go(self) -> None:
+        """Keep it no longer."""
+        self._value = None
+
+
+_OURS = Shared([]).references
+"""To a value that nobody else has."""
+
+
+def source_of(value: Any, data: bytes, key: str) -> tuple[Source, Shared | None]:
+    """Return a way to have a value's record again that keeps no large value alive; and what to let go of for that.
+
+    Whoever keeps the latter sees to it that it is let go of when it is ours alone.
+    """
     if len(data) <= SMALL:
-        return lambda: data
+        return (lambda: data), None
+    shared = None
     try:
-        alive = weakref.ref(value)
-    except TypeError:  # lists and dicts, among others, cannot be referred to so
-        return _nothing
+        alive: Callable[[], Any] = weakref.ref(value)
+    except TypeError:
+        alive = shared = Shared(value)
 
     def again() -> bytes | None:
         there = alive()
         found = None if there is None else dumps(there)
         return found if found is not None and key_of_value(found) == key else None  # it may have been changed since
 
-    return again
+    return again, shared
 
 
 class Stores:
@@ -55,6 +91,8 @@ class Stores:
         self._lock = threading.Lock()
         self._sources: dict[str, Source] = {}
         """By key."""
+        self._shared: dict[str, Shared] = {}
+        """By key too."""
 
     def at(self, root: str) -> Store:
         """Return the store of a root; it is made when it is not there.
@@ -88,9 +126,24 @@ class Stores:
         except StoreError:
             return [None] * len(keys)
 
-    def remember(self, key: str, source: Source) -> None:
-        """Keep a way to have a value again that was put into a store, should its copy there be lost."""
-        self._sources[key] = source
+    def remember(self, key: str, value: Any, data: bytes) -> None:
+        """Keep a way to have a value again that was put into a store, should its copy there be lost.
+
+        Args:
+            key: that it was put under.
+            value: not kept alive by this, if it is large; see ``let_go_of_values``.
+            data: its record.
+        """
+        self._sources[key], shared = source_of(value, data, key)
+        if shared is not None:
+            self._shared[key] = shared
+
+    def let_go_of_values(self) -> None:
+        """Forget large values that nobody else has any more; to be called now and then."""
+        for key, shared in list(self._shared.items()):
+            if shared.is_ours_alone:
+                shared.let_go()
+                self._shared.pop(key, None)
 
     def confirm(self, store: str, key: str) -> Locator | None:
         """Read a result that seems to be damaged and return where a sound one lies; one that was put is put again.

@@ -39,7 +39,7 @@ from scalable_hpc.model.tasks import PUT, Hit, Locator, TaskSpec
 from scalable_hpc.naming import Naming, is_sampled, verification_of
 from scalable_hpc.planning import Plan
 from scalable_hpc.raising import error_of
-from scalable_hpc.results import Stores, key_of_value, source_of
+from scalable_hpc.results import Stores, key_of_value
 from scalable_hpc.runs import RunDirectory, create_run
 from scalable_hpc.takeover import description
 from scalable_hpc.telemetry.frame import say_counts
@@ -151,6 +151,7 @@ class LiveRun:
 
     def load(self, spec: TaskSpec, locator: Locator, above: tuple[Hit, ...] = ()) -> Any:
         """Read a result; one that turns out damaged is made again, one that a worker holds is stored first."""
+        self._stores.let_go_of_values()
         if locator.held:
             locator = self._told_where(spec, partial(self._engine.keeper.read, spec.task_id))
         try:
@@ -216,13 +217,15 @@ class LiveRun:
         key = key_of_value(data)
         store = self._stores.at(str(self.directory.results))
         place = store.publish(key, data)
-        self._stores.remember(key, source_of(value, data, key))
+        self._stores.remember(key, value, data)
+        self._stores.let_go_of_values()
         future = ScalableFuture(task_id=f"{PUT}{key[:_PUT_DIGITS]}", key=key, label=label, owner=self)
         future.set_result(Stored(lambda: store.load(place)))
         return future
 
     def accept(self, pairs: Sequence[tuple[TaskSpec, ScalableFuture]]) -> None:
         """Take over calls that must be run."""
+        self._stores.let_go_of_values()
         with self._lock:
             self._futures.update({spec.task_id: future for spec, future in pairs})
         self._engine.keeper.submit_many([(spec, self._told(spec)) for spec, _ in pairs])

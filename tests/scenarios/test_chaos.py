@@ -31,7 +31,7 @@ from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.quick import QuickFold
 from scalable_hpc.lineage.record import TaskState
 from scalable_hpc.lineage.replay import replay
-from scalable_hpc.model.events import AttemptFailed, AttemptPlaced, ReceiptTaken
+from scalable_hpc.model.events import AttemptFailed, AttemptPlaced, ReceiptTaken, ResultDropped
 from scalable_hpc.runs import RunDirectory, list_runs
 from scalable_hpc.telemetry.report import build_report
 from tests.processes import processes_naming
@@ -435,10 +435,13 @@ def check(storm: Storm, graph: list[tuple[float, list[int]]]) -> None:
         assert report.tasks.failed == 0, (told, report.failures)
         assert [event.because for event in events if isinstance(event, AttemptFailed) and event.charged] == [], told
         assert report.upkeep.done_twice == 0, told
+        assert report.tasks.submitted + report.tasks.hits <= len(graph), (told, "each call counts once")
         done: set[str] = set()
         for event in events:
             if isinstance(event, ReceiptTaken):
                 done.add(event.task_id)
+            elif isinstance(event, ResultDropped):
+                done.discard(event.task_id)  # it was damaged
             elif isinstance(event, AttemptPlaced):
                 assert event.task_id not in done, (told, event)
         slow, quick = replay(events), Ledger()

@@ -71,14 +71,14 @@ def put_and_find(session, value):
     return future, path
 
 
-def test_that_a_damaged_value_is_put_again_while_it_is_alive(session):
+@pytest.mark.parametrize("value", [np.arange(80_000.0), list(range(80_000))], ids=["array", "list"])
+def test_that_a_damaged_value_is_put_again_while_it_is_alive(session, value):
     """The tasks that wait for it never notice."""
-    value = np.arange(80_000.0)
     future, path = put_and_find(session, value)
     path.chmod(0o600)
     path.write_bytes(b"x" * path.stat().st_size)
 
-    assert session.start().submit(mean, future).result(timeout=60) == value.mean()
+    assert session.start().submit(np.mean, future).result(timeout=60) == np.mean(value)
 
 
 @pytest.mark.parametrize("change", ["gone", "changed"])
@@ -92,8 +92,13 @@ def test_that_a_damaged_value_that_is_not_at_hand_fails_its_calls(session, chang
     else:
         value[0] = 7.0
 
+    client = session.start()
     with pytest.raises(AncestorFailed, match="put it again"):
-        session.start().submit(mean, future).result(timeout=60)
+        client.submit(mean, future).result(timeout=60)
+
+    again = client.put(np.full(80_000, {"gone": 2.0, "changed": 3.0}[change]))
+    assert again.key == future.key
+    assert client.submit(mean, again).result(timeout=60) == {"gone": 2.0, "changed": 3.0}[change]
 
 
 def test_that_a_value_is_there_at_once_and_stays_as_it_was(session):
