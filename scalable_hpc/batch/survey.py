@@ -18,8 +18,8 @@ from scalable_hpc.errors import BatchSilent, MissingCommandError
 
 _PATIENCE_S = 60.0
 """A busy controller takes long; a survey is made once."""
-COMMANDS = {"slurm": "scontrol", "pbs": "qstat"}
-"""The command by which a batch system is known to be here."""
+COMMANDS = {"slurm": ("scontrol",), "pbs": ("qstat", "qmgr")}
+"""Commands by any of which a batch system is known to be here."""
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class _Asking:
         """
         answer = self.may(*argv)
         if answer is None:
-            raise BatchSilent(f"no answer from {self.silent[-1]}", hint=f"run it by hand: {shlex.join(argv)}")
+            raise BatchSilent(f"no answer from {'; '.join(self.silent)}", hint=f"run it by hand: {shlex.join(argv)}")
         return answer
 
     def may(self, *argv: str) -> str | None:
@@ -62,7 +62,11 @@ class _Asking:
 
 def batch_here() -> str | None:
     """Return which batch system has its commands on PATH."""
-    return next((batch for batch, command in COMMANDS.items() if shutil.which(command)), None)
+    return next((batch for batch in COMMANDS if _is_here(batch)), None)
+
+
+def _is_here(batch: str) -> bool:
+    return any(shutil.which(command) for command in COMMANDS[batch])
 
 
 def survey(batch: str, environ: Mapping[str, str] | None = None) -> MachineSeen:
@@ -72,9 +76,9 @@ def survey(batch: str, environ: Mapping[str, str] | None = None) -> MachineSeen:
         MissingCommandError: its commands are not on PATH.
         BatchSilent: it does not answer.
     """
-    if shutil.which(COMMANDS[batch]) is None:
+    if not _is_here(batch):
         raise MissingCommandError(
-            f"'{COMMANDS[batch]}' is not on PATH: is this a machine with {batch}?", hint="module avail 2>&1 | less"
+            f"'{COMMANDS[batch][0]}' is not on PATH: is this a machine with {batch}?", hint="module avail 2>&1 | less"
         )
     asking = _Asking(os.environ if environ is None else environ)
     return _slurm(asking) if batch == "slurm" else _pbs(asking)

@@ -5,6 +5,7 @@ from datetime import date
 
 import pytest
 
+from scalable_hpc.cli import main
 from scalable_hpc.config.data_files import builtin_directory
 from scalable_hpc.config.site import BUILTIN, Place, read_site, read_site_file
 from scalable_hpc.config.site_schema import SiteFacts, schema_of_sites
@@ -76,6 +77,12 @@ def test_that_a_preset_is_whole_with_its_defaults(name):
     assert found.facts.batch in ("slurm", "pbs")
     assert found.facts.description
     assert found.facts.partitions or found.facts.qoses
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.yaml")))
+def test_that_a_check_finds_no_mistake_in_what_comes_with_the_package(name, capsys):
+    """The very command that admins are told to use."""
+    assert main(["site", "check", str(FOLDER / f"{name}.yaml")]) == 0, capsys.readouterr().err
 
 
 def test_that_the_well_known_centres_are_there():

@@ -188,7 +188,7 @@ def test_that_a_draft_never_takes_the_place_of_a_file(world, capsys, monkeypatch
 def test_that_a_draft_needs_a_batch_system(world, capsys):
     """Which is looked for on PATH."""
     assert main(["site", "new"]) == MissingCommandError.exit_code
-    assert "neither 'scontrol' nor 'qmgr'" in capsys.readouterr().err
+    assert "neither 'scontrol' nor 'qstat'" in capsys.readouterr().err
 
 
 def test_that_the_schema_is_json(world, capsys):
@@ -237,6 +237,28 @@ def test_that_a_live_pbs_is_asked_by_its_own_commands(world, capsys, monkeypatch
     assert "from what PBS 22.05.11 said" in text
     assert "queues:" in text
     assert "No answer" not in text
+    assert main(["site", "check", "pine.yaml"]) == 0
+
+
+def test_that_a_pbs_whose_qmgr_is_not_for_users_is_asked_by_what_is(world, capsys, monkeypatch):
+    """``qstat -Qf`` and ``-Bf`` say the same of its queues, and every user may ask them."""
+    transcript = Path(__file__).parents[2] / "transcripts" / "pbs" / "03-qstat-forms.txt"
+
+    def answer(option: str) -> str:
+        """Print what stands in the transcript between the command and its errors."""
+        return f"sed -n '/\\$ qstat {option}$/,/^--- stderr/p' {transcript} | sed '1,2d;$d'"
+
+    commands(
+        world / "bin",
+        qmgr="echo 'qmgr: Unauthorized Request' >&2; exit 1",
+        qstat=f'case "$*" in -Qf) {answer("-Qf")};; -Bf) {answer("-Bf")};; *) exit 1;; esac',
+    )
+    monkeypatch.setenv("PATH", f"{world / 'bin'}:/usr/bin:/bin")
+
+    assert main(["site", "new", "--batch", "pbs", "--name", "pine", "--output", "pine.yaml"]) == 0
+    text = Path("pine.yaml").read_text()
+    assert 'short: {walltime: "00:02:00"' in text
+    assert "# it is not enabled: " in text
     assert main(["site", "check", "pine.yaml"]) == 0
 
 
