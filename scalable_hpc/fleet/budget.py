@@ -33,10 +33,6 @@ class Balance:
         """What nobody has used or may use yet."""
         return self.budget_node_s - self.used_node_s - self.bound_node_s
 
-    def affords(self, nodes: int, walltime_s: float) -> bool:
-        """Whether one more allocation can be paid, to the end of its walltime."""
-        return nodes * walltime_s <= self.left_node_s
-
     def __str__(self) -> str:
         used, bound, whole = (each / HOUR_S for each in (self.used_node_s, self.bound_node_s, self.budget_node_s))
         return f"{used:.3g} of {whole:.3g} node-hours used" + (

@@ -12,18 +12,16 @@ Rule 3: waiting for one's turn in the queue is no reason: it passes by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scalable_hpc.fleet.roster import Standing
+from scalable_hpc.fleet.stuck import Stuck, why_stuck
 from scalable_hpc.model.allocations import AllocationState
 from scalable_hpc.model.fleet import AllocationView, Demand, Limits
 
 _S = AllocationState
 _HERE = (_S.LIVE, _S.DRAINING)
-
-Stuck = Callable[[str], str | None]
-"""Says, of the reason that a pending job waits for, why that will not pass by itself; None: it is the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +83,8 @@ class Understudies:
             return standing.trouble.message
         if any(each.state is _S.STARTING for each in allocations):
             return None
-        for each in allocations:
-            waited = now - each.submitted_at
-            why = self._stuck(each.pending_because) if each.state is _S.PENDING else None
-            if why is not None and waited >= limits.fallback_after_s:
-                return f"{each.name} has waited {waited:.0f} s, and {why} ({each.pending_because})"
-        return None
+        reasons = (why_stuck(each, limits, self._stuck, now) for each in allocations)
+        return next((why for why in reasons if why is not None), None)
 
 
 def probing(wanted: Demand | None, worker_type: str) -> Demand | None:

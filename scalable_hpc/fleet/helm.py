@@ -13,20 +13,21 @@ import random
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from scalable_hpc.errors import BatchSilent, BudgetSpent, SubmissionDeferred, SubmissionError
+from scalable_hpc.errors import BatchSilent, SubmissionDeferred, SubmissionError
 from scalable_hpc.fleet import view
 from scalable_hpc.fleet.actions import Actions
 from scalable_hpc.fleet.arrays import Arrays
-from scalable_hpc.fleet.budget import HOUR_S, Balance
+from scalable_hpc.fleet.budget import Balance
 from scalable_hpc.fleet.fallback import Understudies, probing
 from scalable_hpc.fleet.held_back import HeldBack
 from scalable_hpc.fleet.plan import plan
 from scalable_hpc.fleet.ports import Allocator, Batch, Clock, Run
+from scalable_hpc.fleet.purse import Purse
 from scalable_hpc.fleet.roster import Change, Roster
+from scalable_hpc.fleet.stuck import StuckWatch
 from scalable_hpc.fleet.told import as_event
 from scalable_hpc.fleet.trouble import Trouble
 from scalable_hpc.fleet.view import Known, Word
-from scalable_hpc.fleet.walltime import least_walltime_s
 from scalable_hpc.fleet.watch import Answer
 from scalable_hpc.model.allocations import AllocationRequest, AllocationState, ExitReason, JobEnding, JobObservation
 from scalable_hpc.model.events import FleetNote, HostsTrusted
@@ -66,8 +67,8 @@ class Helm:
         self._requests: dict[str, AllocationRequest] = {}
         self._arrays = Arrays()
         self.roster = Roster(run.run_id, run.first_number, run.spent_node_s)
-        self._budget_said = False
-        self._budget_failed = False
+        self._purse = Purse(self.roster, limits, self.note)
+        self._stuck = StuckWatch(limits, run.stuck)
         self.actions = Actions(allocator, batch, clock, self)
         self._trouble = Trouble(run, self.roster, clock, rng, limits)
         self._understudies = Understudies(limits, run.stuck)
@@ -96,6 +97,7 @@ class Helm:
             return
         if not is_silent:
             self._shift_work()
+            self._tell_of_the_stuck()
         wanted = {each.worker_type: each for each in self._run.demand()}
         busy = self._run.busy()
         self._tell_of_those_that_nobody_stands_in_for(wanted)
@@ -171,36 +173,16 @@ class Helm:
                 self._check_that_it_can_run(self.roster[known.view.name], seen)
 
     def _heed_budget(self, wanted: Mapping[str, Demand]) -> None:
-        """Say when nothing more can be opened; fail what is left once all that runs has been through."""
         balance = self.balance()
-        if balance is None or self._budget_failed or self._is_winding_down:
-            return
-        short = [
-            (limits.nodes * least_walltime_s(limits, each), name)
-            for name, each in wanted.items()
-            if each.waiting
-            and (limits := self._limits.get(name)) is not None
-            and not balance.affords(limits.nodes, least_walltime_s(limits, each))
-        ]
-        if not short:
-            return
-        price, cheapest = min(short)
-        words = f"{balance}; an allocation of {cheapest!r} takes up to {price / HOUR_S:.3g}"
-        if not self._budget_said:
-            self._budget_said = True
-            logger.warning("The budget allows no further allocation: %s", words)
-            self.note("budget", f"opens nothing more for now: {words}")
-        is_over = all(known.view.state is AllocationState.CLOSING for known in self.roster.open())
-        if is_over and not any(each.assigned for each in wanted.values()):
-            self._budget_failed = True
-            left = sum(each.waiting for each in wanted.values())
-            self._run.on_failure(
-                BudgetSpent(
-                    f"the budget is spent: {words}; {left:,} tasks are left",
-                    hint="raise budget.node_hours in the target and start the script again: "
-                    "what is in the cache is not computed again",
-                )
-            )
+        spent = None if balance is None or self._is_winding_down else self._purse.heed(balance, wanted)
+        if spent is not None:
+            self._run.on_failure(spent)
+
+    def _tell_of_the_stuck(self) -> None:
+        """Say which jobs wait for what will not pass by itself, where nobody else does their work."""
+        for words in self._stuck.look((known.view for known in self.roster.open()), self._clock.now()):
+            logger.warning("%s", words)
+            self.note("stuck", words)
 
     def _shift_work(self) -> None:
         """Hand the work of worker types that cannot be had to their fallbacks, and back."""

@@ -108,6 +108,36 @@ def test_that_a_partition_that_is_down_is_worked_around_until_it_is_up(slurm, pa
     assert len(of_kind(made.events(), AttemptPlaced)) == 40
 
 
+def test_that_a_job_that_cannot_get_its_turn_is_told_of_and_waited_for(slurm, partitions, tmp_path):
+    """No fallback: the driver says that the partition is down and what is forecast, and goes on when it is up."""
+    made = ensemble(
+        tmp_path,
+        slurm,
+        count=4,
+        seconds=0.1,
+        fallback_after="1s",
+        walltime="00:10:00",
+        components={"model": {"cpus": 2, "partition": "closed"}},
+    )
+    driver = made.start(env=slurm.env)
+    try:
+        wait_until(
+            "it is told of", lambda: made.runs and made.runs[-1].journal.exists() and notes(made, "stuck"), timeout=60
+        )
+        partitions("closed", "UP")
+        out, err = driver.communicate(timeout=60)
+    finally:
+        driver.kill()
+        driver.communicate()
+
+    assert driver.returncode == 0, f"{out}\n{err}"
+    assert "ok 4 failed 0" in out
+    [why] = notes(made, "stuck")
+    assert "its partition is down (PartitionDown); no start is forecast" in why
+    assert why in err
+    assert list(allocations_of(made.events())) == ["a0001"]
+
+
 def test_that_a_partition_that_does_not_exist_is_worked_around(slurm, tmp_path):
     """sbatch refuses: the run goes on where it can."""
     made = ensemble(

@@ -159,6 +159,7 @@ class Harness:
         log_tail=lambda name: f"log of {name}",
         budget_node_s=None,
         most_jobs=None,
+        stuck=lambda _: None,
         **limits,
     ):
         self.clock = FakeClock()
@@ -185,6 +186,7 @@ class Harness:
             excluded_nodes=lambda: self.excluded,
             budget_node_s=budget_node_s,
             most_jobs=most_jobs,
+            stuck=stuck,
         )
         self.supervisor = Supervisor(
             run,
