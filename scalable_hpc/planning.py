@@ -16,13 +16,13 @@ from typing import Any
 from scalable_hpc.cache.layout import GROUP
 from scalable_hpc.confidential import parted, secrets_file
 from scalable_hpc.config.limits import allocation_limits
-from scalable_hpc.config.resolved import ResolvedManifest, ResolvedTarget, Setting, shortened
+from scalable_hpc.config.resolved import Growth, ResolvedManifest, ResolvedTarget, Setting, shortened
 from scalable_hpc.fleet.walltime import shorter
 from scalable_hpc.model.allocations import AllocationRequest
 from scalable_hpc.model.arrays import array_name
 from scalable_hpc.model.fleet import Limits
 from scalable_hpc.model.resources import WorkerType
-from scalable_hpc.model.units import format_walltime
+from scalable_hpc.model.units import format_memory, format_walltime
 from scalable_hpc.runs import RunDirectory
 from scalable_hpc.scripts.context import ScriptContext
 from scalable_hpc.scripts.dressed import as_local
@@ -49,6 +49,8 @@ class Plan:
     manifest: Path
     settings: Mapping[str, Setting] = field(default_factory=dict)
     """Dotted setting to its value in force, its source and its layer."""
+    growth: Mapping[str, Growth] = field(default_factory=dict)
+    """How far worker types may grow when tasks run out of memory; those that may not are left out."""
 
     @property
     def node_hours(self) -> dict[str, float]:
@@ -70,6 +72,7 @@ class Plan:
                     "walltime_at_least": format_walltime(min(shorter(limit), default=limit.walltime_s)),
                     "node_hours_at_most": self.node_hours[name],
                     "script": self.scripts[name],
+                    "memory_grows_to": asdict(self.growth[name]) if name in self.growth else None,
                 }
                 for name, limit in self.limits.items()
             },
@@ -98,6 +101,11 @@ class Plan:
                 f" {limit.slots_per_node} slots for {_at_most(limit)},"
                 f" at most {self.node_hours[name]:.2f} node-hours at a time"
             )
+            if growth := self.growth.get(name):
+                lines.append(
+                    f"  a task of it that runs out of memory is given more, up to {format_memory(growth.most)} a node"
+                    f" ({growth.because}); allocations that are larger come on top"
+                )
         lines.append("settings, and who set them:")
         lines += self.layers
         for name, text in self.scripts.items():
@@ -130,6 +138,7 @@ def make_plan(manifest: ResolvedManifest) -> Plan:
         runs_root=manifest.runs_root,
         manifest=manifest.path,
         settings=manifest.settings,
+        growth=manifest.growth,
     )
 
 

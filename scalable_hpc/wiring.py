@@ -26,6 +26,7 @@ from scalable_hpc.cache.serial import dumps
 from scalable_hpc.cache.settings import care_of, set_settings
 from scalable_hpc.cache.verify import Damaged
 from scalable_hpc.call import Call
+from scalable_hpc.config.growth import grown
 from scalable_hpc.config.resolved import ResolvedManifest
 from scalable_hpc.derived import sum_up
 from scalable_hpc.engine import Engine
@@ -93,7 +94,9 @@ class LiveRun:
         self._futures: dict[str, ScalableFuture] = {}
         self._lock = threading.Lock()
         self._stores = Stores()
-        self._engine = Engine(manifest, self.directory, self._stores, self.hit_of, retry_quarantined=retry_quarantined)
+        self._engine = Engine(
+            grown(manifest), self.directory, self._stores, self.hit_of, retry_quarantined=retry_quarantined
+        )
         self._engine.start(self._broken)
         last = self._engine.last_number
         self.has_past = last > 0

@@ -62,6 +62,7 @@ class _Case:
 
     def __init__(self, run: RunDirectory, *, asks: bool) -> None:
         from scalable_hpc.chain.opening import manifest_of
+        from scalable_hpc.config.growth import grown
         from scalable_hpc.lineage.journal import fold_journal
         from scalable_hpc.lineage.ledger import Ledger
         from scalable_hpc.lineage.need import Offer
@@ -82,7 +83,7 @@ class _Case:
                 self._notes.append(event)
 
         fold_journal(run.journal, self._ledger, note)
-        manifest = manifest_of(run)
+        manifest = grown(manifest_of(run))
         target = manifest.target
         each = [(kind, manifest.target_of(kind.name)) for kind in manifest.worker_types.values()]
         self._offers = [Offer(kind, own.walltime_s, own.margin_s) for kind, own in each]

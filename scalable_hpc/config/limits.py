@@ -27,4 +27,5 @@ def _limits(target: ResolvedTarget, kind: WorkerType) -> Limits:
         fallback_after_s=target.fallback_after_s,
         shortens=target.shorten and not target.inside,
         array=target.array,
+        is_grown=kind.grown_from is not None,
     )

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scalable_hpc.config.growth import settle_growth
 from scalable_hpc.config.machine import hold_against_site
 from scalable_hpc.config.normal import ONLY_FOR
 from scalable_hpc.config.own import checked_array, settle_own_targets
@@ -76,6 +77,7 @@ def resolve(manifest: Manifest, target: Target, site: SiteRead, sheet: Sheet) ->
         cache_verify=care("cache_verify", manifest.project.cache_verify, ("once", "always", "never"), sheet),
         cache_group=cache_group(manifest.project, site, sheet),
         own_targets=own_targets,
+        growth=settle_growth(manifest, kinds, settled, own_targets, site.facts, sheet),
     )
     for name in _SETTINGS:
         if target.provider in ONLY_FOR.get(name.partition(".")[0], (target.provider,)):

@@ -187,6 +187,16 @@ class TaskDefaults:
 
 
 @dataclass(frozen=True, slots=True)
+class Growth:
+    """How far the memory of a worker type may grow when its tasks run out of it."""
+
+    most: int
+    """Bytes per node."""
+    because: str
+    """What sets the bound."""
+
+
+@dataclass(frozen=True, slots=True)
 class ResolvedManifest:
     """Everything a session needs to know before it starts."""
 
@@ -212,6 +222,8 @@ class ResolvedManifest:
     """Dotted setting to its value in force, its source and its layer."""
     own_targets: Mapping[str, ResolvedTarget] = field(default_factory=dict)
     """The target as it is for a worker type that has settings of its own."""
+    growth: Mapping[str, Growth] = field(default_factory=dict)
+    """Of the worker types that may be asked for with more memory than they say."""
 
     factor: float = 1.0
     """In a rehearsal: seconds of the real machine to one of this."""

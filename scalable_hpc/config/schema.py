@@ -170,6 +170,7 @@ class Component(Part):
     runtime: OptionalLine = None
     cpus: Positive = 1
     memory: Memory | None = None
+    max_memory: Memory | None = None
     gpus: Count = 0
     slots: Positive | None = None
     mounts: Annotated[Mounts, BeforeValidator(nothing_is_empty)] = {}

@@ -6,7 +6,8 @@ the first of its fallbacks that is not away itself. One allocation of it stays a
 here, the type is back.
 
 Rule 1: no I/O, no clock; ``now`` comes in.
-Rule 2: a type without fallbacks is never away: its troubles are told to the run instead.
+Rule 2: a type without fallbacks is never away: its troubles are told to the run instead. One that is only a larger
+request of another is: the tasks that need it fail, and nobody else.
 Rule 3: waiting for one's turn in the queue is no reason: it passes by itself.
 """
 
@@ -53,7 +54,7 @@ class Understudies:
         """
         shifts: list[Shift] = []
         for worker_type, limits in self._limits.items():
-            if not limits.fallbacks:
+            if not limits.may_be_away:
                 continue
             allocations = seen.get(worker_type, ())
             here = next((each.name for each in allocations if each.state in _HERE and each.live_slots), None)

@@ -189,7 +189,7 @@ class Helm:
         seen: dict[str, list[AllocationView]] = {}
         for known in self.roster.open():
             seen.setdefault(known.view.worker_type, []).append(known.view)
-        standings = {name: self.roster.standing(name) for name, limits in self._limits.items() if limits.fallbacks}
+        standings = {name: self.roster.standing(name) for name, limits in self._limits.items() if limits.may_be_away}
         shifts = self._understudies.look(seen, standings, self._clock.now())
         for shift in shifts:
             stand_ins = self._understudies.stand_ins().get(shift.worker_type)
@@ -203,6 +203,8 @@ class Helm:
     def _tell_of_those_that_nobody_stands_in_for(self, wanted: Mapping[str, Demand]) -> None:
         """Fail the run, as without fallbacks, when work is left that only a refused type could do."""
         for worker_type in self._understudies.stand_ins():
+            if self._limits[worker_type].is_grown:
+                continue
             standing = self.roster.standing(worker_type)
             trouble = standing.trouble
             if trouble is not None and worker_type in wanted and wanted[worker_type].waiting:

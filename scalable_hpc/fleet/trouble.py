@@ -119,7 +119,7 @@ class Trouble:
     def _leave_to_others(self, worker_type: str, kind: str, error: ScalableError) -> bool:
         """Where the type has fallbacks: keep the error for the case that they cannot help, and try again later."""
         limits = self._limits.get(worker_type)
-        if limits is None or not limits.fallbacks:
+        if limits is None or not limits.may_be_away:
             return False
         standing = self._roster.standing(worker_type)
         standing.trouble, standing.troubles = error, standing.troubles + 1

@@ -92,7 +92,11 @@ class Allowance:
             arrivals: how much time workers of each type had when they came.
             stand_ins: worker types that cannot be had now, and those that may do their work.
         """
-        self._offers = {offer.worker_type.name: offer for offer in offers}
+        self._offers = {
+            offer.worker_type.name: offer
+            for offer in offers
+            if offer.worker_type.grown_from is None or offer.worker_type.name not in stand_ins
+        }
         self._learned = learned
         came = {name: arrivals.get(name, Arrivals()) for name in self._offers}
         self._usable_s = {name: offer.usable_s(came[name].longest_s) for name, offer in self._offers.items()}
@@ -238,7 +242,11 @@ class Allowance:
         asked = f"{needs.cpus} cpus" + (f", {needs.gpus} gpus" if needs.gpus else "")
         asked += f", {format_memory(needs.memory)} of memory" if needs.memory is not None else ""
         asked += f" on worker type {needs.worker_type!r}" if needs.worker_type else ""
-        offered = "; ".join(_shape(offer.worker_type) for offer in self._offers.values())
+        largest = {offer.worker_type.grown_from: offer for offer in self._offers.values()}  # they come in order of size
+        told = [
+            each for each in self._offers.values() if each.worker_type.grown_from is None or each in largest.values()
+        ]
+        offered = "; ".join(_shape(offer.worker_type) for offer in told)
         smaller = Needs(needs.cpus, None, needs.gpus, needs.worker_type)
         return Refusal(
             record,

@@ -13,7 +13,7 @@ _HINTS = {
     "TaskKilled": "run this one call by itself to see it crash; the run's journal has the end of its output",
     "TaskTimeout": "give it more with timeout=, or retries= if it only hangs now and then",
     "TaskTooLong": "raise the target's walltime, split the task, or have it save its state: checkpoints=True",
-    "TaskOutOfMemory": "add a component with more memory to the manifest",
+    "TaskOutOfMemory": "add a component with more memory to the manifest, or raise its max_memory",
     "AttemptsExhausted": "see why its allocations end: scalable-hpc report",
 }
 

@@ -31,7 +31,7 @@ def candidates(kinds: Iterable[WorkerType], needs: Needs) -> tuple[WorkerType, .
     found = [kind for kind in several if kind.memory is not None and kind.fits(bare)]
     if needs.worker_type is not None:
         found = [kind for kind in found if own is not None and is_same_but_for_size(kind, own)]
-    return tuple(sorted(found, key=lambda kind: (kind.memory or 0, kind.name != needs.worker_type)))
+    return tuple(sorted(found, key=lambda kind: (kind.memory or 0, not _is_of(needs, kind))))
 
 
 def is_same_but_for_size(kind: WorkerType, own: WorkerType) -> bool:
@@ -71,6 +71,13 @@ def given(needs: Needs, floor: int, likely: int | None, kinds: Sequence[WorkerTy
     raised = replace(needs, memory=wanted)
     own = next((kind for kind in kinds if kind.name == needs.worker_type), None)
     if own is not None and wanted > (own.memory or 0):
-        larger = next((kind for kind in kinds if (kind.memory or 0) >= wanted), None)
+        enough = [kind for kind in kinds if (kind.memory or 0) >= wanted]
+        # What its user has declared before what is only asked for because of it, and of that what is its own.
+        larger = min(enough, key=lambda kind: (kind.grown_from is not None, not _is_of(needs, kind)), default=None)
         raised = raised if larger is None else replace(raised, worker_type=larger.name)
     return raised
+
+
+def _is_of(needs: Needs, kind: WorkerType) -> bool:
+    """Whether a worker type is the one that the task names, or a larger request of it."""
+    return needs.worker_type is not None and needs.worker_type in (kind.name, kind.grown_from)

@@ -191,6 +191,8 @@ def _places(
     needs, need_s = allowance.needs(record), allowance.need(record).cold_s
     for offer in offers:
         kind = offer.worker_type
+        if kind.grown_from is not None and kind.name != needs.worker_type and not fleet.open(kind.name):
+            continue
         short = list(_misfits(needs, kind))
         usable_s = offer.usable_s(None)
         if need_s is not None and need_s > usable_s and not record.checkpoints:

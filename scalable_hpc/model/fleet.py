@@ -93,6 +93,13 @@ class Limits:
     """Whether allocations may be asked for a shorter time than ``walltime_s`` where less is left to do."""
     array: int = 1
     """Allocations that one submission may ask for."""
+    is_grown: bool = False
+    """A larger request of another worker type: where it cannot be had, that one's tasks do without."""
+
+    @property
+    def may_be_away(self) -> bool:
+        """Whether the run goes on where this worker type cannot be had."""
+        return bool(self.fallbacks) or self.is_grown
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,8 @@ class WorkerType:
     tags: tuple[str, ...] = field(default=())
     fallbacks: tuple[str, ...] = ()
     """Worker types that do its work while it cannot be had, the first choice first."""
+    grown_from: str | None = None
+    """The component that this is a larger request of, for tasks that ran out of its memory; None: it is a component."""
 
     def fits(self, needs: Needs) -> bool:
         """Whether an idle worker of this type could run such a task at all."""

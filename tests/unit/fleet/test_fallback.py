@@ -105,7 +105,7 @@ class Two:
         self.events = []
         self.failures = []
         limits = {
-            "gpu": Limits("gpu", fallbacks=("cpu",), fallback_after_s=60.0, slots_per_node=4, **more),
+            "gpu": Limits("gpu", **{"fallbacks": ("cpu",), "fallback_after_s": 60.0, "slots_per_node": 4, **more}),
             "cpu": Limits("cpu", slots_per_node=4, maximum=2),
         }
         run = Run(
@@ -256,3 +256,15 @@ async def test_that_work_which_no_fallback_can_do_fails_with_the_refusal():
         await fleet.want(4, seconds=5.0)
 
     assert [error.message for error in fleet.failures] == ["cannot start"]
+
+
+@on_the_loop
+async def test_that_a_larger_request_that_is_refused_does_not_fail_the_run():
+    """It is away with nobody to do its work: its tasks hear that, and the run goes on."""
+    async with Two(fallbacks=(), is_grown=True) as fleet:
+        fleet.batch.refuse_types["gpu"] = REFUSED
+        await fleet.want(4, seconds=5.0)
+
+        assert fleet.stand_ins == {"gpu": ()}
+    assert fleet.failures == []
+    assert len(fleet.notes("fallback")) == 1

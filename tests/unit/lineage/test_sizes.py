@@ -92,6 +92,52 @@ def test_that_siblings_are_believed_only_above_a_slots_share():
     assert given(Needs(memory=3 * GIB), 0, 2 * GIB, kinds) == Needs(memory=3 * GIB)
 
 
+GROWN = (
+    replace(SMALL, name="small-8G", memory=8 * GIB, grown_from="small"),
+    replace(SMALL, name="small-64G", memory=64 * GIB, grown_from="small"),
+    replace(LARGE, name="large-48G", memory=48 * GIB, grown_from="large"),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "floor", "chosen"),
+    [
+        ("small", 6, "large"),
+        ("small", 40, "small-64G"),
+        ("large", 40, "large-48G"),
+        ("large", 60, "small-64G"),
+        ("small", 70, "small"),
+    ],
+)
+def test_that_a_component_is_asked_for_with_more_only_where_no_other_component_has_enough(name, floor, chosen):
+    """What its user has declared comes first, then its own larger requests, then those of its likes."""
+    kinds = candidates((*KINDS, *GROWN), Needs(worker_type=name))
+
+    assert given(Needs(worker_type=name), floor * GIB, None, kinds) == Needs(memory=floor * GIB, worker_type=chosen)
+
+
+def test_that_a_larger_request_that_cannot_be_had_fails_its_tasks_and_nobody_else():
+    """Where the batch system refuses it, it is not on offer: who needs it is told what there is."""
+    ledger = Ledger()
+    for name in ("large", "small"):
+        ledger.apply(submitted(name, needs=Needs(worker_type="small")))
+    large, small = ledger.tasks["large"], ledger.tasks["small"]
+    large.floor_memory = 40 * GIB
+    offers = [Offer(kind) for kind in (SMALL, *GROWN[:2])]
+
+    can = Allowance(offers, Learned(), {})
+    cannot = Allowance(offers, Learned(), {}, {"small-64G": ()})
+
+    assert can.refusal(large) is None
+    assert can.needs(large).worker_type == "small-64G"
+    refusal = cannot.refusal(large)
+    assert refusal is not None
+    assert refusal.error_type == "TaskOutOfMemory"
+    assert "'small-8G' has 4 cpus, 8 GiB" in refusal.error
+    assert "64 GiB" not in refusal.error
+    assert cannot.refusal(small) is None
+
+
 def test_that_the_memory_of_siblings_is_learned_per_name():
     """What all but the largest five in a hundred held, within 5 %."""
     learned = Learned()
