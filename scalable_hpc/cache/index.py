@@ -89,6 +89,12 @@ class Index:
             self._ids[self._files[number].id] = number
         file = self._files[number]
         base = len(file.raw) // ENTRY_SIZE
+        if len(news) <= _AT_ONCE * ENTRY_SIZE:
+            sound = sound_entries(news)
+            if sound.ordinals:
+                file.raw += memoryview(news)[: (sound.ordinals[-1] + 1) * ENTRY_SIZE]
+                self._take_in(number, base, sound)
+            return
         end = sound_end(news)
         file.raw += memoryview(news)[: end * ENTRY_SIZE]
         for start in range(0, end, _AT_ONCE):

@@ -10,13 +10,12 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from scalable_hpc.cache.index import Index
-from scalable_hpc.cache.layout import file_mode, is_gone, is_ours, share_file, sync_directory, write_all
-from scalable_hpc.cache.records import ENTRY_SIZE, HEADER_SIZE, Entry, Kind, pack_entry, pack_header
+from scalable_hpc.cache.layout import file_mode, is_ours, share_file, sync_directory, write_all
+from scalable_hpc.cache.records import HEADER_SIZE, Entry, Kind, pack_entry, pack_header
 from scalable_hpc.cache.seal import Seal
 
 FULL = 1 << 30
@@ -69,21 +68,19 @@ class PackWriter:
         """
         now = int(time.time())
         data = bytearray()
+        start = 0 if self._pack is None else self._pack.size
         entries: list[Entry] = []
         for record in records:
             kind, offset = Kind.BLOB, 0
             if record.data is not None:
-                kind, offset = Kind.PACKED, len(data)
+                kind, offset = Kind.PACKED, start + len(data)
                 data += pack_header(record.key, record.digest, record.size) + record.data
             entries.append(Entry(kind, record.key, record.digest, offset, record.size, now, record.core_s))
         if data:
             if self._pack is None:
                 self._pack = _AppendedFile(self._packs / (self.stem + PACK))
                 self._new_names = True
-            start = self._pack.append(data)
-            entries = [
-                replace(each, offset=start + each.offset) if each.kind == Kind.PACKED else each for each in entries
-            ]
+            self._pack.append(data)
         revocations = [entry for record in records for entry in record.revoked]
         return self.append_entries([*entries, *revocations])
 
@@ -136,16 +133,14 @@ class _AppendedFile:
         self.size = 0
         self.whole = True
 
-    def append(self, data: bytes | bytearray) -> int:
-        """Append all of ``data`` or nothing; return where it starts."""
-        start = self.size
+    def append(self, data: bytes | bytearray) -> None:
+        """Append all of ``data`` or nothing."""
         try:
             write_all(self._descriptor, data)
             self.size += len(data)
         except BaseException:  # Ctrl-C too: what follows must start where the last whole record ends
             self._cut()
             raise
-        return start
 
     def read(self, start: int, size: int) -> bytes:
         """Return a part of the file."""
@@ -226,37 +221,4 @@ class PackReader:
             elif len(self._descriptors) < OPEN_PACKS:
                 self._descriptors[stem] = descriptor
                 return
-        os.close(descriptor)
-
-
-def take_in_news(packs: Path, index: Index, own: Collection[str]) -> None:
-    """Feed to an index what other writers have added to theirs; another user's files are left alone.
-
-    Raises:
-        OSError: they cannot be read.
-    """
-    with os.scandir(packs) as entries:
-        found = sorted((entry for entry in entries if entry.name.endswith(INDEX)), key=lambda entry: entry.name)
-    for entry in found:
-        stem = entry.name.removesuffix(INDEX)
-        if stem not in own:
-            known = index.known(stem)
-            news = _tail(entry, known)
-            if news:
-                index.feed(stem, news)
-
-
-def _tail(entry: os.DirEntry[str], known: int) -> bytes:
-    try:
-        status = entry.stat()
-        if status.st_size - known < ENTRY_SIZE or not is_ours(status):
-            return b""
-        descriptor = os.open(entry.path, os.O_RDONLY)
-    except OSError as err:
-        if is_gone(err) or isinstance(err, PermissionError):  # removed since it was listed, or kept from the group
-            return b""
-        raise
-    try:
-        return os.pread(descriptor, status.st_size - known, known)
-    finally:
         os.close(descriptor)

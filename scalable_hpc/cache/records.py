@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -31,6 +32,8 @@ _BODY_AND_SEAL = struct.Struct(f"<{_BODY.size}s{SEAL_SIZE}s")
 _WORDS = struct.Struct(f"<{_SEALED // 4}I")
 _CHECKSUM = struct.Struct("<I")
 ENTRY_SIZE = _SEALED + _CHECKSUM.size
+KEY_SIZE = 32
+"""Of what an entry starts with: the key that it speaks of, whatever its kind."""
 _KIND_AT = 84
 _MARK_AT = _BODY.size - MARK_SIZE
 _COLUMNS: Any = {
@@ -52,6 +55,8 @@ _MAGIC = b"shp\x01"
 
 BULK = 20_000
 """Entries from which importing NumPy costs less than it saves."""
+_SOME = 50
+"""Entries from which it saves something where it is imported already."""
 
 
 class Kind(IntEnum):
@@ -135,7 +140,7 @@ def sound_end(raw: bytes | bytearray) -> int:
 def sound_entries(raw: bytes | bytearray | memoryview) -> Sound:
     """Return every whole entry whose checksum holds; their seals were not looked at."""
     count = len(raw) // ENTRY_SIZE
-    if count >= BULK:
+    if count >= (_SOME if "numpy" in sys.modules else BULK):
         with contextlib.suppress(ImportError):
             return _sound_in_bulk(raw, count)
     rows = []

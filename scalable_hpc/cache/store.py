@@ -21,10 +21,11 @@ from blake3 import blake3
 
 from scalable_hpc.cache.flight import Flight
 from scalable_hpc.cache.notes import NoteLines
+from scalable_hpc.cache.opened import RECONSIDER_S, REVIEW_S, open_stores
 from scalable_hpc.cache.packs import NewRecord
 from scalable_hpc.cache.record import Record
 from scalable_hpc.cache.records import Entry
-from scalable_hpc.cache.shelf import MISSING, RECONSIDER_S, REVIEW_S, SMALL, Shelf, key_bytes, open_stores
+from scalable_hpc.cache.shelf import MISSING, SMALL, Shelf, key_bytes
 from scalable_hpc.cache.verify import Damaged
 from scalable_hpc.errors import StoreError
 from scalable_hpc.model.tasks import Locator
@@ -80,7 +81,7 @@ class Store(Shelf):
             StoreError: not all could be stored; those that were will be found.
         """
         raw_keys = [key_bytes(key) for key, _ in results]
-        self.refresh()  # whatever is there already, to stay or to be replaced, must be known
+        self._look_for(raw_keys)  # whatever is there already, to stay or to be replaced, must be known
         there = [None if replace else self._sound(key) for key in raw_keys]
         new = [
             self._new_record(key, data, spent_s)
