@@ -11,7 +11,8 @@ from pathlib import Path
 
 from scalable_hpc.errors import TemplateError
 
-_OURS = ("SCALABLE_HPC_*", "SLURM_*", "PBS_*", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "TMPDIR")
+_DEVICES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
+_OURS = ("SCALABLE_HPC_*", "SLURM_*", "PBS_*", *_DEVICES, "TMPDIR")
 """Variables of an allocation; the last star of a name stands for anything."""
 _TMP = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  (mounted by most runtimes without being asked)
 

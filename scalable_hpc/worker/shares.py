@@ -24,7 +24,9 @@ THREAD_VARIABLES = (
 
 CPUS_VARIABLE = "SCALABLE_HPC_CPUS"
 """Environment of an attempt: how many cpus it has."""
-DEVICES_VARIABLE = "CUDA_VISIBLE_DEVICES"
+DEVICES_VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
+"""How Nvidia's, AMD's and Intel's libraries are told which gpus are theirs. Where a batch system sets several, AMD's
+count the devices of the first among those of the second, so that only one of them may be narrowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +72,13 @@ def visible_gpus(declared: int, environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return the names of the gpus to share out: those the batch system has made visible, else 0, 1, 2, ..."""
     if declared < 1:
         return ()
-    named = [name.strip() for name in environ.get(DEVICES_VARIABLE, "").split(",") if name.strip()]
+    named = [name.strip() for name in environ.get(devices_variable(environ), "").split(",") if name.strip()]
     return tuple(named[:declared]) if named else tuple(str(number) for number in range(declared))
+
+
+def devices_variable(environ: Mapping[str, str]) -> str:
+    """Return the variable that tells an attempt its gpus: the one that the batch system uses, else Nvidia's."""
+    return next((name for name in DEVICES_VARIABLES if environ.get(name, "").strip()), DEVICES_VARIABLES[0])
 
 
 def seats_needed(*, cpus: int, gpus: int, slots: int, worker_cpus: int, worker_gpus: int) -> int | None:
@@ -90,5 +97,5 @@ def environment_of(seats: Sequence[Seat], *, chosen: Mapping[str, str]) -> dict[
     environment = {name: threads for name in THREAD_VARIABLES if name not in chosen} | {CPUS_VARIABLE: threads}
     devices = list(dict.fromkeys(gpu for seat in seats for gpu in seat.gpus))
     if devices:
-        environment[DEVICES_VARIABLE] = ",".join(devices)
+        environment[devices_variable(chosen)] = ",".join(devices)
     return environment

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 
 from tests.rig.settings import Settings
 
+LICENSES = "solver:2"
+GPUS = ("/dev/zero", "/dev/full")
+"""Two of each node's devices, which pretend to be gpus: Slurm counts them, and tells jobs which are theirs."""
+
 QOS = ("normal", "limited", "short", "small", "high")
 
 
@@ -25,6 +29,7 @@ def files(settings: Settings, machine: Machine) -> dict[str, str]:
     texts = {
         "slurm.conf": slurm_conf(settings, machine),
         "cgroup.conf": cgroup_conf(settings),
+        "gres.conf": f"AutoDetect=off\nName=gpu Type=fake File={','.join(GPUS)}\n",
         "hosts": hosts(settings, machine),
         "plugstack.conf": "",
         "mail": f'#!/bin/sh\n{{ echo "--- mail: $*"; cat; }} >>{settings.root}/log/mail.txt\n',
@@ -172,13 +177,20 @@ AccountingStoreFlags=job_comment,job_script
 def _nodes(settings: Settings, machine: Machine) -> str:
     shape = (
         f"CPUs={settings.cpus} Boards=1 SocketsPerBoard=1 CoresPerSocket={settings.cpus} ThreadsPerCore=1"
-        f" RealMemory={settings.memory_mb} TmpDisk=1000 State=UNKNOWN"
+        f" RealMemory={settings.memory_mb} TmpDisk=1000 Gres=gpu:fake:{len(GPUS)} State=UNKNOWN"
     )
     known_as = "" if settings.has_own_addresses else f" NodeHostname={machine.hostname}"
-    return "".join(
-        f"NodeName={node} NodeAddr={settings.address(node)} Port={settings.node_port(node)}{known_as} {shape}\n"
+    nodes = "".join(
+        f"NodeName={node} NodeAddr={settings.address(node)} Port={settings.node_port(node)}{known_as} {shape}"
+        f" Feature={_feature(settings, node)}\n"
         for node in settings.node_names
     )
+    return f"GresTypes=gpu\nLicenses={LICENSES}\n{nodes}"
+
+
+def _feature(settings: Settings, node: str) -> str:
+    """The nodes are of two kinds, for constraints."""
+    return "even" if settings.index(node) % 2 else "odd"
 
 
 def _partitions(settings: Settings) -> str:

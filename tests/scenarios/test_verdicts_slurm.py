@@ -63,20 +63,27 @@ def test_that_a_job_that_fills_its_memory_ends_the_guilty_alone(slurm, tmp_path)
     assert ended.reason in ("out_of_memory", "cancelled")
 
 
-def test_that_a_requeued_job_goes_on_under_its_id(slurm, tmp_path):
-    """Its worker is lost, the same job comes back, and its next worker is welcome."""
-    with holding(tmp_path, slurm) as held:
+def test_that_a_preempted_job_that_may_be_requeued_goes_on_under_its_id(slurm, tmp_path):
+    """Its worker is lost, the same job waits and comes back, and its next worker is the allocation's; no other job."""
+    with holding(tmp_path, slurm, queue="preempt", requeue=True) as held:
         held.wait_until_begun()
         job = held.jobs()["a0001"]
-        slurm.run(
-            ["scontrol", "update", f"jobid={job}", "Requeue=1"]
-        )  # ours forbid it: what is lost is ours to replace
-        slurm.run(["scontrol", "requeue", job])
+        asked = ["sbatch", "--parsable", "-p", "urgent", "-w", held.node_of(), "--exclusive", "--wrap", "sleep 3"]
+        slurm.run([*asked, "-N", "1"])
         held.wait_until_collected()
         held.leave()
+        [*_, accounted] = slurm.run(["sacct", "-D", "-X", "-n", "-P", "-j", job, "-o", "JobID,State"]).splitlines()
+        log = held.ensemble.runs[0].log_of("a0001")
 
-    assert [event.charged for event in held.failed()] == [False]
-    assert held.reasons() <= {"requeued", "cancelled", "preempted", None}
+    [life] = allocations_of(held.events).values()
+    assert {event.job_id for event in life} == {None, job}
+    assert [event.state for event in life].count("live") == 2
+    assert [(event.charged, event.allocation) for event in held.failed()] == [(False, "a0001")]
+    assert held.reasons() <= {"requeued", "preempted", None}
+    assert [event.allocation for event in held.receipts(late=False)] == ["a0001"]
+    assert held.ensemble.counted() == {0: 2}
+    assert accounted == f"{job}|COMPLETED"
+    assert not log.exists(), "a clean end leaves no log"
 
 
 def test_that_a_prologue_that_fails_is_the_allocations_failure(slurm, tmp_path):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scalable_hpc.worker.shares import (
-    DEVICES_VARIABLE,
+    DEVICES_VARIABLES,
     THREAD_VARIABLES,
     Seat,
     environment_of,
@@ -15,6 +15,8 @@ from scalable_hpc.worker.shares import (
     share_out,
     visible_gpus,
 )
+
+CUDA, ROCR, ZE = DEVICES_VARIABLES
 
 
 @given(slots=st.integers(1, 64), cores=st.sets(st.integers(0, 255), min_size=1), spare=st.integers(0, 8))
@@ -53,9 +55,24 @@ def test_that_every_gpu_is_used_and_no_slot_goes_without(slots, gpus):
 
 def test_that_the_batch_systems_gpus_are_used_under_its_names():
     """Slurm and PBS may give devices 2 and 3, or name them by UUID."""
-    assert visible_gpus(2, {DEVICES_VARIABLE: "2,GPU-8a"}) == ("2", "GPU-8a")
+    assert visible_gpus(2, {CUDA: "2,GPU-8a"}) == ("2", "GPU-8a")
     assert visible_gpus(2, {}) == ("0", "1")
-    assert visible_gpus(0, {DEVICES_VARIABLE: "0"}) == ()
+    assert visible_gpus(0, {CUDA: "0"}) == ()
+
+
+@pytest.mark.parametrize(
+    ("there", "told"),
+    [({}, CUDA), ({CUDA: "2,3", ROCR: "2,3", ZE: "2,3"}, CUDA), ({ROCR: "2,3"}, ROCR), ({CUDA: "", ZE: "2,3"}, ZE)],
+)
+def test_that_an_attempt_is_told_its_gpus_as_the_batch_system_tells_ours(there, told):
+    """In one variable only: AMD's libraries would look for the gpus of one among those of the other."""
+    gpus = visible_gpus(2, there)
+    seats = share_out(slots=2, cpus=2, available=[], is_confined=False, gpus=gpus)
+    environments = [environment_of([seat], chosen=there) for seat in seats]
+
+    assert gpus == (("2", "3") if there else ("0", "1"))
+    assert [environment[told] for environment in environments] == list(gpus)
+    assert all(set(environment).isdisjoint({CUDA, ROCR, ZE} - {told}) for environment in environments)
 
 
 @given(slots=st.integers(1, 32), per_slot=st.integers(1, 16), cpus=st.integers(1, 600))
@@ -84,4 +101,4 @@ def test_that_libraries_are_told_how_many_threads_to_start():
 
     assert "OMP_NUM_THREADS" not in environment
     assert {environment[name] for name in THREAD_VARIABLES[1:]} == {"8"}
-    assert environment[DEVICES_VARIABLE] == "0"
+    assert environment[CUDA] == "0"
