@@ -59,6 +59,7 @@ exec srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=16 --kill-on-
   '--env=PBS_*' \
   --env=CUDA_VISIBLE_DEVICES \
   --env=ROCR_VISIBLE_DEVICES \
+  --env=ZE_AFFINITY_MASK \
   --env=TMPDIR \
   --env=OMP_NUM_THREADS \
   --env=TITLE \
