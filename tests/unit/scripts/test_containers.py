@@ -16,7 +16,7 @@ EXPECTED = {
     "podman-hpc": (
         *("podman-hpc", "run", "--rm", "--net=host", "--gpu"),
         *("--env=SCALABLE_HPC_*", "--env=SLURM_*", "--env=PBS_*", "--env=CUDA_VISIBLE_DEVICES"),
-        *("--env=ROCR_VISIBLE_DEVICES", "--env=TMPDIR", "--env=OMP_NUM_THREADS"),
+        *("--env=ROCR_VISIBLE_DEVICES", "--env=ZE_AFFINITY_MASK", "--env=TMPDIR", "--env=OMP_NUM_THREADS"),
         *("--volume=/a b:/data", "--volume=/work:/work", "--workdir=/work", "image"),
     ),
     "shifter": ("shifter", "--image=image", "--volume=/a b:/data", "--volume=/work:/work"),
