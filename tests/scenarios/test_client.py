@@ -142,6 +142,9 @@ def test_that_a_failed_ancestor_fails_its_descendants_by_name(client):
     assert isinstance(caught.value.__cause__, Unlucky)
     with pytest.raises(Unlucky):
         bad.result()
+    own, told, two, *_ = client.gather([bad, child, grandchild, client.submit(double, 2)], errors="return")
+    assert (type(own), isinstance(told, AncestorFailed)) == (Unlucky, True)
+    assert f"{grandchild.task_id} <- {child.task_id} <- {bad.task_id} failed" in str(two)
 
 
 def test_that_a_transient_failure_is_tried_again_and_journalled(session, client, tmp_path):

@@ -123,5 +123,6 @@ def test_that_a_function_that_is_not_pure_is_found_out(lived):
     assert report.verified == 4
     assert "4 calls, 2 differing" in text
     assert "noisy(1): " + differing[0].first[:16] in text
+    assert differing[0].second[:16] in text
     assert "gave another result" in errors
     assert report.tasks.failed == 0

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 
+from scalable_hpc.errors import RunDirectoryError
 from tests.ensembles import ReceiptTaken, make_ensemble, of_kind
+from tests.processes import processes_naming
 from tests.waiting import wait_until
 
 LOCAL = {"provider": "local", "capacity": {"cpus": 2}, "allocations": {"max": 1, "walltime": "00:05:00"}}
@@ -108,18 +110,21 @@ def test_that_resume_finishes_a_dead_drivers_run_without_its_script(tmp_path):
 
 
 def test_that_cancel_stops_a_living_driver_and_sweeps_a_dead_one(tmp_path):
-    """A living one closes its run; of a dead one the jobs are cancelled."""
+    """A living one closes its run, which nobody else may drive; of a dead one the jobs are cancelled in their grace."""
     ensemble = make_ensemble(tmp_path, target=LOCAL, count=200, seconds=0.5, cpus=2)
     driver = ensemble.start()
     try:
         wait_until("a scenario done", lambda: ensemble.counted("end"), timeout=60)
         run_id = ensemble.runs[0].run_id
 
+        refused = command(ensemble, "resume", run_id)
         asked = command(ensemble, "cancel", run_id)
 
         driver.communicate(timeout=60)
     finally:
         driver.kill()
+    assert refused.returncode == RunDirectoryError.exit_code
+    assert f"process {driver.pid} on {os.uname().nodename}" in refused.stderr
     assert asked.returncode == 0, asked.stderr
     assert driver.returncode == 128 + signal.SIGTERM
     assert not ensemble.runs[0].is_open
@@ -135,3 +140,5 @@ def test_that_cancel_stops_a_living_driver_and_sweeps_a_dead_one(tmp_path):
     assert swept.returncode == 0, swept.stderr
     assert "cancelled its jobs local-1" in swept.stderr
     assert not ensemble.runs[-1].is_open
+    left = str(ensemble.runs[-1].path)
+    wait_until("the dead one's processes to be gone", lambda: not processes_naming(left), timeout=30)
