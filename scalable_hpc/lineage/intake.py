@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from scalable_hpc.cache.calls import CacheWarning
-from scalable_hpc.errors import ScalableError
-from scalable_hpc.lineage import holdings, rulings
+from scalable_hpc.lineage import rulings, succession
+from scalable_hpc.lineage.admission import Admission
 from scalable_hpc.lineage.custody import Custody
 from scalable_hpc.lineage.explanations import Explanations
 from scalable_hpc.lineage.inbox import (
@@ -31,17 +31,14 @@ from scalable_hpc.lineage.inbox import (
 from scalable_hpc.lineage.inquiry import Departure, Inquiries
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.need import Offer
-from scalable_hpc.lineage.outcome import Outcome, same_error
 from scalable_hpc.lineage.parcels import Parcels
 from scalable_hpc.lineage.payload import PayloadPack
-from scalable_hpc.lineage.record import OVER, TaskRecord, TaskState
 from scalable_hpc.lineage.reunion import Reunions
 from scalable_hpc.lineage.roster import Roster
 from scalable_hpc.lineage.sizes import candidates, sizes_of
-from scalable_hpc.lineage.submissions import submission_of
 from scalable_hpc.lineage.turn import Told, Turn
 from scalable_hpc.model.allocations import JobEnding
-from scalable_hpc.model.events import AttemptFailed, FleetNote, ResultsDiffer, TaskGivenUp, TaskRevived, TasksHit
+from scalable_hpc.model.events import AttemptFailed, FleetNote, ResultsDiffer, TasksHit
 from scalable_hpc.model.messages import (
     AttemptDone,
     AttemptEnded,
@@ -51,7 +48,7 @@ from scalable_hpc.model.messages import (
     WorkerGone,
     WorkerHello,
 )
-from scalable_hpc.model.tasks import AttemptId, Ending, Evidence, Hit, Locator, TaskSpec
+from scalable_hpc.model.tasks import AttemptId, Ending, Evidence, Hit
 
 _DAMAGED = "scalable_hpc.cache.verify.Damaged"
 
@@ -102,25 +99,22 @@ class Intake:
     ) -> None:
         self._ledger = ledger
         self._roster = roster
-        self._payloads = payloads
         self._parcels = parcels
         self._rng = rng
         self._inquiries = inquiries
         self._reunions = reunions
         self._kinds = tuple(offer.worker_type for offer in offers)
-        self._surrender: ScalableError | None = None
-        self.listeners: dict[str, OnDone] = {}
-        """Who waits for which task."""
         self._explanations = Explanations()
         self._strayed: set[str] = set()
         """Names of tasks whose results were not what their keys say."""
         self.custody = Custody(ledger, payloads)
+        self._admission = Admission(ledger, payloads, self.custody)
 
     def take_command(self, command: Command, turn: Turn) -> None:
         """Carry out what another thread wants."""
         match command:
             case Submission():
-                self._submit(command.spec, command.on_done, turn)
+                self._admission.submit(command.spec, command.on_done, turn)
             case Cancellation():
                 turn.tell(rulings.cancel(self._ledger, command.task_id, command.because, turn.now))
             case Hits():
@@ -132,9 +126,9 @@ class Intake:
                 self.custody.renew(command.spec, command.digest, turn)
                 self.custody.read(command.spec.task_id, command.on_done)
             case Finding():
-                self._find(command.spec, command.result, turn)
+                self._admission.find(command.spec, command.result, turn)
             case Surrender():
-                self._give_everything_up(command.error, turn)
+                self._admission.give_everything_up(command.error, turn)
 
     def take_message(self, message: Message, turn: Turn) -> None:
         """Carry out what a worker, the scheduler's side or the fleet says."""
@@ -178,6 +172,11 @@ class Intake:
         """The allocations whose end would say why attempts were lost."""
         return self._explanations.awaited()
 
+    @property
+    def listeners(self) -> dict[str, OnDone]:
+        """Who waits for which task."""
+        return self._admission.listeners
+
     def pop_listeners(self) -> Iterator[tuple[str, OnDone]]:
         """Yield everybody who still waits, with the task they wait for, and forget them."""
         while self.listeners:
@@ -193,10 +192,10 @@ class Intake:
             retry_quarantined: also what that driver had quarantined.
         """
         if retry_quarantined:
-            for event in rulings.on_retry_quarantined(self._ledger, turn.now):
+            for event in succession.on_retry_quarantined(self._ledger, turn.now):
                 turn.tell([event])
         self._reunions.expect(awaited, turn.now)
-        for events in rulings.on_new_driver(self._ledger, turn.now, self._rng, awaited):
+        for events in succession.on_new_driver(self._ledger, turn.now, self._rng, awaited):
             turn.tell(events)
         self.custody.lose(list(self._ledger.held), "the driver that knew where its result is held ended", turn)
         self.custody.recall_for_all(turn)
@@ -210,52 +209,6 @@ class Intake:
         """Return the memory of the workers that could run a task, smallest first."""
         record = self._ledger.tasks.get(attempt.task_id)
         return () if record is None else sizes_of(candidates(self._kinds, record.needs))
-
-    def _submit(self, spec: TaskSpec, on_done: OnDone, turn: Turn) -> None:
-        record = self._ledger.tasks.get(spec.task_id)
-        if spec.task_id in self.listeners or (record is not None and not spec.is_resumed):
-            error = ValueError(f"a task of that name was submitted before: {spec.task_id!r}")
-            turn.answer(on_done, Outcome(spec.task_id, error=error))
-            return
-        if record is not None and record.state in (TaskState.DONE, TaskState.LET_GO):
-            self._answer(record, spec, on_done, turn)
-            return
-        self.listeners[spec.task_id] = on_done
-        call = submission_of(spec, self._payloads, turn.now)
-        turn.tell([call] if record is None else rulings.on_submitted_again(self._ledger, call, turn.now))
-        record = self._ledger.tasks[spec.task_id]
-        turn.tell(rulings.on_submitted(self._ledger, record, turn.now))
-        turn.tell(holdings.recall_for(self._ledger, record, turn.now))
-        if not spec.persist:
-            self.custody.begin(spec.task_id)
-        if self._surrender is not None and not record.is_over:
-            self._give_up(spec.task_id, self._surrender, turn)
-
-    def _find(self, spec: TaskSpec, found: Locator, turn: Turn) -> None:
-        """Hear that a call was answered from a store which is a task of an earlier driver that has no result yet."""
-        record = self._ledger.tasks[spec.task_id]
-        if record.state in (TaskState.FAILED, TaskState.CANCELLED):
-            call = submission_of(spec, self._payloads, turn.now)
-            turn.tell([TaskRevived(turn.now, spec.task_id, "its call was submitted again, and has a result", call)])
-        if not record.is_over:
-            turn.tell(rulings.on_found(self._ledger, record, found, turn.now), Told(result=found))
-
-    def _answer(self, record: TaskRecord, spec: TaskSpec, on_done: OnDone, turn: Turn) -> None:
-        """Tell a call that was submitted again what its task has; what was held is made again if somebody wants it."""
-        if not spec.persist:
-            self.custody.begin(spec.task_id)
-        result = record.result or Locator(record.store, record.key, "", 0, held=True)
-        turn.answer(on_done, Outcome(spec.task_id, result=result, attempts=record.attempts))
-
-    def _give_everything_up(self, error: ScalableError, turn: Turn) -> None:
-        """Fail every task that is not over: nothing can be run any more, now or later."""
-        self._surrender = error
-        for record in list(self._ledger.in_state(*(state for state in TaskState if state not in OVER))):
-            self._give_up(record.task_id, error, turn)
-
-    def _give_up(self, task_id: str, error: ScalableError, turn: Turn) -> None:
-        error_type, text = same_error(error)
-        turn.tell([TaskGivenUp(turn.now, task_id, error_type, text, "nothing can be run any more")], Told(error=error))
 
     def _receive(self, message: AttemptDone, turn: Turn) -> None:
         receipt = message.receipt

@@ -17,24 +17,14 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from scalable_hpc.errors import JournalError, RunDirectoryError, ScalableError
+from scalable_hpc.errors import JournalError, RunDirectoryError
 from scalable_hpc.lineage.calls import read_calls
 from scalable_hpc.lineage.causes import Causes
 from scalable_hpc.lineage.census import Progress, demand_of, progress_of
+from scalable_hpc.lineage.desk import Desk
 from scalable_hpc.lineage.files import RunFiles
 from scalable_hpc.lineage.hosts import HostRules
-from scalable_hpc.lineage.inbox import (
-    Cancellation,
-    Command,
-    Finding,
-    Hits,
-    Inbox,
-    OnDone,
-    Reading,
-    Renewal,
-    Submission,
-    Surrender,
-)
+from scalable_hpc.lineage.inbox import Command
 from scalable_hpc.lineage.inquiry import Inquiries
 from scalable_hpc.lineage.intake import AllocationOver, AllocationRequeued, Intake, Message, NodesLost
 from scalable_hpc.lineage.lanes import LaneKey
@@ -51,10 +41,9 @@ from scalable_hpc.lineage.roster import Roster
 from scalable_hpc.lineage.turn import Turn, tell_outcome
 from scalable_hpc.lineage.window import WindowRules
 from scalable_hpc.model.allocations import JobEnding
-from scalable_hpc.model.events import HIT_KEY, Event, RunClosed
+from scalable_hpc.model.events import Event, RunClosed
 from scalable_hpc.model.fleet import Demand
 from scalable_hpc.model.messages import AttemptEnded, Upward
-from scalable_hpc.model.tasks import Hit, Locator, TaskSpec
 
 logger = logging.getLogger(__name__)
 
@@ -65,8 +54,8 @@ SPACING_S = 0.003
 """Least time between turns: what arrives together shares a turn and its fsync."""
 
 
-class Keeper:
-    """Keeps a run's tasks. The methods of the first group are for any thread, all others for the engine's loop."""
+class Keeper(Desk):
+    """Keeps a run's tasks. What it has of the desk is for any thread, and so is ``forget``; all else for the loop."""
 
     def __init__(
         self,
@@ -95,6 +84,7 @@ class Keeper:
             awaited: allocations of an earlier driver that may live, and their worker types: what was sent there
                 is waited for.
         """
+        super().__init__()
         self._files = files
         self._ports = ports
         self._ledger = Ledger() if ledger is None else ledger
@@ -126,60 +116,18 @@ class Keeper:
         self._causes = Causes(self._ledger)
         self._retry_quarantined = retry_quarantined
         self._host_rules = host_rules or HostRules()
-        self._inbox = Inbox()
         self._messages: deque[Message] = deque()
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="keeper")
         self._turn: Turn | None = None
-        self._broken: BaseException | None = None
         self._closing = False
         self._ended: asyncio.Event | None = None
         self.has_adopted = asyncio.Event()
         """What an earlier driver left open is taken up, and counts as waiting."""
         self._beaten_at = 0.0
 
-    def submit(self, spec: TaskSpec, on_done: OnDone) -> None:
-        """Have a task run; ``on_done`` is called once, on the loop, and must be quick."""
-        self.submit_many([(spec, on_done)])
-
-    def submit_many(self, pairs: Iterable[tuple[TaskSpec, OnDone]]) -> None:
-        """Have many tasks run, each with its own ``on_done``; ancestors come before their dependents."""
-        submissions = [Submission(spec, on_done) for spec, on_done in pairs]
-        if not self._inbox.put(submissions):
-            self._turn_away(submissions)
-
-    def cancel(self, task_id: str, because: str = "its future was cancelled") -> None:
-        """Stop a task wherever it is; one that is over or unknown is no error."""
-        self._inbox.put([Cancellation(task_id, because)])
-
-    def count_hits(self, name: str, keys: Sequence[str]) -> None:
-        """Note calls that were answered from the store, by their keys (64 hex digits each)."""
-        self._inbox.put([Hits(name, len(keys), bytes.fromhex("".join(key[: 2 * HIT_KEY] for key in keys)))])
-
-    def read(self, task_id: str, on_done: OnDone) -> None:
-        """Have a result stored that only a worker holds, computed again if need be; tell where it lies then."""
-        self._ask(Reading(task_id, on_done), "the session was closed, and its workers with what they held")
-
-    def renew(self, spec: TaskSpec, digest: str, on_done: OnDone, above: tuple[Hit, ...] = ()) -> None:
-        """Have a stored result made again that was found to be damaged, by its digest; tell where it lies then."""
-        self._ask(Renewal(spec, digest, on_done, above), "it is damaged, and the session was closed")
-
-    def _ask(self, command: Reading | Renewal, because: str) -> None:
-        if not self._inbox.put([command]):
-            task_id = command.task_id if isinstance(command, Reading) else command.spec.task_id
-            cancelled = self._broken is None
-            tell_outcome(command.on_done, Outcome(task_id, error=self._broken, cancelled=cancelled, because=because))
-
-    def found(self, pairs: Iterable[tuple[TaskSpec, Locator]]) -> None:
-        """Hear of calls that were answered from a store, and that are tasks of an earlier driver without a result."""
-        self._inbox.put([Finding(spec, result) for spec, result in pairs])
-
     def forget(self, task_id: str) -> None:
         """Hear that nobody has the future of a task any more; also from within the garbage collector."""
         self._intake.custody.forget(task_id)
-
-    def fail_all(self, error: ScalableError) -> None:
-        """Fail every task that is not over, and every one that comes later: nothing can be run any more."""
-        self._inbox.put([Surrender(error)])
 
     def progress(self) -> Progress:
         """Return how far the run is."""
@@ -395,12 +343,3 @@ class Keeper:
     def _dismiss(self, because: str) -> None:
         for task_id, on_done in self._intake.pop_listeners():
             tell_outcome(on_done, Outcome(task_id, cancelled=True, because=because))
-
-    def _turn_away(self, commands: Iterable[Command]) -> None:
-        """Answer those that come too late."""
-        for command in commands:
-            if isinstance(command, (Submission, Reading, Renewal)):
-                task_id = command.task_id if isinstance(command, Reading) else command.spec.task_id
-                error = self._broken
-                outcome = Outcome(task_id, error=error, cancelled=error is None, because="the session was closed")
-                tell_outcome(command.on_done, outcome)

@@ -52,3 +52,10 @@ def place_to_avoid(event: AttemptFailed) -> str | None:
         return None
     died = event.ending == Ending.SLOT_DIED.value or casts_suspicion(event)
     return (event.node or event.worker) if died else event.worker
+
+
+def one_more(counts: tuple[tuple[str, int], ...], name: str) -> tuple[tuple[str, int], ...]:
+    """Return counts by name, sorted, with one more of a name."""
+    several = dict(counts)
+    several[name] = several.get(name, 0) + 1
+    return tuple(sorted(several.items()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from scalable_hpc.faults import raised
@@ -27,8 +27,6 @@ from scalable_hpc.model.events import (
     ResultsDiffer,
     TaskCancelled,
     TaskGivenUp,
-    TaskRevived,
-    TaskSubmitted,
 )
 from scalable_hpc.model.tasks import AttemptId, Ending, Evidence, Locator, Receipt, Verdict
 from scalable_hpc.model.units import format_memory
@@ -53,7 +51,7 @@ def on_receipt(ledger: Ledger, receipt: Receipt, now: float) -> list[Event]:
 
 def on_found(ledger: Ledger, record: TaskRecord, found: Locator, now: float) -> list[Event]:
     """Take a result that lay in the store already, published by an attempt whose receipt got lost."""
-    return [_reused(record, found, now), *_shared(ledger, record, found, now)]
+    return [reused(record, found, now), *_shared(ledger, record, found, now)]
 
 
 def on_evidence(
@@ -112,79 +110,12 @@ def on_submitted(ledger: Ledger, record: TaskRecord, now: float) -> list[Event]:
     return _quarantined(ledger, record, now)
 
 
-def on_submitted_again(ledger: Ledger, call: TaskSubmitted, now: float) -> list[Event]:
-    """Try a task again that ended without a result under an earlier driver: its user has made the call again.
-
-    One that was convicted is not run; how it failed is told once more. Nothing follows for a task that is open, or has
-    a result.
-    """
-    record = ledger.tasks[call.task_id]
-    if record.state not in (TaskState.FAILED, TaskState.CANCELLED):
-        return []
-    convict = ledger.quarantined.get((record.store, record.key))
-    if convict is None:
-        return [TaskRevived(now, call.task_id, "its call was submitted again", call)]
-    why = "it was quarantined under an earlier driver"
-    error_type, _, error = ledger.tasks[convict].error.partition(": ")
-    told = error if why in error else f"{call.task_id!r} was not run again, {why}: {error}"
-    return [TaskGivenUp(now, call.task_id, error_type, told, why)]
-
-
 def on_rejoined(ledger: Ledger, attempt: AttemptId, worker: str, allocation: str, now: float) -> list[Event]:
     """Take an attempt that a worker has brought back, if it is its task's latest; nothing is held against it."""
     record = ledger.tasks.get(attempt.task_id)
     if record is None or not record.may_rejoin(attempt.number):
         return []
     return [AttemptRejoined(now, attempt.task_id, attempt.number, worker, allocation)]
-
-
-def on_new_driver(
-    ledger: Ledger, now: float, rng: random.Random, awaited: Collection[str] = ()
-) -> Iterator[list[Event]]:
-    """Settle what a driver that ended left open; apply each ruling before asking for the next.
-
-    Args:
-        ledger: as that driver left it.
-        now: seconds since the epoch.
-        rng: for jitter.
-        awaited: allocations whose workers may come back with what they have in hand.
-    """
-    for record in list(ledger.in_state(TaskState.SENT)):
-        if record.allocation in awaited:
-            continue
-        ended = Evidence(
-            record.attempt,
-            Ending.WORKER_LOST,
-            now,
-            worker=record.worker,
-            allocation=record.allocation,
-            expected=True,
-            log_tail="the driver that had sent it ended",
-        )
-        yield on_evidence(ledger, ended, now, rng)
-    for record in list(ledger.in_state(TaskState.ATTACHED)):
-        leader = ledger.tasks[record.leader or ""]
-        if leader.result is not None:
-            yield [_reused(record, leader.result, now)]
-        elif leader.state is TaskState.FAILED:
-            error_type, _, error = leader.error.partition(": ")
-            yield give_up(ledger, record, error_type, error, f"the same call as {leader.task_id}, which failed", now)
-    for record in list(ledger.in_state(TaskState.WAITING, TaskState.ATTACHED)):
-        yield on_submitted(ledger, record, now)
-
-
-def on_retry_quarantined(ledger: Ledger, now: float) -> Iterator[Event]:
-    """Revive what was convicted under earlier drivers, the same calls, and what was not run because of them.
-
-    Apply each event before asking for the next.
-    """
-    revived: set[str] = set()
-    calls = {(record.store, record.key) for record in ledger.in_state(TaskState.FAILED) if record.is_quarantined}
-    for record in list(ledger.in_state(TaskState.FAILED)):
-        has_fallen = record.error.startswith("AncestorFailed") and any(name in revived for name, _ in record.ancestors)
-        if (record.store, record.key) in calls or has_fallen:
-            revived.add(record.task_id)
-            yield TaskRevived(now, record.task_id, "its user wants quarantined tasks to be tried again")
 
 
 def _quarantined(ledger: Ledger, record: TaskRecord, now: float) -> list[Event]:
@@ -198,7 +129,7 @@ def _quarantined(ledger: Ledger, record: TaskRecord, now: float) -> list[Event]:
 
 def _shared(ledger: Ledger, leader: TaskRecord, result: Locator, now: float) -> list[Event]:
     """Give a result to the tasks with the same key that were attached to the one that made it."""
-    return [_reused(ledger.tasks[task_id], result, now) for task_id in ledger.followers(leader.task_id)]
+    return [reused(ledger.tasks[task_id], result, now) for task_id in ledger.followers(leader.task_id)]
 
 
 def _compared(ledger: Ledger, record: TaskRecord, receipt: Receipt, now: float) -> Iterator[ResultsDiffer]:
@@ -284,7 +215,8 @@ def _with_more(failed: AttemptFailed, evidence: Evidence, record: TaskRecord, hi
     return failed
 
 
-def _reused(record: TaskRecord, found: Locator, now: float) -> ReceiptTaken:
+def reused(record: TaskRecord, found: Locator, now: float) -> ReceiptTaken:
+    """Return the receipt of a task whose result was found, not computed."""
     return ReceiptTaken(
         now,
         record.task_id,

@@ -11,7 +11,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
-from scalable_hpc.lineage import rulings
+from scalable_hpc.lineage import rulings, succession
 from scalable_hpc.lineage.codec import encode_event
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.need import Allowance, Offer
@@ -227,7 +227,7 @@ class Life:
         self.roster = Roster()
         self.nodes.clear()
         self.mail.clear()
-        for events in rulings.on_new_driver(self.ledger, self.now, self.rng):
+        for events in succession.on_new_driver(self.ledger, self.now, self.rng):
             self.tell(events)
 
     def check_replay(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from scalable_hpc.errors import JournalError
-from scalable_hpc.lineage import rulings
+from scalable_hpc.lineage import rulings, succession
 from scalable_hpc.lineage.codec import decode_event, encode_event
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.record import TaskState
@@ -271,7 +271,7 @@ def test_that_the_tasks_of_a_dead_driver_are_settled():
             TaskGivenUp(NOW, "bad", "TaskKilled", "it died", "x"),
         ]
     )
-    for events in rulings.on_new_driver(ledger, NOW, None):
+    for events in succession.on_new_driver(ledger, NOW, None):
         for event in events:
             ledger.apply(event)
 

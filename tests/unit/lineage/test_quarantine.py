@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scalable_hpc.lineage import rulings
+from scalable_hpc.lineage import rulings, succession
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.record import TaskState
 from scalable_hpc.lineage.replay import replay
@@ -67,7 +67,7 @@ def test_that_retrying_the_quarantined_revives_them_with_all_that_fell_with_them
     """With a clean record; what had failed for a reason of its own stays failed."""
     ledger = next_driver()
     told = []
-    for event in rulings.on_retry_quarantined(ledger, NOW):
+    for event in succession.on_retry_quarantined(ledger, NOW):
         ledger.apply(event)
         told.append(event)
 
@@ -91,7 +91,7 @@ def test_that_a_revival_is_replayed():
     """The driver after the next sees the same."""
     events = [*convicted(), OPENED]
     ledger = replay(events)
-    for event in rulings.on_retry_quarantined(ledger, NOW):
+    for event in succession.on_retry_quarantined(ledger, NOW):
         assert isinstance(event, TaskRevived)
         ledger.apply(event)
         events.append(event)
