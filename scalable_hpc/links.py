@@ -42,6 +42,11 @@ class LateTransport:
         if self.link is not None:
             self.link.free_held(worker_address, keys)
 
+    def dismiss(self, worker_address: str, because: str) -> None:
+        """Send a worker home at once."""
+        if self.link is not None:
+            self.link.dismiss(worker_address, because)
+
     def release(self, keys: Iterable[str]) -> None:
         """Let go of bundles."""
         if self.link is not None:

@@ -68,6 +68,7 @@ class Plan:
                     "allocations": {"min": limit.minimum, "max": limit.maximum},
                     "nodes": limit.nodes,
                     "slots_per_node": limit.slots_per_node,
+                    "nodes_per_worker": limit.nodes_per_worker,
                     "walltime": format_walltime(limit.walltime_s),
                     "walltime_at_least": format_walltime(min(shorter(limit), default=limit.walltime_s)),
                     "node_hours_at_most": self.node_hours[name],
@@ -98,7 +99,7 @@ class Plan:
         for name, limit in self.limits.items():
             lines.append(
                 f"worker type {name!r}: {limit.minimum} to {limit.maximum} allocations of {limit.nodes} node(s) x"
-                f" {limit.slots_per_node} slots for {_at_most(limit)},"
+                f" {_slots_of(limit)} for {_at_most(limit)},"
                 f" at most {self.node_hours[name]:.2f} node-hours at a time"
             )
             if growth := self.growth.get(name):
@@ -117,6 +118,12 @@ def _at_most(limit: Limits) -> str:
     """The walltime, and whether less of it may be asked for."""
     walltime, least = format_walltime(limit.walltime_s), min(shorter(limit), default=None)
     return walltime if least is None else f"{walltime} (down to {format_walltime(least)} when less is left to do)"
+
+
+def _slots_of(limit: Limits) -> str:
+    """Return the slots of an allocation's nodes in words."""
+    each, several = limit.slots_per_node, limit.nodes_per_worker
+    return f"{each} slots" if several == 1 else f"1/{several} slot"
 
 
 def make_plan(manifest: ResolvedManifest) -> Plan:
@@ -229,6 +236,7 @@ def script_context(manifest: ResolvedManifest, run: RunDirectory, request: Alloc
         runtime=kind.runtime,
         mounts=kind.mounts,
         shared_dirs=(manifest.cache_root, *(Path(entry) for entry in user_paths())),
+        nodes_per_worker=kind.nodes,
     )
 
 
@@ -348,6 +356,7 @@ def launcher_arguments(manifest: ResolvedManifest, run: RunDirectory, request: A
         "--allocation": None if request.array else request.name,
         "--worker-type": kind.name,
         "--slots": kind.slots,
+        "--nodes": kind.nodes if kind.nodes > 1 else None,
         "--cpus": kind.cpus,
         "--memory": kind.memory,
         "--gpus": kind.gpus or None,

@@ -111,6 +111,9 @@ ARRAY = replace(
 )
 """Several allocations by one submission, which the batch system may run again."""
 
+SEVERAL = replace(PLAIN, nodes=5, slots=1, nodes_per_worker=2)
+"""Two workers, whose tasks have two nodes each, and a node that nobody uses."""
+
 
 def context(**changes: Any) -> ScriptContext:
     return replace(PLAIN, **changes)

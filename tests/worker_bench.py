@@ -18,6 +18,7 @@ from scalable_hpc.worker.limits import guard_memory
 from scalable_hpc.worker.options import WorkerOptions
 from scalable_hpc.worker.recorder import Recorder
 from scalable_hpc.worker.reporter import Reporter
+from scalable_hpc.worker.roll_call import RollCall
 from scalable_hpc.worker.shares import share_out
 from scalable_hpc.worker.slots import SlotPool
 from tests.worker_envelopes import Envelopes, accounted
@@ -65,7 +66,12 @@ class CourierBench:
             search_path=[str(self.modules)],
             on_collapse=self.collapsed.append,
         )
-        self.courier = Courier(options, self.pool, self.recorder, self.reporter)
+        self.gone: tuple[str, ...] = ()
+        """Nodes of the tasks that the batch system has given up."""
+        self.left: list[str] = []
+        hosts = ("n1", "n2")
+        calls = RollCall(hosts, lambda: [one for one in hosts if one not in self.gone], lambda asked: asked)
+        self.courier = Courier(options, self.pool, self.recorder, self.reporter, calls, self.left.append)
         self._guard = guard_memory(self.courier.running, self.pool, self.recorder, node_memory=memory)
         self._threads = ThreadPoolExecutor(2 * slots)
         self._news = threading.Condition()

@@ -24,7 +24,7 @@ import distributed
 from scalable_hpc.cluster.security import TlsFiles, create_tls_files
 from scalable_hpc.model.messages import TOPIC, Bundle, Envelope, WorkerDraining, WorkerHello
 from scalable_hpc.model.tasks import AttemptId, Evidence, Receipt
-from scalable_hpc.worker.courier import cancel_attempts, drain, run_bundle
+from scalable_hpc.worker.verbs import cancel_attempts, drain, run_bundle
 from tests.worker_envelopes import Envelopes, accounted
 
 BOUND_S = 60.0

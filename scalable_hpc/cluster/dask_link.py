@@ -240,6 +240,11 @@ class DaskLink:
         """Have a worker stop attempts; returns at once. It answers each with ``AttemptEnded(CANCELLED)``."""
         self._dispatch.cancel_attempts(worker_address, attempts)
 
+    def dismiss(self, worker_address: str, because: str) -> None:
+        """Make one worker leave, with what it has in hand; returns at once."""
+        if worker_address in self._workers:
+            self._errands.send(self._retire([worker_address], because))
+
     def release(self, keys: Iterable[str]) -> None:
         """Let go of bundles by key; what their unreported attempts do no longer matters to the caller."""
         self._dispatch.release(keys)

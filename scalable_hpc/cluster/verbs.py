@@ -25,6 +25,6 @@ class CourierVerbs:
 
 def courier_verbs() -> CourierVerbs:
     """Return the real courier's."""
-    from scalable_hpc.worker.courier import cancel_attempts, drain, free_held, persist_held, run_bundle
+    from scalable_hpc.worker.verbs import cancel_attempts, drain, free_held, persist_held, run_bundle
 
     return CourierVerbs(run_bundle, cancel_attempts, drain, persist_held, free_held)

@@ -102,7 +102,9 @@ def _target(target: ResolvedTarget, kinds: Mapping[str, WorkerType], rehearsal: 
         scheduler_port=0,
         node_local=None,
         commands={},
-        capacity_cpus=math.ceil(sum(2 * most * kinds[name].cpus for name, most in target.allocations_max.items())),
+        capacity_cpus=math.ceil(
+            sum(2 * most * kinds[name].cpus_in_all for name, most in target.allocations_max.items())
+        ),
         capacity_memory=None,
     )
     if rehearsal.software:

@@ -28,4 +28,5 @@ def _limits(target: ResolvedTarget, kind: WorkerType) -> Limits:
         shortens=target.shorten and not target.inside,
         array=target.array,
         is_grown=kind.grown_from is not None,
+        nodes_per_worker=kind.nodes,
     )

@@ -86,13 +86,30 @@ def _own_target(name: str, part: Component, target: ResolvedTarget, sheet: Sheet
         own["lead_s"] = min(target.lead_s, walltime_s * _MOST_LEAD)
         if target.signal_lead_s is not None and target.signal_lead_s >= walltime_s:
             own["signal_lead_s"] = None
-    if said.nodes is not None:
-        own["nodes"] = said.nodes
-        if target.provider == "local" and said.nodes > 1:
-            text = f"allocations.nodes is {said.nodes}: this machine is one node"
-            sheet.error(f"{where}.allocations.nodes", text, "E_BAD_VALUE", "set allocations.max instead")
+    own.update(_own_nodes(where, part, target, sheet))
     own.update(_own_numbers(name, part, target, sheet))
     return replace(target, **own) if own else target
+
+
+def _own_nodes(where: str, part: Component, target: ResolvedTarget, sheet: Sheet) -> dict[str, int]:
+    """Return how many nodes an allocation of the component has, as far as it says so; enough for what a task has."""
+    said, each = part.allocations.nodes, part.nodes
+    if target.provider == "local":
+        if (said or 1) > 1:
+            text = f"allocations.nodes is {said}: this machine is one node"
+            sheet.error(f"{where}.allocations.nodes", text, "E_BAD_VALUE", "set allocations.max instead")
+        return {}
+    is_said = said is not None or sheet.is_own("target.allocations.nodes")
+    nodes = (said or target.nodes) if is_said else max(each, target.nodes)
+    place = sheet.mark("target.allocations.nodes" if said is None else f"{where}.allocations.nodes")
+    told = f"allocations.nodes is {nodes} ({place})"
+    if each > nodes:
+        text = f"nodes is {each}, more than an allocation has: {told}"
+        sheet.error(f"{where}.nodes", text, "E_BAD_VALUE", f"allocations: {{nodes: {each}}}, or a multiple of it")
+    elif idle := nodes % each:
+        text = f"nodes is {each}, and {told}: {idle} of them stay idle"
+        sheet.warn(f"{where}.nodes", text, "W_IDLE_NODES", f"allocations: {{nodes: {nodes - idle}}}")
+    return {} if nodes == target.nodes and said is None else {"nodes": nodes}
 
 
 def _own_numbers(name: str, part: Component, target: ResolvedTarget, sheet: Sheet) -> dict[str, Any]:

@@ -192,17 +192,17 @@ def _capacity(target: Target, kinds: dict[str, WorkerType], sheet: Sheet) -> int
     """Return what Local may use: as said, else this machine, stretched to the largest worker type."""
     if target.provider != "local":
         return 1
-    largest = max(kinds.values(), key=lambda kind: kind.cpus)
+    largest = max(kinds.values(), key=lambda kind: kind.cpus_in_all)
     if target.capacity.cpus is None:
         here = usable_cpus()
-        if largest.cpus > here:
-            text = f"'{largest.name}' wants {largest.cpus} cpus, this machine has {here}: they are shared"
+        if largest.cpus_in_all > here:
+            text = f"'{largest.name}' wants {largest.cpus_in_all} cpus, this machine has {here}: they are shared"
             sheet.warn(f"components.{largest.name}.cpus", text, "W_OVERSUBSCRIBED")
         sheet.sources["target.capacity.cpus"] = "this machine"
-        return max(here, largest.cpus)
+        return max(here, largest.cpus_in_all)
     for kind in kinds.values():
         wants_memory = kind.memory is not None and target.capacity.memory is not None
-        too_large = kind.cpus > target.capacity.cpus
+        too_large = kind.cpus_in_all > target.capacity.cpus
         if too_large or (wants_memory and (kind.memory or 0) > (target.capacity.memory or 0)):
             text = f"'{kind.name}' is larger than the capacity of targets.{sheet.target_name}: it can never start there"
             sheet.warn(f"components.{kind.name}", text, "W_OVER_CAPACITY")
@@ -215,7 +215,7 @@ def _most_allocations(target: Target, kinds: dict[str, WorkerType], capacity: in
         text = f"allocations.min is {least}, more than allocations.max, {most}"
         sheet.error("target.allocations.min", text, "E_BAD_VALUE")
     if most is None and target.provider == "local":
-        return {name: max(least, 1, capacity // kind.cpus) for name, kind in kinds.items()}
+        return {name: max(least, 1, capacity // kind.cpus_in_all) for name, kind in kinds.items()}
     return dict.fromkeys(kinds, most if most is not None else max(1, least))
 
 

@@ -173,6 +173,7 @@ class Component(Part):
     max_memory: Memory | None = None
     gpus: Count = 0
     slots: Positive | None = None
+    nodes: Positive = 1
     mounts: Annotated[Mounts, BeforeValidator(nothing_is_empty)] = {}
     env: Annotated[Environment, BeforeValidator(nothing_is_empty)] = {}
     tags: tuple[Line, ...] = ()

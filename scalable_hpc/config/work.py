@@ -51,26 +51,30 @@ def settle_worker_types(
 
 def _worker_type(name: str, part: Component, target: Target, sheet: Sheet) -> WorkerType:
     where = f"components.{name}"
-    for key in ("cpus", "memory", "gpus", "slots"):
+    for key in ("cpus", "memory", "gpus", "slots", "nodes"):
         sheet.sources.setdefault(f"{where}.{key}", "default")
     if part.tags:
         text = (
             "'tags' has no effect here: it is a label; tasks go to components by name (task, tag) or by what they need"
         )
         sheet.warn(f"{where}.tags", text, "W_NO_EFFECT")
+    if part.nodes > 1 and (part.slots or 1) > 1:
+        text = f"slots is {part.slots}, nodes is {part.nodes}: a task that has several nodes has them for itself"
+        sheet.error(f"{where}.slots", text, "E_CONFLICT", "leave 'slots' out")
     image, runtime = _container(part, where, target, sheet)
     return WorkerType(
         name=name,
         cpus=part.cpus,
         memory=part.memory,
         gpus=part.gpus,
-        slots=part.slots or part.cpus,
+        slots=part.slots or (1 if part.nodes > 1 else part.cpus),
         image=image,
         runtime=runtime,
         mounts=tuple((str(sheet.path_of(host)), inside) for host, inside in part.mounts.items()) if image else (),
         env=tuple(part.env.items()),
         preload_script=_preload_script(part, where, sheet),
         tags=part.tags,
+        nodes=part.nodes,
     )
 
 

@@ -95,7 +95,7 @@ class Case:
     @property
     def slots_each(self) -> int:
         """Slots of one new allocation."""
-        return max(1, self.limits.nodes * self.limits.slots_per_node)
+        return max(1, self.limits.slots)
 
     @cached_property
     def typical_s(self) -> float | None:

@@ -260,8 +260,8 @@ class Roster:
         return None if name is None else self.tell(name, lambda known: view.worker_left(known, address, now), now)
 
     def worker_drains(self, message: WorkerDraining, now: float) -> Change | None:
-        """Fold in a worker's wish to be drained; None when it is nobody's."""
-        name = self._by_address.get(message.address)
+        """Fold in a worker's wish to be drained; None when it is nobody's, or that of one worker for itself."""
+        name = None if message.alone else self._by_address.get(message.address)
         return None if name is None else self.tell(name, lambda known: view.worker_drains(known, message, now), now)
 
     def by_job_name(self, job_name: str) -> str | None:
@@ -311,7 +311,7 @@ def _fresh(name: str, worker_type: str, limits: Limits, because: str, now: float
             name=name,
             worker_type=worker_type,
             state=AllocationState.SUBMITTING,
-            slots=limits.nodes * limits.slots_per_node,
+            slots=limits.slots,
             walltime_s=limits.walltime_s,
             submitted_at=now,
             because=because,

@@ -272,8 +272,10 @@ class Intake:
             self._lose(worker.address, at, turn, "its allocation ended", expected=False, ending=over.ending)
 
     def _lose_nodes(self, lost: NodesLost, turn: Turn) -> None:
-        """Workers on these nodes are gone, whether or not their connections have noticed; the others go on."""
+        """Workers with one of these nodes are of no use, whether or not they have noticed; the others go on."""
         turn.tell(self._explanations.explain(lost.name, lost.ending, turn.now, nodes=lost.ending.nodes))
-        for worker in self._roster.of_allocation(lost.name):
-            if worker.node in lost.ending.nodes:
-                self._lose(worker.address, turn.now, turn, "its node was lost", expected=False, ending=lost.ending)
+        for worker, host in self._roster.on_nodes(lost.name, lost.ending.nodes):
+            if host != worker.node:  # what it has in hand is of no use without that one
+                turn.dismissals[worker.address] = f"{host}, a node of its tasks, was lost"
+                worker.node = host
+            self._lose(worker.address, turn.now, turn, "its node was lost", expected=False, ending=lost.ending)

@@ -310,14 +310,7 @@ class Keeper(Desk):
             loop = asyncio.get_running_loop()
             contents = await loop.run_in_executor(self._threads, self._to_disk, wanted, turn.now)
         turn.announce()
-        if turn.releases:
-            self._ports.transport.release(turn.releases)
-        for address, attempts in turn.cancels.items():
-            self._ports.transport.cancel_attempts(address, attempts)
-        for address, keys in turn.persists.items():
-            self._ports.transport.persist_held(address, keys)
-        for address, keys in turn.frees.items():
-            self._ports.transport.free_held(address, keys)
+        turn.carry_out(self._ports.transport)
         for evidence in self._outgoing.send(turn, contents):
             self.receive(AttemptEnded(evidence))
 

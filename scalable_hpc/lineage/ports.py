@@ -34,6 +34,9 @@ class Transport(Protocol):
     def free_held(self, worker_address: str, keys: Sequence[str]) -> None:
         """Let a worker drop results that it holds."""
 
+    def dismiss(self, worker_address: str, because: str) -> None:
+        """Send a worker home at once, with what it has in hand."""
+
     def release(self, keys: Iterable[str]) -> None:
         """Let go of bundles; those that are unknown or over are no error."""
 

@@ -59,11 +59,17 @@ class Worker:
     """Results it delivered, by task name."""
     is_shunned: bool = False
     """Its host does harm: only where there is no other choice."""
+    hosts: tuple[str, ...] = ()
+    """All nodes of its tasks, where there are several."""
 
     @property
     def cpus_offered(self) -> int:
         """More slots than cpus is the user's wish to share them, so a slot is worth a cpu at least."""
         return max(self.cpus, self.slots)
+
+    def among(self, nodes: Collection[str]) -> str | None:
+        """Return the first of its nodes that is among these; None: none of them is."""
+        return next((host for host in self.hosts or (self.node,) if host in nodes), None)
 
     @property
     def assigned(self) -> int:
@@ -124,6 +130,7 @@ def worker_of(hello: WorkerHello) -> Worker:
         hello.deadline,
         hello.recorder,
         hello.pid,
+        hosts=hello.hosts,
     )
 
 
@@ -151,13 +158,18 @@ class Roster:
         """Return the workers of an allocation."""
         return [worker for worker in self if worker.allocation == allocation]
 
+    def on_nodes(self, allocation: str, nodes: Collection[str]) -> list[tuple[Worker, str]]:
+        """Return the workers of an allocation that have one of these nodes, and the first that they have of them."""
+        found = [(worker, worker.among(nodes)) for worker in self.of_allocation(allocation)]
+        return [(worker, host) for worker, host in found if host is not None]
+
     def shun(self, hosts: Collection[str]) -> None:
         """Keep work away from the workers on these hosts, and from no other's, now and later."""
         if self._shunned == frozenset(hosts):
             return
         self._shunned = frozenset(hosts)
         for worker in self:
-            worker.is_shunned = worker.node in self._shunned
+            worker.is_shunned = worker.among(self._shunned) is not None
 
     def hello(self, hello: WorkerHello, now: float) -> None:
         """Enter a worker; one that says hello again may have a new deadline and keeps what it has in hand."""
@@ -166,7 +178,7 @@ class Roster:
             known.deadline = hello.deadline
             return
         worker = worker_of(hello)
-        worker.is_shunned = worker.node in self._shunned
+        worker.is_shunned = worker.among(self._shunned) is not None
         worker.draining = self._drained.get(hello.allocation, "")
         self._workers[hello.address] = worker
         observed = self._observed.setdefault(hello.worker_type, deque(maxlen=_HELLOS_REMEMBERED))

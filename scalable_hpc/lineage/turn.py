@@ -12,6 +12,7 @@ from scalable_hpc.lineage.inbox import OnDone
 from scalable_hpc.lineage.journal import Journal
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.outcome import Outcome, task_error
+from scalable_hpc.lineage.ports import Transport
 from scalable_hpc.lineage.record import TaskRecord, TaskState
 from scalable_hpc.lineage.window import Placement
 from scalable_hpc.model.events import Event, ReceiptTaken, TaskCancelled, TaskGivenUp
@@ -43,6 +44,8 @@ class Turn:
         self.placements: list[Placement] = []
         self.releases: list[str] = []
         """Bundles that nobody waits for any more."""
+        self.dismissals: dict[str, str] = {}
+        """Workers that are to go home at once, and why: what they have in hand was lost already."""
         self.cancels: dict[str, list[AttemptId]] = {}
         """By worker: attempts whose tasks ended without them."""
         self.persists: dict[str, list[str]] = {}
@@ -77,6 +80,19 @@ class Turn:
         """Tell everybody who waits for a task that ended in this turn."""
         while self._outcomes:
             tell_outcome(*self._outcomes.popleft())
+
+    def carry_out(self, transport: Transport) -> None:
+        """Tell workers what follows for them."""
+        if self.releases:
+            transport.release(self.releases)
+        for address, attempts in self.cancels.items():
+            transport.cancel_attempts(address, attempts)
+        for address, keys in self.persists.items():
+            transport.persist_held(address, keys)
+        for address, keys in self.frees.items():
+            transport.free_held(address, keys)
+        for address, because in self.dismissals.items():
+            transport.dismiss(address, because)
 
     def fail(self, error: BaseException) -> None:
         """Tell those who were not told yet that what became of their task could not be journaled."""

@@ -75,6 +75,7 @@ class Limits:
     """Allocations that may exist (pending or running) in steady state; a successor may overlap its predecessor."""
     nodes: int = 1
     slots_per_node: int = 1
+    """Of each node that has a worker."""
     walltime_s: int = 3600
     margin_s: float = 5.0
     """Kept free at the end of an allocation: no attempt is placed that might reach into it."""
@@ -95,11 +96,17 @@ class Limits:
     """Allocations that one submission may ask for."""
     is_grown: bool = False
     """A larger request of another worker type: where it cannot be had, that one's tasks do without."""
+    nodes_per_worker: int = 1
 
     @property
     def may_be_away(self) -> bool:
         """Whether the run goes on where this worker type cannot be had."""
         return bool(self.fallbacks) or self.is_grown
+
+    @property
+    def slots(self) -> int:
+        """Of an allocation; nodes that are too few for another worker have none."""
+        return max(1, self.nodes // self.nodes_per_worker) * self.slots_per_node
 
 
 @dataclass(frozen=True, slots=True)

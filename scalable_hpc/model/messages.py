@@ -93,6 +93,8 @@ class WorkerHello:
     """What it has in hand when it comes back; reports that nobody heard follow at once."""
     walltime_s: float | None = None
     """What its allocation was asked for; None: without end, or not known."""
+    hosts: tuple[str, ...] = ()
+    """The nodes that its tasks have, where there are several: without each of them it is of no use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,8 @@ class WorkerDraining:
     address: str
     because: str
     deadline: float | None
+    alone: bool = False
+    """It leaves for a reason of its own: the other workers of its allocation go on."""
 
 
 @dataclass(frozen=True, slots=True)

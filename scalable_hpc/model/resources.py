@@ -19,7 +19,7 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class WorkerType:
-    """A named shape of worker from the manifest (a component): what one node of an allocation offers."""
+    """A named shape of worker from the manifest (a component): what a node of an allocation offers to it."""
 
     name: str
     cpus: int = 1
@@ -38,6 +38,14 @@ class WorkerType:
     """Worker types that do its work while it cannot be had, the first choice first."""
     grown_from: str | None = None
     """The component that this is a larger request of, for tasks that ran out of its memory; None: it is a component."""
+    nodes: int = 1
+    """How many nodes of an allocation each worker has; with more than one it has one slot, whose tasks have them all,
+    and ``cpus``, ``memory`` and ``gpus`` are those of each node."""
+
+    @property
+    def cpus_in_all(self) -> int:
+        """Of all nodes of a worker."""
+        return self.cpus * self.nodes
 
     def fits(self, needs: Needs) -> bool:
         """Whether an idle worker of this type could run such a task at all."""

@@ -23,7 +23,7 @@ class ScriptContext:
     worker_type: str
     nodes: int
     slots: int
-    """Per node."""
+    """Of each worker."""
     cpus: int
     """Per node."""
     memory: int | None
@@ -106,6 +106,8 @@ class ScriptContext:
     """Directories that a container must see under the same path, besides ``run_dir`` and ``work_dir``."""
     module: str = "scalable_hpc.worker"
     """What Python runs, with ``launcher`` as its arguments."""
+    nodes_per_worker: int = 1
+    """More than one: a worker runs on the first of its nodes, and its tasks launch what runs on them."""
 
     def variables(self) -> dict[str, Any]:
         """Return what a template sees: every field, and the commands made of them."""
@@ -116,7 +118,13 @@ class ScriptContext:
             "wants_gpus": self.wants_gpus,
             "activate": self.activate,
             "placement": self.placement,
+            "workers": self.workers,
         }
+
+    @property
+    def workers(self) -> int:
+        """How many workers the allocation has."""
+        return max(1, self.nodes // self.nodes_per_worker)
 
     @property
     def wants_gpus(self) -> bool:

@@ -78,5 +78,7 @@ def _place(traceback: TracebackType | None) -> str | None:
 def _hint(err: Exception) -> str | None:
     from jinja2 import UndefinedError
 
-    names = ", ".join(sorted((*ScriptContext.__dataclass_fields__, "activate", "worker", "placement", "wants_gpus")))
+    names = ", ".join(
+        sorted((*ScriptContext.__dataclass_fields__, "activate", "worker", "placement", "wants_gpus", "workers"))
+    )
     return f"a template may use: {names}" if isinstance(err, UndefinedError) else None

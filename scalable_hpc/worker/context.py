@@ -24,6 +24,7 @@ from urllib.parse import quote
 from blake3 import blake3
 
 from scalable_hpc.model.tasks import AttemptId
+from scalable_hpc.worker.launching import HOSTS_VARIABLE, launch_words
 from scalable_hpc.worker.options import NODE_VARIABLES
 from scalable_hpc.worker.outlook import Outlook, read_outlook
 from scalable_hpc.worker.shares import CPUS_VARIABLE
@@ -83,15 +84,36 @@ class Context:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The nodes that the task has for what it starts itself, as the batch system calls them: the one it is on."""
+        """The nodes that the task has for what it starts itself, as the batch system calls them, its own first.
+
+        One, but for components of several ``nodes``; on this machine the names of those stand for nothing.
+        """
+        said = os.environ.get(HOSTS_VARIABLE, "") if self._attempt is not None else ""
+        if said:
+            return tuple(said.split(","))
         named = (os.environ.get(name) for name in NODE_VARIABLES)
         return (next(filter(None, named), socket.gethostname()),)
 
     @property
     def cpus(self) -> int:
-        """How many cpus the task has there: its ``cpus``, rounded up to whole slots; outside a task, all of them."""
+        """How many cpus the task has on each: its ``cpus``, rounded up to whole slots; outside a task, all of them."""
         said = os.environ.get(CPUS_VARIABLE, "") if self._attempt is not None else ""
         return int(said) if said.isdigit() else len(os.sched_getaffinity(0))
+
+    def launch(self, program: str | None = None, *, ranks: int | None = None) -> list[str]:
+        """Return the words that start a parallel program on the task's nodes; the program's own follow them.
+
+        Args:
+            program: ``srun``, ``mpiexec``, or one that is called like the latter; None: ``srun`` in a job of Slurm,
+                else ``mpiexec``.
+            ranks: how many of it there are to be; None: one for each cpu of each node.
+
+        Raises:
+            ValueError: there are to be less than one.
+        """
+        if ranks is not None and ranks < 1:
+            raise ValueError(f"ranks must be at least 1: {ranks}")
+        return launch_words(program, ranks=ranks, hosts=self.hosts, cpus=self.cpus, environ=os.environ)
 
     @property
     def scratch(self) -> Path:

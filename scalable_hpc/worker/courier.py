@@ -1,7 +1,6 @@
 """Takes bundles in, has slots carry them out, makes results durable, and reports.
 
-``run_bundle``, ``cancel_attempts`` and ``drain`` are what the driver calls here; they find the courier through the
-Dask worker that it is part of.
+``verbs`` has what the driver calls here.
 
 Rule 1: user code, arguments and results stay bytes here; nothing of them is unpickled in this process.
 Rule 2: nothing here blocks the event loop, so that a heartbeat tells a living node.
@@ -13,11 +12,8 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from distributed.worker import get_worker
 
 from scalable_hpc.model.messages import Bundle, Envelope, Holding
 from scalable_hpc.model.tasks import AttemptId, Ending, Evidence, Receipt
@@ -31,6 +27,7 @@ from scalable_hpc.worker.outlook import OutlookBoard
 from scalable_hpc.worker.publisher import Publisher, Result
 from scalable_hpc.worker.recorder import Recorder
 from scalable_hpc.worker.reporter import Post, Reporter
+from scalable_hpc.worker.roll_call import RollCall
 from scalable_hpc.worker.shares import seats_needed
 from scalable_hpc.worker.slots import SlotPool
 from scalable_hpc.worker.trip import Running, Settled, Trip
@@ -53,10 +50,25 @@ class _Load:
 
 
 class Courier:
-    """One worker's attempts; every method may be called from any thread."""
+    """One worker's attempts; every method may be called from any thread.
 
-    def __init__(self, options: WorkerOptions, pool: SlotPool, recorder: Recorder, reporter: Reporter) -> None:
+    Args:
+        roll_call: asks which of the nodes of its tasks are gone; None: they have but this one.
+        leave: ends this worker when it has nothing left in hand.
+    """
+
+    def __init__(
+        self,
+        options: WorkerOptions,
+        pool: SlotPool,
+        recorder: Recorder,
+        reporter: Reporter,
+        roll_call: RollCall | None = None,
+        leave: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._options = options
+        self._roll_call = roll_call
+        self._leave = leave
         self._pool = pool
         self._recorder = recorder
         self._reporter = reporter
@@ -71,6 +83,7 @@ class Courier:
         self._cancelled: OrderedDict[AttemptId, None] = OrderedDict()
         """Those that were answered when they were cancelled: nothing more is said about them."""
         self._draining: str | None = None
+        self._leaves_alone = False
         self._publisher = Publisher()
         self.holdings = Holdings(pool.held, self._publisher)
         self._outlook = OutlookBoard(pool.outlook)
@@ -109,17 +122,17 @@ class Courier:
         self._reporter.report([Evidence(one, Ending.CANCELLED, at=time.time(), expected=True) for one in waiting])
         self._pool.nudge()
 
-    def drain(self, because: str) -> None:
-        """Begin nothing new; what runs may finish. The first reason stays."""
+    def drain(self, because: str, *, alone: bool = False) -> None:
+        """Begin nothing new; what runs may finish. The first reason stays; ``alone``: it is this worker's only."""
         with self._lock:
             if self._draining is not None:
                 return
-            self._draining = because
+            self._draining, self._leaves_alone = because, alone
             self._lock.notify_all()
             for running in self._running.values():
                 running.lease.slot.stop()
         logger.info("Draining: %s", because)
-        self._reporter.draining(because)  # before attempts that stop for it are reported, or they would come back here
+        self._reporter.draining(because, alone=alone)  # before attempts that stop for it: they would come back here
         self._outlook.draining(because)
         self._pool.nudge()
         self.store_held(self.holdings.keys())  # nobody can have them once this worker is gone
@@ -152,7 +165,7 @@ class Courier:
         """Report to a driver: the first one, or the next one after its link broke."""
         self._reporter.attach(address, post, self.in_hand())
         if self._draining is not None:
-            self._reporter.draining(self._draining)
+            self._reporter.draining(self._draining, alone=self._leaves_alone)
 
     def orphaned(self) -> None:
         """Go on with what is in hand, and keep what there is to be reported: nobody hears it for now."""
@@ -195,6 +208,9 @@ class Courier:
 
     def settle(self, results: Sequence[Settled]) -> None:
         """Make results durable, then report them; exceptions are reported."""
+        if gone := self._lost_host(failed=any(isinstance(one.reply, wire.Raised) for one in results)):
+            self._finish([outcomes.lost(one.envelope, one.reply, *gone, log_tail=one.log_tail) for one in results])
+            return
         made = [made for one in results if (made := _made(one)) is not None]
         places, now = self._publisher.publish(made), time.time()
         is_ending = any(self._is_end_confirmed(one.reply) for one in results)
@@ -241,7 +257,9 @@ class Courier:
 
     def account(self, endings: Sequence[Evidence]) -> None:
         """Report attempts that ended without their slot's word."""
-        self._finish(endings)
+        doubtful = any(map(outcomes.may_come_of_a_lost_host, endings))
+        gone = self._lost_host(failed=True) if doubtful else None
+        self._finish(endings if gone is None else [outcomes.without_host(one, *gone) for one in endings])
 
     def takes_nothing_new(self) -> str | None:
         """Return why nothing new may begin; None while it may."""
@@ -324,6 +342,16 @@ class Courier:
             for load in self._loads:
                 load.unreported -= ended
 
+    def _lost_host(self, *, failed: bool) -> tuple[str, str] | None:
+        """Return a node of the tasks' that is gone, and what is said of it: we leave then; None: all are there."""
+        lost = () if self._roll_call is None else self._roll_call.missing(failed=failed)
+        if not lost:
+            return None
+        because = f"{', '.join(lost)}, of the nodes that its tasks have, {'is' if len(lost) == 1 else 'are'} lost"
+        self.drain(because, alone=True)
+        self._leave(because)
+        return lost[0], because
+
     def _record_death(self, slot: Slot) -> None:
         if slot.exit is not None:
             self._recorder.append(
@@ -349,35 +377,3 @@ def _made(settled: Settled) -> Result | None:
 
 def _cancelling(running: Running) -> Doom:
     return Doom(running.attempt, Ending.CANCELLED, "it was cancelled")
-
-
-def run_bundle(bundle: Bundle) -> None:
-    """Carry out a bundle; the one function that Dask runs here, in one of its threads."""
-    _courier_of(get_worker()).carry(bundle)
-
-
-def cancel_attempts(attempts: Iterable[AttemptId], *, dask_worker: Any) -> None:
-    """Stop attempts, for ``client.run``; each is answered, at once or when its slot is dead."""
-    _courier_of(dask_worker).cancel(attempts)
-
-
-def persist_held(keys: Sequence[str], *, dask_worker: Any) -> None:
-    """Store results that are held here, for ``client.run``; each is answered by its receipt, or as gone."""
-    _courier_of(dask_worker).store_held(keys)
-
-
-def free_held(keys: Sequence[str], *, dask_worker: Any) -> None:
-    """Drop results that are held here, for ``client.run``."""
-    _courier_of(dask_worker).holdings.free(keys)
-
-
-def drain(because: str, *, dask_worker: Any) -> None:
-    """Begin nothing new, for ``client.run``; the worker stays until it is retired."""
-    _courier_of(dask_worker).drain(because)
-
-
-def _courier_of(dask_worker: Any) -> Courier:
-    courier = dask_worker.courier
-    if not isinstance(courier, Courier):
-        raise TypeError(f"this Dask worker is no courier: {dask_worker!r}")
-    return courier

@@ -38,6 +38,8 @@ class WorkerOptions:
     walltime_s: float | None = None
     interface: str | None = None
     orphan_grace_s: float = ORPHAN_GRACE_S
+    nodes: int = 1
+    """Nodes that its tasks have: this one and, with more than one, those beside it."""
 
     def to_argv(self) -> list[str]:
         """Return the command line that ``parse_options`` reads back as an equal value."""
@@ -56,6 +58,8 @@ class WorkerOptions:
             argv.append(f"--walltime={self.walltime_s!r}")
         if self.interface is not None:
             argv.append(f"--interface={self.interface}")
+        if self.nodes > 1:
+            argv.append(f"--nodes={self.nodes}")
         return argv
 
 
@@ -87,6 +91,7 @@ def parse_options(argv: Sequence[str], *, prog: str = "python -m scalable_hpc.wo
     parser.add_argument("--worker-type", required=True, help="name of the worker type")
     parser.add_argument("--slots", type=_at_least_one, required=True, help="attempts at a time")
     parser.add_argument("--cpus", type=_at_least_one, required=True, help="cpus that all slots share")
+    parser.add_argument("--nodes", type=_at_least_one, default=1, help="nodes that an attempt has, this one included")
     parser.add_argument("--memory", type=_at_least_one, help="bytes that all slots share")
     parser.add_argument("--gpus", type=int, default=0, help="gpus that all slots share")
     parser.add_argument("--walltime", type=_not_negative, help="seconds, counted from now")
@@ -109,4 +114,5 @@ def parse_options(argv: Sequence[str], *, prog: str = "python -m scalable_hpc.wo
         walltime_s=found.walltime,
         interface=found.interface,
         orphan_grace_s=found.orphan_grace,
+        nodes=found.nodes,
     )

@@ -6,7 +6,9 @@ Rule 1: pure: facts in, facts out.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from scalable_hpc.model.allocations import ExitReason
 from scalable_hpc.model.messages import Envelope
 from scalable_hpc.model.tasks import AttemptId, Ending, Evidence, Locator, Receipt
 from scalable_hpc.worker import wire
@@ -80,6 +82,38 @@ def of(
     if isinstance(place, Exception):
         return refused(envelope, place, at=at)
     return receipt(envelope, place, reply.span, stray=reply.stray)
+
+
+_MAY_COME_OF_A_LOST_HOST = (Ending.EXCEPTION, Ending.SLOT_DIED, Ending.TIMEOUT)
+
+
+def may_come_of_a_lost_host(outcome: Evidence) -> bool:
+    """Whether an attempt may have ended so because a program of its own lost the connection to another node."""
+    return outcome.ending in _MAY_COME_OF_A_LOST_HOST and not outcome.expected
+
+
+def without_host(outcome: Evidence, host: str, because: str) -> Evidence:
+    """Return how an attempt ended when one of its nodes turned out to be gone: a failure is no wonder then."""
+    if not may_come_of_a_lost_host(outcome):
+        return outcome
+    reason, ending = ExitReason.NODE_FAIL.value, Ending.WORKER_LOST
+    return replace(outcome, ending=ending, node=host, exception=None, allocation_reason=reason, allocation_raw=because)
+
+
+def lost(envelope: Envelope, reply: wire.Said, host: str, because: str, *, log_tail: str) -> Evidence:
+    """Return the evidence of an attempt that ended without one of its nodes, be it well: who knows what is missing."""
+    span = reply.span
+    return Evidence(
+        attempt=envelope.attempt,
+        ending=Ending.WORKER_LOST,
+        at=span.ended_at,
+        node=host,
+        ran_s=round(span.ended_at - span.started_at, 6),
+        peak_memory=span.peak_memory,
+        allocation_reason=ExitReason.NODE_FAIL.value,
+        allocation_raw=because,
+        log_tail=log_tail,
+    )
 
 
 def refused(envelope: Envelope, error: Exception, *, at: float) -> Evidence:

@@ -93,10 +93,10 @@ class Reporter:
             if (None in (before, at) or abs((before or 0) - (at or 0)) > DEADLINE_MOVED_S) and before != at:
                 self._send([self._hello])
 
-    def draining(self, because: str) -> None:
-        """Ask to be given nothing new."""
+    def draining(self, because: str, *, alone: bool = False) -> None:
+        """Ask to be given nothing new; ``alone``: for a reason that is no other worker's."""
         with self._lock:
-            self._send([WorkerDraining(self.address, because, self.deadline)])
+            self._send([WorkerDraining(self.address, because, self.deadline, alone)])
 
     def held_gone(self, keys: Sequence[str], because: str) -> None:
         """Say that results cannot be had that the driver takes to be held here."""
@@ -124,7 +124,13 @@ class Reporter:
             return AttemptDone(_signed_receipt(outcome, hello))
         left = None if hello.deadline is None else round(hello.deadline - time.time(), 1)
         return AttemptEnded(
-            replace(outcome, node=hello.node, worker=hello.address, allocation=hello.allocation, time_left_s=left)
+            replace(
+                outcome,
+                node=outcome.node or hello.node,
+                worker=hello.address,
+                allocation=hello.allocation,
+                time_left_s=left,
+            )
         )
 
     def _send(self, messages: Sequence[Upward]) -> None:

@@ -26,16 +26,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from scalable_hpc.errors import ScalableError
-from scalable_hpc.model.messages import TOPIC, WorkerHello
-from scalable_hpc.version import __version__
+from scalable_hpc.model.messages import TOPIC
 from scalable_hpc.worker.contact import SchedulerContact, is_answered, read_contact
 from scalable_hpc.worker.control import Command, DeadlineIs, Retire, decode
 from scalable_hpc.worker.endings import CourierExit
 from scalable_hpc.worker.holdings import make_directory
+from scalable_hpc.worker.identity import first_of, hello_of, worker_name
+from scalable_hpc.worker.launching import environment_for_tasks
 from scalable_hpc.worker.limits import guard_memory
 from scalable_hpc.worker.options import DIRECTORY_VARIABLE, NODE_VARIABLES, WorkerOptions, parse_options
+from scalable_hpc.worker.party import make_party
 from scalable_hpc.worker.recorder import SYNC_EVERY_S, Recorder
 from scalable_hpc.worker.reporter import Reporter
+from scalable_hpc.worker.roll_call import roll_call_in
 from scalable_hpc.worker.shares import Seat, share_out, visible_gpus
 from scalable_hpc.worker.slots import SlotPool
 from scalable_hpc.worker.unheeded import Unheeded
@@ -44,7 +47,6 @@ if TYPE_CHECKING:
     from scalable_hpc.worker.dask_worker import CourierWorker
 
 SEARCH_PATH_VARIABLE = "SCALABLE_HPC_PYTHONPATH"
-JOB_VARIABLES = ("SCALABLE_HPC_JOB_ID", "SLURM_JOB_ID", "PBS_JOBID")
 _LOOK_EVERY_S = 0.5
 _LAST_LINE_WITHIN_S = 0.3
 """For the recorder's last line when the launcher is dead: the file system may be what it died of."""
@@ -73,7 +75,8 @@ class CourierProcess:
         self._directory = directory
         self._retire: str | None = None
         self._collapse: str | None = None
-        self._reporter = Reporter(_hello(options, environ, name, node, path))
+        party = make_party(options, environ, node, directory)
+        self._reporter = Reporter(hello_of(options, environ, name, node, path, party.hosts))
         self._recorder = Recorder(path, allocation=options.allocation, node=node, pid=os.getpid(), at=time.time())
         self._pool = SlotPool(
             _seats(options, environ),
@@ -83,8 +86,10 @@ class CourierProcess:
             held=make_directory(directory / "held"),
             search_path=_search_path(environ),
             on_collapse=self._note_collapse,
+            environment=environment_for_tasks(environ, party),
         )
-        self._courier = Courier(options, self._pool, self._recorder, self._reporter)
+        roll_call = roll_call_in(environ, party.hosts)
+        self._courier = Courier(options, self._pool, self._recorder, self._reporter, roll_call, self._note_end)
         self._guard = guard_memory(self._courier.running, self._pool, self._recorder, node_memory=options.memory)
 
     async def serve(self, commands: BinaryIO) -> int:
@@ -200,49 +205,18 @@ class CourierProcess:
                 self._courier.deadline_is(at)
             case Retire(because):
                 self._courier.drain(because)
-                self._retire = because
+                self._note_end(because)
+
+    def _note_end(self, because: str) -> None:
+        self._retire = self._retire or because
 
     def _note_collapse(self, because: str) -> None:
         self._collapse = because
 
 
-def first_of(environ: Mapping[str, str], names: Sequence[str]) -> str | None:
-    """Return the first of these variables that is set and not empty."""
-    return next((environ[name] for name in names if environ.get(name)), None)
-
-
-def worker_name(allocation: str, environ: Mapping[str, str]) -> str:
-    """Return the Dask name of a worker: its allocation's, numbered where ``srun`` or a script put one on each node."""
-    if number := environ.get("SCALABLE_HPC_NODE_NUMBER"):
-        return f"{allocation}-{number}"
-    is_one_of_many = environ.get("SLURM_STEP_NUM_TASKS", "1") != "1" and "SLURM_PROCID" in environ
-    return f"{allocation}-{environ['SLURM_PROCID']}" if is_one_of_many else allocation
-
-
 def _publish(worker: CourierWorker, letter: dict[str, object]) -> None:
     with suppress(RuntimeError):  # the loop is closed: there is nobody left to tell
         worker.log_event(TOPIC, letter)
-
-
-def _hello(options: WorkerOptions, environ: Mapping[str, str], name: str, node: str, recorder: Path) -> WorkerHello:
-    return WorkerHello(
-        address="",
-        name=name,
-        allocation=options.allocation,
-        job_id=first_of(environ, JOB_VARIABLES) or "",
-        node=node,
-        pid=os.getpid(),
-        worker_type=options.worker_type,
-        slots=options.slots,
-        cpus=options.cpus,
-        memory=options.memory,
-        gpus=options.gpus,
-        deadline=None,
-        started_at=time.time(),
-        recorder=str(recorder),
-        version=__version__,
-        walltime_s=options.walltime_s,
-    )
 
 
 def _seats(options: WorkerOptions, environ: Mapping[str, str]) -> tuple[Seat, ...]:

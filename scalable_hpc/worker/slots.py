@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -66,6 +66,7 @@ class SlotPool:
         held: Path | None = None,
         search_path: Sequence[str] = (),
         on_collapse: Callable[[str], None] = lambda _: None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._seats = tuple(seats)
         self._name = name
@@ -77,6 +78,7 @@ class SlotPool:
         """Where slots look up how long the worker will be there."""
         self._search_path = list(search_path)
         self._on_collapse = on_collapse
+        self._environment = environment or environment_for_tasks(os.environ)
         self._lock = threading.Condition()
         self._free: set[int] = set(range(len(seats)))
         self._turns: deque[_Turn] = deque()
@@ -109,7 +111,7 @@ class SlotPool:
                     [sys.executable, "-m", "scalable_hpc.worker.nursery", str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
-                    env={**environment_for_tasks(os.environ), **environment_of(self._seats[:1], chosen=os.environ)},
+                    env={**self._environment, **environment_of(self._seats[:1], chosen=os.environ)},
                 )
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -160,6 +160,20 @@ async def test_that_a_warned_worker_is_drained_and_closed_when_it_is_idle():
 
 
 @on_the_loop
+async def test_that_a_worker_that_leaves_for_a_reason_of_its_own_leaves_the_others_alone():
+    """Its allocation goes on with them."""
+    async with Harness(maximum=1) as fleet:
+        await fleet.want(8)
+        await fleet.go_live("a0001", "1")
+        fleet.assigned = {"a0001": 4}
+        fleet.supervisor.receive(WorkerDraining("tcp://a0001:1", "a node of its tasks is lost", None, alone=True))
+        await fleet.clock.wind(4.0)
+
+        assert fleet.states("a0001")[-1] == "live"
+    assert fleet.batch.drained == []
+
+
+@on_the_loop
 async def test_that_nothing_is_closed_before_its_drain_has_taken_effect():
     """Until the drain is through, an attempt may still be placed there; but a drain that hangs is not waited for."""
     async with Harness(maximum=1, idle_s=5.0) as fleet:

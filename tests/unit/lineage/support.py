@@ -144,6 +144,7 @@ class FakeTransport:
         self.cancelled: list[tuple[str, AttemptId]] = []
         self.released: list[str] = []
         self.asked_to_store: list[tuple[str, str]] = []
+        self.dismissed: list[tuple[str, str]] = []
         self.freed: list[tuple[str, str]] = []
         self.most_in_hand = 0
         self.on_send: Callable[[str, Bundle], None] | None = None
@@ -166,6 +167,9 @@ class FakeTransport:
     def persist_held(self, worker_address: str, keys: Sequence[str]) -> None:
         self.asked_to_store += [(worker_address, key) for key in keys]
         self._arrival.set()
+
+    def dismiss(self, worker_address: str, because: str) -> None:
+        self.dismissed.append((worker_address, because))
 
     def free_held(self, worker_address: str, keys: Sequence[str]) -> None:
         self.freed += [(worker_address, key) for key in keys]

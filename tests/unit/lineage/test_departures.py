@@ -295,6 +295,28 @@ async def test_that_a_lost_node_takes_its_own_worker_along_and_no_other(tmp_path
 
 
 @law
+async def test_that_a_worker_is_of_no_use_without_one_of_its_nodes(tmp_path):
+    """What it has in hand runs again elsewhere, uncharged, and it is sent home."""
+    async with stage(tmp_path) as s:
+        broken = replace(hello(1, slots=1), node="n1", hosts=("n1", "n2"))
+        s.keeper.receive(broken)
+        s.submit(spec("t1"))
+        await s.transport.until_sent(1)
+        whole = replace(hello(3, slots=1), allocation=broken.allocation, node="n3", hosts=("n3", "n4"))
+        s.keeper.receive(whole)
+        ending = JobEnding(ExitReason.NODE_FAIL, "lost", ended_at=s.clock.now, nodes=("n2",))
+        s.keeper.nodes_lost(broken.allocation, ending)
+        await s.transport.until_sent(2)
+        s.done(attempt("t1", 2))
+        await s.outcome("t1")
+
+        assert s.transport.sent[1][0] == whole.address
+        [failed] = s.events(AttemptFailed)
+        assert (failed.charged, failed.allocation_reason, failed.node) == (False, "node_fail", "n2")
+        assert s.transport.dismissed == [(broken.address, "n2, a node of its tasks, was lost")]
+
+
+@law
 async def test_that_an_attempt_on_another_node_is_not_explained_by_a_lost_one(tmp_path):
     """The word is about the node that it names."""
     async with stage(tmp_path) as s:

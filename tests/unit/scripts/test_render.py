@@ -11,7 +11,7 @@ from scalable_hpc.batch.local_text import parse_script
 from scalable_hpc.config.trust import Trust
 from scalable_hpc.errors import SiteError, TemplateError
 from scalable_hpc.scripts.render import render_worker
-from tests.script_contexts import ARRAY, BOXED, FULL, IN_RUNTIME, PBS_BOXED, PBS_FULL, PLAIN, SOFTWARE, context
+from tests.script_contexts import ARRAY, BOXED, FULL, IN_RUNTIME, PBS_BOXED, PBS_FULL, PLAIN, SEVERAL, SOFTWARE, context
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 CASES = {
@@ -24,6 +24,8 @@ CASES = {
     "slurm-array.sh": (ARRAY, "slurm"),
     "local-plain.sh": (PLAIN, "local"),
     "local-full.sh": (FULL, "local"),
+    "slurm-several.sh": (SEVERAL, "slurm"),
+    "pbs-several.sh": (SEVERAL, "pbs"),
     "slurm-software.sh": (SOFTWARE, "slurm"),
     "pbs-software.sh": (SOFTWARE, "pbs"),
     **{f"slurm-{name}.sh": (boxed, "slurm") for name, boxed in IN_RUNTIME.items()},

@@ -481,3 +481,39 @@ def test_that_a_task_that_kills_its_grandparent_costs_no_worker(bench, tmp_path)
     bench.send(after).result(30)
     assert isinstance(accounted(bench.said)[after.attempt], Receipt)
     assert not bench.collapsed
+
+
+def lose_the_other_node(bench, ending):
+    """Return what is reported of an attempt that ends in some way while a node that it has is lost."""
+    path = bench.base / "go"
+    envelope = bench.envelope(end_after, str(path), ending)
+    carrying = bench.send(envelope)
+    wait_until("the attempt to run", Path(f"{path}.begun").exists, timeout=30)
+    bench.gone = ("n2",)
+    path.touch()
+    carrying.result(60)
+    return envelope, accounted(bench.said)[envelope.attempt]
+
+
+def end_after(path, ending):
+    """End well or badly when a file is there."""
+    wait_for(path)
+    if ending == "raises":
+        raise subprocess.CalledProcessError(1, "srun")
+    if ending == "dies":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return ending
+
+
+@pytest.mark.parametrize("ending", ["raises", "dies", "seems to end well"])
+def test_that_an_attempt_that_lost_a_node_ends_with_it_however_it_ends(bench, ending):
+    """Nothing is held against the task, nothing half done is kept, and this worker, which has not its nodes, leaves."""
+    envelope, evidence = lose_the_other_node(bench, ending)
+
+    assert isinstance(evidence, Evidence)
+    assert (evidence.ending, evidence.node, evidence.allocation_reason) == (Ending.WORKER_LOST, "n2", "node_fail")
+    assert evidence.exception is None
+    with Store(bench.base / "store") as store:
+        assert store.lookup(envelope.key) is None
+    assert bench.left == ["n2, of the nodes that its tasks have, is lost"]
+    assert [one.alone for one in bench.heard(WorkerDraining)] == [True]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scalable_hpc.worker.serve import first_of, worker_name
+from scalable_hpc.worker.identity import first_of, worker_name
 
 
 @pytest.mark.parametrize(
