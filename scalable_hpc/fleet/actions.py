@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from scalable_hpc.errors import BatchSilent, SubmissionDeferred
+from scalable_hpc.fleet.known import Known, Word
 from scalable_hpc.fleet.ports import Allocator, Batch, Clock
-from scalable_hpc.fleet.view import Known, Word
 from scalable_hpc.model.allocations import AllocationRequest
 
 OPENS_AT_ONCE = 4

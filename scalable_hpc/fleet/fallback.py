@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from scalable_hpc.fleet.roster import Standing
+from scalable_hpc.fleet.standing import Standing
 from scalable_hpc.fleet.stuck import Stuck, why_stuck
 from scalable_hpc.model.allocations import AllocationState
 from scalable_hpc.model.fleet import AllocationView, Demand, Limits

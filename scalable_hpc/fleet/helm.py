@@ -20,14 +20,16 @@ from scalable_hpc.fleet.arrays import Arrays
 from scalable_hpc.fleet.budget import Balance
 from scalable_hpc.fleet.fallback import Understudies, probing
 from scalable_hpc.fleet.held_back import HeldBack
+from scalable_hpc.fleet.known import Known, Word
 from scalable_hpc.fleet.plan import plan
 from scalable_hpc.fleet.ports import Allocator, Batch, Clock, Run
 from scalable_hpc.fleet.purse import Purse
-from scalable_hpc.fleet.roster import Change, Roster
+from scalable_hpc.fleet.reception import Reception
+from scalable_hpc.fleet.roster import Roster
+from scalable_hpc.fleet.standing import Change
 from scalable_hpc.fleet.stuck import StuckWatch
 from scalable_hpc.fleet.told import as_event
 from scalable_hpc.fleet.trouble import Trouble
-from scalable_hpc.fleet.view import Known, Word
 from scalable_hpc.fleet.watch import Answer
 from scalable_hpc.model.allocations import AllocationRequest, AllocationState, ExitReason, JobEnding, JobObservation
 from scalable_hpc.model.events import FleetNote, HostsTrusted
@@ -36,8 +38,6 @@ from scalable_hpc.model.messages import WorkerDraining, WorkerGone, WorkerHello
 
 logger = logging.getLogger(__name__)
 
-LOST_ANSWER_PATIENCE_S = 30.0
-"""A submission whose answer was lost shows up in the queue within seconds, or it was never taken."""
 WORD_PATIENCE_S = 30.0
 """How long a lost allocation is left alone for the batch system to say why, when nothing else keeps it: to cancel it
 would overwrite the reason. Slurm pings a node that went silent within seconds, but may take minutes to give it up."""
@@ -72,16 +72,8 @@ class Helm:
         self.actions = Actions(allocator, batch, clock, self)
         self._trouble = Trouble(run, self.roster, clock, rng, limits)
         self._understudies = Understudies(limits, run.stuck)
-        self._inherit(run)
-
-    def _inherit(self, run: Run) -> None:
-        """Take over what an earlier driver of the run left: nobody has to queue for it again."""
-        for left in run.inherited:
-            limits = self._limits.get(left.worker_type) or Limits(left.worker_type)
-            self.roster.inherit(left, limits, self._clock.now())
-        if run.inherited:
-            names = ", ".join(f"{left.name} (job {left.job_id or 'not known'})" for left in run.inherited)
-            self.note("adopted", f"takes over from the driver before: {names}")
+        self._reception = Reception(run, self.roster, limits, clock, self._changed)
+        self._reception.inherit()
 
     def note(self, kind: str, because: str) -> None:
         """Journal something that is not about one allocation's state."""
@@ -155,7 +147,10 @@ class Helm:
         """Fold in that a worker came, asks to be drained, or left."""
         now = self._clock.now()
         if isinstance(message, WorkerHello):
-            self._welcome(message, now)
+            words = self._reception.welcome(message)
+            if words:
+                self.note("stray", words)
+                self.actions.cancel_stray(message.allocation, message.job_id, words)
         elif isinstance(message, WorkerDraining):
             self._changed(self.roster.worker_drains(message, now))
         else:
@@ -165,7 +160,7 @@ class Helm:
         """Fold in what the batch system says of every job."""
         now = self._clock.now()
         if answer.found is not None:
-            self._look_for_lost(answer, now)
+            self._reception.look_for_lost(answer)
         for known in self.roster.open():
             seen = answer.by_id.get(known.view.job_id or "")
             if seen is not None:
@@ -273,36 +268,6 @@ class Helm:
     def _close(self, name: str, because: str) -> None:
         self._tell(name, partial(view.close_decided, because=because, now=self._clock.now()))
         self.actions.close(self.roster[name], because)
-
-    def _welcome(self, hello: WorkerHello, now: float) -> None:
-        """Take in a worker: of an allocation of ours, of one that somebody opened before us, or of one that is over."""
-        name = hello.allocation
-        if name not in self.roster:
-            limits = self._limits.get(hello.worker_type) or Limits(hello.worker_type, slots_per_node=hello.slots)
-            self.note("adopted", f"a worker of {name} (job {hello.job_id}) joined, which this driver did not open")
-            self._changed(self.roster.adopt(hello, limits, now))
-            return
-        known = self.roster[name]
-        if known.ending is None:
-            self._changed(self.roster.worker_came(hello, now))
-        else:
-            words = f"a worker of {name} came after it had ended ({known.ending.raw}): its job is cancelled"
-            self.note("stray", words)
-            self.actions.cancel_stray(name, hello.job_id, words)
-
-    def _look_for_lost(self, answer: Answer, now: float) -> None:
-        """Match jobs of the run to submissions whose answer was lost; give up those that never show."""
-        found = {self.roster.by_job_name(seen.name): seen for seen in answer.found or ()}
-        for known in self.roster.open():
-            if known.answer_lost_at is None:
-                continue
-            name, seen = known.view.name, found.get(known.view.name)
-            if seen is not None:
-                self.note("found", f"{name} was submitted after all: job {seen.job_id}")
-                self._tell(name, partial(view.submitted, job_id=seen.job_id, now=now))
-            elif answer.at - known.answer_lost_at >= LOST_ANSWER_PATIENCE_S:
-                ending = JobEnding(ExitReason.UNKNOWN, "its submission brought no answer, and no job has its name")
-                self._tell(name, partial(view.not_submitted, ending=ending, now=now))
 
     def _check_that_it_can_run(self, known: Known, seen: JobObservation) -> None:
         if known.word is not Word.WAITING or known.close_because or known.ending is not None:

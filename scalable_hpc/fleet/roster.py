@@ -10,16 +10,15 @@ Rule 2: no I/O, no clock; ``now`` comes in.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from scalable_hpc.errors import ScalableError
 from scalable_hpc.fleet import view
 from scalable_hpc.fleet.budget import Balance, balance_of, used_node_s
 from scalable_hpc.fleet.inheritance import Inherited
+from scalable_hpc.fleet.known import Known
 from scalable_hpc.fleet.pace import p90
-from scalable_hpc.fleet.view import Known
+from scalable_hpc.fleet.standing import Change, Standing
 from scalable_hpc.model.allocations import (
     AllocationRequest,
     AllocationState,
@@ -30,70 +29,12 @@ from scalable_hpc.model.allocations import (
 from scalable_hpc.model.fleet import AllocationView, FleetView, Limits, Submit
 from scalable_hpc.model.messages import WorkerDraining, WorkerHello
 
-WAITS_REMEMBERED = 20
-"""Queue waits that the p90 is drawn from: queues change within hours, so old waits tell little."""
 START_PATIENCE_S = 600.0
 """A job that runs this long without a worker has failed to start one: importing Python from a busy parallel file
 system takes minutes, not more."""
 INHERITED = "opened by an earlier driver of this run"
 NOT_THE_SCRIPTS_FAULT = (ExitReason.PREEMPTED, ExitReason.NODE_FAIL, ExitReason.BOOT_FAIL, ExitReason.REQUEUED)
 """Ends before the first worker that say nothing of whether the next allocation would start."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One allocation before (None: it is new) and after something was heard or done."""
-
-    before: Known | None
-    after: Known
-
-    @property
-    def is_new_state(self) -> bool:
-        """Whether its state changed, or it was requeued within its state."""
-        return (
-            self.before is None
-            or self.before.view.state is not self.after.view.state
-            or self.before.view.submitted_at != self.after.view.submitted_at
-        )
-
-    @property
-    def is_new_reason(self) -> bool:
-        """Whether it waits as before, for another reason, or has now been told when it may start."""
-        if self.before is None or self.after.view.state is not AllocationState.PENDING:
-            return False
-        before, after = self.before.view, self.after.view
-        is_first_forecast = before.expected_start is None and after.expected_start is not None
-        return before.pending_because != after.pending_because or is_first_forecast
-
-    @property
-    def lost_nodes(self) -> tuple[str, ...]:
-        """Nodes that it has just lost while its job goes on."""
-        before = () if self.before is None else self.before.lost
-        return tuple(node for node in self.after.lost if node not in before)
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether this is the moment that it ended."""
-        return self.after.ending is not None and (self.before is None or self.before.ending is None)
-
-
-@dataclass(slots=True)
-class Standing:
-    """What was learned of one worker type."""
-
-    failures: tuple[str, ...] = ()
-    """Allocations in a row that ended before any worker registered, oldest first."""
-    paused_until: float | None = None
-    waits: deque[float] = field(default_factory=lambda: deque(maxlen=WAITS_REMEMBERED))
-    trouble: ScalableError | None = None
-    """Why it cannot be had, where a fallback does its work meanwhile."""
-    troubles: int = 0
-    """How often in a row it could not be had."""
-
-    def forgive(self) -> None:
-        """Forget all but the queue waits."""
-        self.failures, self.paused_until = (), None
-        self.trouble, self.troubles = None, 0
 
 
 class Roster:

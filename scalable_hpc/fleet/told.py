@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scalable_hpc.fleet.view import Known
+from scalable_hpc.fleet.known import Known
 from scalable_hpc.model.events import AllocationChanged
 
 

@@ -1,8 +1,4 @@
-"""What is known of one allocation: the batch system's word and Dask's, reconciled by one table; pure.
-
-An allocation's life is told twice: the batch system says what its job does, Dask says which workers are here. The two
-come at different speeds and contradict each other for seconds (a worker registers before ``squeue`` says RUNNING)
-or for minutes (a partitioned node). ``RECONCILED`` says for every pair what it means and why it can happen.
+"""What is heard of one allocation, folded into what is known of it; pure.
 
 Rule 1: ENDED is final, and only the batch system's word (or a submission that never was) makes it so.
 Rule 2: a job that the batch system does not know is not over for that; only after ``UNKNOWN_PATIENCE_S`` of answers
@@ -13,9 +9,9 @@ Rule 3: silence (``BatchSilent``) is no observation and never reaches this file.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 
+from scalable_hpc.fleet.known import RECONCILED, Known, Word
 from scalable_hpc.model.allocations import AllocationState, ExitReason, JobEnding, JobObservation, JobState
 from scalable_hpc.model.fleet import AllocationView
 from scalable_hpc.model.messages import WorkerDraining, WorkerHello
@@ -26,63 +22,6 @@ UNKNOWN_PATIENCE_S = 900.0
 UNKNOWN_AFTER_CLOSE_S = 60.0
 """A job that we cancelled and nobody knows any more: nothing of it is wanted, so less patience."""
 
-
-class Word(Enum):
-    """What the batch system has said of an allocation's job, history included."""
-
-    UNSUBMITTED = "has not answered the submission"
-    SUBMITTED = "took the job and has not been asked since"
-    WAITING = "waits"
-    WAITING_AGAIN = "waits again after it ran: requeued"
-    RUNNING = "runs"
-    SUSPENDED = "suspended"
-    ENDING = "is being torn down"
-    ENDED = "is over"
-    UNKNOWN = "does not know the job, or says something we cannot read"
-
-
-class Link(Enum):
-    """What Dask knows of an allocation's workers."""
-
-    NEVER = "none came"
-    HERE = "one is registered now"
-    GONE = "came and left"
-
-
-_NEVER, _HERE, _GONE = Link.NEVER, Link.HERE, Link.GONE
-_S = AllocationState
-
-RECONCILED: Mapping[tuple[Word, Link], tuple[AllocationState | None, str]] = {
-    (Word.UNSUBMITTED, _NEVER): (_S.SUBMITTING, "asked of the batch system"),
-    (Word.UNSUBMITTED, _HERE): (_S.LIVE, "its worker is here before the answer to its submission"),
-    (Word.UNSUBMITTED, _GONE): (_S.STARTING, "its worker came and left before the answer to its submission"),
-    (Word.SUBMITTED, _NEVER): (_S.PENDING, "submitted"),
-    (Word.SUBMITTED, _HERE): (_S.LIVE, "a worker registered before the batch system was asked"),
-    (Word.SUBMITTED, _GONE): (_S.STARTING, "its worker left, the batch system has not been asked since"),
-    (Word.WAITING, _NEVER): (_S.PENDING, "waits in the queue"),
-    (Word.WAITING, _HERE): (_S.LIVE, "a worker registered: the batch system's answer is older"),
-    (Word.WAITING, _GONE): (_S.PENDING, "its worker came and left, and the job waits in the queue"),
-    (Word.WAITING_AGAIN, _NEVER): (_S.PENDING, "requeued by the batch system: waits again"),
-    (Word.WAITING_AGAIN, _HERE): (_S.LIVE, "a worker registered after the requeue: the batch system's answer is older"),
-    (Word.WAITING_AGAIN, _GONE): (_S.PENDING, "requeued by the batch system: waits again"),
-    (Word.RUNNING, _NEVER): (_S.STARTING, "its job runs, no worker has registered yet"),
-    (Word.RUNNING, _HERE): (_S.LIVE, "a worker registered"),
-    (Word.RUNNING, _GONE): (_S.STARTING, "its last worker left, its job still runs"),
-    (Word.SUSPENDED, _NEVER): (_S.STARTING, "suspended by the batch system before a worker registered"),
-    (Word.SUSPENDED, _HERE): (_S.LIVE, "suspended by the batch system"),
-    (Word.SUSPENDED, _GONE): (_S.STARTING, "suspended by the batch system, its last worker left"),
-    (Word.ENDING, _NEVER): (_S.CLOSING, "being torn down by the batch system"),
-    (Word.ENDING, _HERE): (_S.CLOSING, "being torn down by the batch system, its worker is still connected"),
-    (Word.ENDING, _GONE): (_S.CLOSING, "being torn down by the batch system"),
-    (Word.ENDED, _NEVER): (_S.ENDED, "ended before any worker registered"),
-    (Word.ENDED, _HERE): (_S.ENDED, "ended, its worker's connection is not closed yet"),
-    (Word.ENDED, _GONE): (_S.ENDED, "ended"),
-    (Word.UNKNOWN, _NEVER): (None, "the batch system does not know the job"),
-    (Word.UNKNOWN, _HERE): (_S.LIVE, "a worker is registered, though the batch system does not know the job"),
-    (Word.UNKNOWN, _GONE): (_S.STARTING, "its last worker left, and the batch system does not know the job"),
-}
-"""(batch word, Dask word) to state and reason; None: whatever it was before."""
-
 _WORDS: Mapping[JobState, Word] = {
     JobState.PENDING: Word.WAITING,
     JobState.HELD: Word.WAITING,
@@ -92,49 +31,6 @@ _WORDS: Mapping[JobState, Word] = {
     JobState.ENDED: Word.ENDED,
     JobState.UNKNOWN: Word.UNKNOWN,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """Everything known of one allocation; ``view`` is what the planner gets to see of it."""
-
-    view: AllocationView
-    word: Word = Word.UNSUBMITTED
-    raw: str = ""
-    """The batch system's last words, unchanged."""
-    workers: tuple[tuple[str, int], ...] = ()
-    """Address and slots of each worker that is registered now."""
-    nodes: tuple[str, ...] = ()
-    ran: bool = False
-    """The batch system has said that it runs, since it last waited."""
-    restarts: int = 0
-    unknown_since: float | None = None
-    answer_lost_at: float | None = None
-    """When its submission ended without an answer: it may exist, under its name."""
-    close_because: str = ""
-    closed_from: AllocationState | None = None
-    """The state it was in when we decided to close it."""
-    drain_because: str = ""
-    interrupted: JobEnding | None = None
-    """The requeue that took its last workers; None once a new worker is here."""
-    ending: JobEnding | None = None
-    seen: JobObservation | None = None
-    """The observation that was folded in last, if nothing else was since."""
-    is_inherited: bool = False
-    """An earlier driver of the run opened it: what it was like until now nobody here has seen."""
-    granted: tuple[str, ...] = ()
-    """Its nodes in the batch system's own words; those of ``nodes`` may have come from workers."""
-    lost: tuple[str, ...] = ()
-    """Nodes that the batch system took out of its job, which goes on."""
-    is_disowned: bool = False
-    """Its job id belongs to another job by now: nothing may be cancelled by that id."""
-
-    @property
-    def link(self) -> Link:
-        """What Dask knows of its workers."""
-        if self.workers:
-            return Link.HERE
-        return Link.GONE if self.view.reached_live else Link.NEVER
 
 
 def submitted(known: Known, job_id: str, now: float) -> Known:

@@ -1,6 +1,6 @@
 """Short ways to build the fleet's plain data in tests."""
 
-from scalable_hpc.fleet.view import Known
+from scalable_hpc.fleet.known import Known
 from scalable_hpc.model.allocations import AllocationState, ExitReason, JobEnding, JobObservation, JobState
 from scalable_hpc.model.fleet import AllocationView, Limits
 from scalable_hpc.model.messages import WorkerHello

@@ -9,7 +9,7 @@ import pytest
 from scalable_hpc.errors import AllocationsFailing, PartitionRefused
 from scalable_hpc.fleet.fallback import Understudies, probing
 from scalable_hpc.fleet.ports import Run
-from scalable_hpc.fleet.roster import Standing
+from scalable_hpc.fleet.standing import Standing
 from scalable_hpc.fleet.supervisor import Supervisor
 from scalable_hpc.model.allocations import AllocationState, ExitReason, JobState
 from scalable_hpc.model.events import FleetNote

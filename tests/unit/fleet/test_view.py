@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from scalable_hpc.fleet import view
 from scalable_hpc.fleet.case import Case
-from scalable_hpc.fleet.view import RECONCILED, UNKNOWN_AFTER_CLOSE_S, UNKNOWN_PATIENCE_S, Link, Word
+from scalable_hpc.fleet.known import RECONCILED, Link, Word
+from scalable_hpc.fleet.view import UNKNOWN_AFTER_CLOSE_S, UNKNOWN_PATIENCE_S
 from scalable_hpc.model.allocations import AllocationState, ExitReason, JobEnding, JobState
 from scalable_hpc.model.fleet import Demand, FleetView
 from scalable_hpc.model.messages import WorkerDraining
