@@ -14,6 +14,7 @@ Confessed: two references to one list encode like two equal lists, and ``NaN`` e
 from __future__ import annotations
 
 import array
+import functools
 import importlib
 import struct
 import sys
@@ -27,6 +28,8 @@ from scalable_hpc.errors import ScalableError
 
 LARGE = 4096
 """Bytes above which a buffer enters by its digest: hashed where it lies, in parallel, never copied."""
+_LARGE_INT, _LONG_TEXT = 1 << 64, 64
+"""Plain values are remembered: large ones are not."""
 PACKED = 16
 """Items from which a list of one plain type is encoded as one buffer."""
 
@@ -175,6 +178,24 @@ def digest(value: object, code_of: CodeOf) -> bytes:
     except Exception as err:  # a strange object may raise anything when it is looked at, and must not end the call
         raise Unencodable(type_name(type(value)), reason=f"{type(err).__name__}: {err}") from err
     return encoder.digest()
+
+
+def is_plain(value: object) -> bool:
+    """Say whether a value is of the small, plain kind that calls are made with again and again."""
+    cls = type(value)
+    if cls is int:
+        return -_LARGE_INT < value < _LARGE_INT  # type: ignore[operator]
+    return (cls is str and len(value) <= _LONG_TEXT) or cls is bool or value is None  # type: ignore[arg-type]
+
+
+@functools.lru_cache(maxsize=4096, typed=True)
+def digest_of_plain(value: object) -> bytes:
+    """Return ``digest`` of a plain value, remembered; of no float, where ``0.0`` and ``-0.0`` are one to a dict."""
+    return digest(value, _no_code)
+
+
+def _no_code(code: object) -> bytes:
+    raise AssertionError(f"a plain value has no code: {code!r}")
 
 
 def register(cls: type, handler: Handler) -> None:

@@ -19,7 +19,7 @@ from scalable_hpc.cache.code import code_of, identity
 from scalable_hpc.cache.code_graph import CodeIdentity
 from scalable_hpc.cache.declared import brought_into, for_key
 from scalable_hpc.cache.dependencies import Dependency, dependency_digest
-from scalable_hpc.cache.encode import Unencodable, digest
+from scalable_hpc.cache.encode import Unencodable, digest, digest_of_plain, is_plain
 from scalable_hpc.cache.owner import is_users_code, label_of, unwrapped
 from scalable_hpc.cache.signature import Bound, Signature
 
@@ -85,6 +85,7 @@ class KeyMaker:
         self._arg_types = dict(arg_types or {})
         self._code: CodeIdentity | None = None
         self._last_parts: tuple[CodeIdentity | None, list[tuple[str, bytes]], KeyParts] | None = None
+        self._last_front: tuple[str, bytes, list[tuple[str, bytes]], bytes] | None = None
         self._heads = {
             kind: b"".join(_framed(text.encode()) for text in (kind, ENCODING, self.name, self._version))
             for kind in (_CALL, _LINEAGE)
@@ -115,10 +116,14 @@ class KeyMaker:
             Unencodable: an argument, or something that the code reaches, has no encoding.
             TypeError: the arguments do not fit the signature, or ``ignore`` names nothing.
         """
-        bound = self.signature.bind(args, kwargs)
         code = self.code()
         whole = digest(self.function, self._code_of) if code is None else code.digest
-        arguments = [(name, self._argument(name, value)) for name, value in self._each(bound)]
+        values = None if kwargs or self._ignore else self.signature.values(args)
+        if values is None:
+            named = self._each(self.signature.bind(args, kwargs))
+        else:
+            named = zip(self.signature.by_position, values, strict=True)
+        arguments = [(name, self._argument(name, value)) for name, value in named]
         return self._finish(_CALL, code, whole, arguments)
 
     def lineage(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], unique: str, occurrence: int = 0) -> CallKey:
@@ -174,6 +179,8 @@ class KeyMaker:
                 yield f"**{name}", bound.extra[name]
 
     def _argument(self, name: str, value: Any) -> bytes:
+        if not self._arg_types and is_plain(value):
+            return digest_of_plain(value)
         declared = self._arg_types.get(name.lstrip("*")) if self._arg_types else None
         try:
             return digest(value if declared is None else for_key(value, declared), self._code_of)
@@ -188,11 +195,21 @@ class KeyMaker:
     def _finish(
         self, kind: str, code: CodeIdentity | None, whole: bytes, arguments: list[tuple[str, bytes]]
     ) -> CallKey:
-        dependencies = [dependency_digest(each, self._code_of) for each in self._depends_on]
-        framed = [self._heads[kind], _framed(whole), *(_named(name, value) for name, value in dependencies), _SEPARATOR]
+        dependencies = [dependency_digest(each, self._code_of) for each in self._depends_on] if self._depends_on else []
+        framed = [self._front(kind, whole, dependencies)]
         for name, value in arguments:
-            framed += _name_head(name, len(value)), value
+            framed.append(_name_head(name, len(value)))
+            framed.append(value)
         return CallKey(blake3(b"".join(framed)).hexdigest(), self._shared_parts(code, dependencies), arguments)
+
+    def _front(self, kind: str, whole: bytes, dependencies: list[tuple[str, bytes]]) -> bytes:
+        """Return what stands before the arguments: the same for every call, as long as the code is."""
+        last = self._last_front
+        if last is None or last[0] is not kind or last[1] is not whole or last[2] != dependencies:
+            named = (_named(name, value) for name, value in dependencies)
+            raw = b"".join((self._heads[kind], _framed(whole), *named, _SEPARATOR))
+            last = self._last_front = kind, whole, dependencies, raw
+        return last[3]
 
     def _shared_parts(self, code: CodeIdentity | None, dependencies: list[tuple[str, bytes]]) -> KeyParts:
         """Return what this call's parts have in common with those of the last one, most often all but arguments."""

@@ -13,15 +13,15 @@ class Recent:
     """Records by the handles that the index knows their entries by; usable from any thread."""
 
     def __init__(self) -> None:
-        self._records: dict[int, tuple[bytes, float]] = {}
+        self._records: dict[int, tuple[bytes, float, bool]] = {}
         self._size = 0
         self.get = self._records.get
-        """Return a record's bytes and the core-seconds that it saves, or None."""
+        """Return a record's bytes, the core-seconds that it saves, and whether they are a pickle alone; or None."""
 
-    def keep(self, handle: int, record: bytes, core_s: float) -> None:
-        """Remember a verified record."""
+    def keep(self, handle: int, record: bytes, core_s: float, *, is_body: bool) -> None:
+        """Remember a verified record, or the pickle that is all of it."""
         if self._size + len(record) > MOST:
             self._records.clear()  # in one go: which ones are wanted next is anybody's guess
             self._size = 0
-        self._records[handle] = (record, core_s)
+        self._records[handle] = (record, core_s, is_body)
         self._size += len(record)

@@ -99,6 +99,26 @@ def loads(record: bytes | bytearray | memoryview, *, frozen: bool = False) -> An
         raise Unreadable(f"a result cannot be unpickled here: {err}") from err
 
 
+def plain_body(record: bytes) -> bytes | None:
+    """Return the pickle of a record that has no buffers, which alone makes the value; None for any other."""
+    if len(record) < HEADER.size:
+        return None
+    magic, count, length = HEADER.unpack_from(record)
+    return record[HEADER.size :] if (magic, count, HEADER.size + length) == (MAGIC, 0, len(record)) else None
+
+
+def loads_body(body: bytes) -> Any:
+    """Return the value of such a record.
+
+    Raises:
+        Unreadable: it cannot be unpickled here.
+    """
+    try:
+        return pickle.loads(body)
+    except Exception as err:  # as above
+        raise Unreadable(f"a result cannot be unpickled here: {err}") from err
+
+
 def _packed_by_value(value: object) -> Record:
     target = io.BytesIO()
     try:

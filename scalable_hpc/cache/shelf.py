@@ -16,7 +16,7 @@ from scalable_hpc.cache.bulk import without_collections
 from scalable_hpc.cache.index import Place
 from scalable_hpc.cache.opened import OpenStore
 from scalable_hpc.cache.records import Entry
-from scalable_hpc.cache.serial import loads
+from scalable_hpc.cache.serial import loads, loads_body, plain_body
 from scalable_hpc.cache.verify import Damaged
 from scalable_hpc.model.tasks import Locator
 
@@ -84,19 +84,21 @@ class Shelf(OpenStore):
             Unreadable: the result cannot be unpickled here.
         """
         raw_key = key_bytes(key)
-        if self._looked_at and fresh:
+        if self._looked_at:
             self._review()
         handle = self._index.handle(raw_key)
         known = None if handle is None else self._recent.get(handle)
         if known is not None:
-            self._tally.found.append(known[1])
-            return loads(known[0])
+            record, core_s, is_body = known
+            self._tally.found.append(core_s)
+            return loads_body(record) if is_body else loads(record)
         while (place := self._first(raw_key, fresh=fresh)) is not None:
             data = self._verified(place)
             if data is not None:
                 self._tally.found.append(place.entry.core_s)
                 if isinstance(data, bytes):
-                    self._recent.keep(place.handle, data, place.entry.core_s)
+                    body = plain_body(data)
+                    self._recent.keep(place.handle, body or data, place.entry.core_s, is_body=body is not None)
                 return loads(data, frozen=True)
         return MISSING
 

@@ -37,8 +37,16 @@ class Signature:
         self.defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
         self._optional = sum(name in self.defaults for name in self.by_position)
         """How many parameters may be left out of a call by position: Python has all of them at the end."""
+        self._tail = tuple(self.defaults[name] for name in self.by_position if name in self.defaults)
         self.takes_rest = any(each.kind is each.VAR_POSITIONAL for each in parameters)
         self.takes_extra = any(each.kind is each.VAR_KEYWORD for each in parameters)
+
+    def values(self, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Return the values of ``by_position`` in a call by position alone; None where it takes ``bind`` to tell."""
+        missing = len(self.by_position) - len(args)
+        if self.keyword_only or missing < 0 or missing > self._optional:
+            return None
+        return args + self._tail[-missing:] if missing else args
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Bound:
         """Return the call's arguments, defaults filled in.
@@ -46,13 +54,9 @@ class Signature:
         Raises:
             TypeError: they do not fit the signature.
         """
-        if not kwargs and not self.keyword_only and len(args) <= len(self.by_position):
-            named = dict(zip(self.by_position, args, strict=False))
-            missing = self.by_position[len(args) :]
-            if len(missing) <= self._optional:
-                for name in missing:
-                    named[name] = self.defaults[name]
-                return Bound(named, (), {})
+        values = None if kwargs else self.values(args)
+        if values is not None:
+            return Bound(dict(zip(self.by_position, values, strict=True)), (), {})
         given = dict(zip(self.by_position, args, strict=False))
         rest = args[len(self.by_position) :]
         extra: dict[str, Any] = {}

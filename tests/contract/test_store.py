@@ -636,6 +636,7 @@ def test_that_what_another_process_takes_back_is_not_found_for_long(store, monke
     """A known result is looked for anew once a second has gone by."""
     store.publish(key(1), small(1))
     assert store.lookup(key(1)) is not None
+    assert store.fetch(key(1), fresh=False) == store.fetch(key(1), fresh=False) == {"number": 1}
     program = """
         import sys
         from scalable_hpc.cache.store import Store
@@ -646,6 +647,7 @@ def test_that_what_another_process_takes_back_is_not_found_for_long(store, monke
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 2 * REVIEW_S)
 
+    assert store.fetch(key(1), fresh=False) is MISSING
     assert store.lookup(key(1)) is None
 
 

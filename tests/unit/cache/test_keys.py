@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from scalable_hpc.cache.encode import Unencodable
+from scalable_hpc.cache.encode import Unencodable, digest
 from scalable_hpc.cache.keys import KeyMaker, call_key, lineage_key
 from scalable_hpc.cache.markers import FileType
 from scalable_hpc.model.tasks import ResultRef
-from tests.cache_support import load_module, run_python
+from tests.cache_support import by_name, load_module, run_python
 
 
 def subtract(x, y):
@@ -35,6 +37,31 @@ def test_that_swapped_arguments_have_keys_of_their_own():
     assert hexed(subtract, x="a", y="b") != hexed(subtract, x="b", y="a")
     assert hexed(spelled, 1, 2, 3, 5, 6) != hexed(spelled, 1, 2, 3, 6, 5)
     assert hexed(spelled, 1, p=1, q=2) != hexed(spelled, 1, p=2, q=1)
+
+
+plain_values = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.integers(2**63, 2**65), st.floats(), st.text(), st.text(min_size=60)
+)
+
+
+@given(plain_values, plain_values)
+def test_that_remembering_plain_arguments_mixes_none_of_them_up(one, other):
+    """A key is of this value and this type, whatever equal value the same maker met before: 1, True, 1.0, -0.0."""
+    maker = KeyMaker(subtract)
+    met = [maker.key(pair, {}).parts.arguments for pair in ((one, other), (other, one), (one, one), (other, other))]
+    fresh = {name: digest(value, by_name).hex() for name, value in (("one", one), ("other", other))}
+
+    assert met[0] == (("x", fresh["one"]), ("y", fresh["other"]))
+    assert met[1] == (("x", fresh["other"]), ("y", fresh["one"]))
+    assert [{value for _, value in pair} for pair in met[2:]] == [{fresh["one"]}, {fresh["other"]}]
+
+
+def test_that_equal_values_of_other_types_are_not_taken_for_remembered_ones():
+    """In either order."""
+    keys = [KeyMaker(subtract).key((value, 0), {}).hex for value in (1, True, 1.0, 0, False, 0.0, -0.0, "1", 1, 0)]
+
+    assert len(set(keys)) == 8
+    assert keys[-2:] == [keys[0], keys[3]]
 
 
 def test_that_every_spelling_of_a_call_has_one_key():
