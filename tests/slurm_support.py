@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 
@@ -61,21 +62,43 @@ def slurm_cluster(request: pytest.FixtureRequest) -> Iterator[SlurmRig]:
     named = request.config.getoption("--rig-instance")
     root = request.config.getoption("--rig-root")
     with contextlib.ExitStack() as stack:
-        try:
+        with _or_left_out(request):
             rig = stack.enter_context(_reserved(named)) if root is None else SlurmRig(directory=root)
             found_running = rig.is_running()
             rig.up()
-        except (RigError, OSError) as err:
-            leave_out = pytest.fail if request.config.getoption("--require-slurm") else pytest.skip
-            leave_out(f"no real Slurm here: {err}")
         yield rig
         keep = os.environ.get("SCALABLE_HPC_RIG_KEEP") == "1"
         if not keep and not (found_running and (named is not None or root is not None)):
             rig.down(purge=True)
 
 
+@pytest.fixture
+def slurm_without_accounting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmRig]:
+    """A small cluster of the test's own where sacct only says that it is disabled, and jobs are soon forgotten."""
+    with contextlib.ExitStack() as stack:
+        with _or_left_out(request):
+            rig = stack.enter_context(_reserved(None, accounting=False, nodes=2, extra_conf="MinJobAge=2\n"))
+            rig.up()
+        for name, value in rig.env.items():
+            monkeypatch.setenv(name, value)
+        try:
+            yield rig
+        finally:
+            rig.down(purge=True)
+
+
 @contextlib.contextmanager
-def _reserved(named: int | None) -> Iterator[SlurmRig]:
+def _or_left_out(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Leave the test out, or let it fail, where no cluster can be started."""
+    try:
+        yield
+    except (RigError, OSError) as err:
+        leave_out = pytest.fail if request.config.getoption("--require-slurm") else pytest.skip
+        leave_out(f"no real Slurm here: {err}")
+
+
+@contextlib.contextmanager
+def _reserved(named: int | None, **settings: Any) -> Iterator[SlurmRig]:
     """A rig that no other test session on this machine uses meanwhile."""
     for instance in TEST_INSTANCES if named is None else [named]:
         with contextlib.ExitStack() as stack:
@@ -85,7 +108,7 @@ def _reserved(named: int | None) -> Iterator[SlurmRig]:
                 if named is not None:
                     raise
                 continue
-            yield SlurmRig(instance=instance)
+            yield SlurmRig(instance=instance, **settings)
             return
     raise RigError(f"all instances from {TEST_INSTANCES.start} on are in use")
 

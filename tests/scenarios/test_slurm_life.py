@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
 
+from scalable_hpc.batch.slurm import SlurmBackend
+from scalable_hpc.model.allocations import ExitReason, JobObservation, JobState
 from tests.ensembles import AttemptFailed, FleetNote, ReceiptTaken, allocations_of, make_ensemble, of_kind
 from tests.waiting import wait_until
 
@@ -86,10 +89,17 @@ def test_that_what_no_node_can_serve_is_told_in_slurms_words(slurm, tmp_path):
     assert slurm.run(["squeue", "-h"]).strip() == ""
 
 
-def test_that_a_run_needs_no_accounting(slurm, tmp_path):
-    """Without sacct, a cancelled job's end is told by the controller, and what it took along runs again."""
-    target = target_of(slurm, most=1, commands={"sacct": "no-such-sacct"})
-    ensemble = make_ensemble(tmp_path, target=target, count=16, seconds=2.0)
+def test_that_a_run_needs_no_accounting(slurm_without_accounting, tmp_path):
+    """Without sacct the controller tells how jobs ended, while it knows them; then they are unknown, and no more."""
+    slurm = slurm_without_accounting
+    ended = slurm.run(["sbatch", "--parsable", "--wrap", "exit 3"]).strip()
+    backend = SlurmBackend()
+
+    def told() -> JobObservation:
+        return asyncio.run(backend.status([ended]))[ended]
+
+    ending = wait_until("its end is told", lambda: told().ending, timeout=20)
+    ensemble = make_ensemble(tmp_path, target=target_of(slurm, most=1), count=16, seconds=2.0)
     driver = ensemble.start(env=slurm.env)
     try:
         wait_until("the first results", lambda: len(ensemble.counted("end")) >= 4, timeout=40)
@@ -98,7 +108,11 @@ def test_that_a_run_needs_no_accounting(slurm, tmp_path):
     finally:
         driver.kill()
     assert driver.returncode == 0, f"{out}\n{err}"
+    forgotten = wait_until("it is forgotten", lambda: (one := told()).state is JobState.UNKNOWN and one, timeout=40)
 
+    assert slurm.attempt(["sacct", "-X"]).returncode == 1
+    assert (ending.reason, ending.exit_code, backend.accounting) == (ExitReason.FAILED, 3, "off")
+    assert forgotten.because == "the controller does not know the job; accounting is off"
     events = ensemble.events()
     assert allocations_of(events)["a0001"][-1].reason == "cancelled"
     assert [event for event in of_kind(events, AttemptFailed) if event.charged] == []
