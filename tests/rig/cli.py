@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     node.set_defaults(do=do_node)
 
     daemon = verbs.add_parser("daemon", help="do something to a daemon of the head")
-    daemon.add_argument("verb", help="kill hang unhang start")
+    daemon.add_argument("verb", help="stop kill hang unhang start")
     daemon.add_argument("name", help="munged mariadbd slurmdbd slurmctld")
     daemon.set_defaults(do=lambda options: rig_of(options).daemon(options.verb, options.name))
     return top

@@ -180,18 +180,19 @@ class SlurmRig:
         return verbs[verb](name, *arguments) or ""
 
     def daemon(self, verb: str, name: str) -> None:
-        """``kill``, ``hang``, ``unhang`` a daemon of the head at once, or ``start`` it again."""
+        """``stop`` (in good order), ``kill``, ``hang``, ``unhang`` a daemon of the head, or ``start`` it again."""
         self._require_running()
         if name not in self._daemons.names:
             raise RigError(f"no such daemon: {name!r} (there are {', '.join(self._daemons.names)})")
-        signals = {"kill": signal.SIGKILL, "hang": signal.SIGSTOP, "unhang": signal.SIGCONT}
+        ends = {"stop": signal.SIGTERM, "kill": signal.SIGKILL}
+        signals = {"hang": signal.SIGSTOP, "unhang": signal.SIGCONT}
         if verb == "start":
             with self._lock():
                 self._daemons.start()
-        elif verb == "kill":
-            self._processes.stop(name, signal.SIGKILL)
+        elif verb in ends:
+            self._processes.stop(name, ends[verb])
         elif verb not in signals:
-            raise RigError(f"no such verb: {verb!r} (there are start, {', '.join(signals)})")
+            raise RigError(f"no such verb: {verb!r} (there are start, {', '.join((*ends, *signals))})")
         elif (pid := self._processes.pid(name)) is not None:
             send(pid, signals[verb])
 

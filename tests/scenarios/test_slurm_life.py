@@ -57,22 +57,40 @@ def test_that_a_submit_limit_is_waited_out(slurm, tmp_path):
     assert len({event.allocation for event in of_kind(events, ReceiptTaken)}) == 2
 
 
-def test_that_a_controller_that_stops_for_a_while_costs_nothing(slurm, tmp_path):
-    """While nobody answers nothing ends and nothing is run again; work goes on."""
-    ensemble = make_ensemble(tmp_path, target=target_of(slurm, most=1), count=72, seconds=1.0)
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_that_a_controller_that_is_stopped_for_a_minute_costs_nothing(slurm, tmp_path):
+    """Work goes on. A node that dies meanwhile costs what ran there, which runs again; it is replaced once."""
+    ensemble = make_ensemble(tmp_path, target=target_of(slurm, most=2), count=160, seconds=2.0)
     driver = ensemble.start(env=slurm.env)
     try:
-        wait_until("the first results", lambda: len(ensemble.counted("end")) >= 4, timeout=40)
-        slurm.daemon("hang", "slurmctld")
+        wait_until("two allocations work", lambda: len(ensemble.counted("end")) >= 16, timeout=60)
+        jobs = {name: life[-1] for name, life in allocations_of(ensemble.events()).items()}
+        slurm.daemon("stop", "slurmctld")
+        stopped_at, before = time.monotonic(), len(ensemble.counted("end"))
+        slurm.node("crash", jobs["a0002"].nodes[0])
         try:
-            wait_until("work goes on", lambda: len(ensemble.counted("end")) >= 44, timeout=40)
+            wait_until("a minute has gone", lambda: time.monotonic() > stopped_at + 60, timeout=70, every=1)
+            meanwhile = len(ensemble.counted("end")) - before
         finally:
-            slurm.daemon("unhang", "slurmctld")
-        events = finished(ensemble, driver, 72)
+            slurm.daemon("start", "slurmctld")
+        out, err = driver.communicate(timeout=100)
     finally:
         driver.kill()
+    assert driver.returncode == 0, f"{out}\n{err}"
+    assert "complete 160" in out
 
-    assert len(allocations_of(events)) == 1
+    events = ensemble.events()
+    failed = of_kind(events, AttemptFailed)
+    submitted = slurm.run(["sacct", "-X", "-n", "-P", "-D", "-o", "JobName"]).split()
+    assert meanwhile >= 60
+    assert {(event.allocation, event.charged) for event in failed} == {("a0002", False)}
+    assert sum(ensemble.counted("start").values()) == 160 + len(failed)
+    run_id = ensemble.runs[0].run_id
+    assert sorted(submitted) == [f"scalable-{run_id}-{name}" for name in sorted(allocations_of(events))]
+    assert len(submitted) <= 3
+    noted = [note.kind for note in of_kind(events, FleetNote)]
+    assert ("silent" in noted, "answers" in noted) == (True, True)
 
 
 def test_that_what_no_node_can_serve_is_told_in_slurms_words(slurm, tmp_path):
@@ -86,6 +104,20 @@ def test_that_what_no_node_can_serve_is_told_in_slurms_words(slurm, tmp_path):
     assert "More processors requested than permitted" in ended.stderr + ended.stdout
     assert "a0001.sh" in ended.stderr + ended.stdout
     assert took < 20
+    assert slurm.run(["squeue", "-h"]).strip() == ""
+
+
+def test_that_what_slurm_takes_and_will_never_start_is_told_in_its_words(slurm, tmp_path):
+    """An account whose minutes are used up: the job is taken, waits for ever, and is cancelled within seconds."""
+    ensemble = make_ensemble(tmp_path, target=target_of(slurm, most=1, account="broke"), count=2, seconds=0.0)
+    began = time.monotonic()
+    ended = ensemble.run(env=slurm.env, timeout=60)
+    took = time.monotonic() - began
+
+    assert ended.returncode != 0
+    assert "AssocGrpCPUMinutesLimit" in ended.stderr + ended.stdout
+    assert "used up" in ended.stderr + ended.stdout
+    assert took < 25
     assert slurm.run(["squeue", "-h"]).strip() == ""
 
 
