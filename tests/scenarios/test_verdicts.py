@@ -20,6 +20,8 @@ from scalable_hpc.batch.local import LocalBackend
 from scalable_hpc.faults.judge import ROWS
 from scalable_hpc.lineage.journal import read_events
 from scalable_hpc.model.events import AllocationChanged, AttemptFailed, AttemptPlaced
+from scalable_hpc.worker import kin
+from scalable_hpc.worker.recorder import read_recorder
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(120)
@@ -88,6 +90,28 @@ def long_the_first_time(path):
     return "done"
 
 
+def freeze_the_other(frozen, release):
+    """Stop the slot beside this one, and kill it when told to."""
+    parents = {process.pid: process.parent for process in kin.process_table()}
+    nursery = parents[os.getppid()]
+    others = [pid for pid, parent in parents.items() if parents.get(parent) == nursery and pid != os.getpid()]
+    for pid in others:
+        os.kill(pid, signal.SIGSTOP)
+    Path(frozen).touch()
+    while not Path(release).exists():
+        time.sleep(0.02)
+    for pid in others:
+        os.kill(pid, signal.SIGKILL)
+    return len(others)
+
+
+def waits_the_first_time(path, go):
+    if first_time(path):
+        while not Path(go).exists():
+            time.sleep(0.02)
+    return "done"
+
+
 def tiny(number):
     if number == 40:
         os.abort()
@@ -127,6 +151,52 @@ def lose_the_node_of(session, future):
     LocalBackend(session.run_directory.spool).lose_node(jobs[-1])
 
 
+def lose_a_slot_before_it_begins(session, client, place):
+    """Give work to a slot that is frozen, and have it killed when it has it in hand."""
+    killer = client.submit(freeze_the_other, str(place / "frozen"), str(place / "release"))
+    wait_until("a slot is frozen", (place / "frozen").exists, timeout=60)
+    future = client.submit(waits_the_first_time, str(place / "unbegun"), str(place))
+
+    def is_in_hand():
+        recorders = [read_recorder(path) for path in (session.run_directory.path / "recorders").iterdir()]
+        return any(attempt.task_id == future.task_id for seen in recorders for attempt in seen.running)
+
+    wait_until("it is in hand", is_in_hand, timeout=60)
+    (place / "release").touch()
+    assert killer.result(timeout=60) == 1
+    return future
+
+
+def run_out_of_memory_together(session, client, place):
+    """Have a batch system end a job over its memory while two attempts run there; return what ran there."""
+    futures = {}
+    for number in range(3):
+        path = place / f"beside-{number}"
+        future = client.submit(waits_the_first_time, str(path), str(place / "go"))
+        futures[future.task_id] = future, path
+
+    def full():
+        events = list(read_events(session.run_directory.journal))
+        jobs = {event.name: event.job_id for event in events if isinstance(event, AllocationChanged) and event.job_id}
+        there = {}
+        for event in events:
+            if isinstance(event, AttemptPlaced) and event.task_id in futures and futures[event.task_id][1].exists():
+                there.setdefault(event.allocation, set()).add(event.task_id)
+        return [(jobs[name], tasks) for name, tasks in there.items() if len(tasks) == 2]
+
+    [(job, tasks), *_] = wait_until("two run beside each other", full, timeout=60)
+    LocalBackend(session.run_directory.spool).run_out_of_memory(job)
+
+    def told():
+        events = read_events(session.run_directory.journal)
+        return tasks <= {event.task_id for event in events if isinstance(event, AttemptFailed)}
+
+    wait_until("both have ended", told, timeout=60)
+    (place / "go").touch()
+    assert [future.result(timeout=60) for future, _ in futures.values()] == ["done"] * 3
+    return [futures[task_id][0] for task_id in sorted(tasks)]
+
+
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory):
     """What became of each task, and the journal's attempts that failed."""
@@ -134,12 +204,17 @@ def lived(tmp_path_factory):
     (place / "scalable.yaml").write_text(MANIFEST)
     session = ScalableSession.from_yaml(place / "scalable.yaml")
     with session as client:
+        unbegun = lose_a_slot_before_it_begins(session, client, place)
+        one, other = run_out_of_memory_together(session, client, place)
         lost = client.submit(long_the_first_time, str(place / "lost"))
         wait_until("it runs", (place / "lost").exists, timeout=60)
         lose_the_node_of(session, lost)
         client.gather(client.map(tiny, range(30)))
         futures = {
             "allocation ended": lost,
+            "slot died before it began": unbegun,
+            "allocation out of memory": one,
+            "allocation out of memory, beside it": other,
             "refused": what_cannot_be_read(session, client),
             "handed back by the task": client.submit(hands_back, str(place / "back")),
             "slot ended from outside": client.submit(is_told_to_end, str(place / "told")),
@@ -152,7 +227,7 @@ def lived(tmp_path_factory):
         }
         tinies = client.map(tiny, range(30, 90))
         batch = client.collect([*futures.values(), *tinies])
-        assert len(batch.ok) == 59 + 5
+        assert len(batch.ok) == 59 + 8
     events = list(read_events(session.run_directory.journal))
     return futures, [event for event in events if isinstance(event, AttemptFailed)]
 
@@ -160,6 +235,9 @@ def lived(tmp_path_factory):
 ROW_OF = {row.name: row for row in ROWS}
 EXPECTED = [
     ("allocation ended", 1, "done"),
+    ("slot died before it began", 1, "done"),
+    ("allocation out of memory", 1, "done"),
+    ("allocation out of memory, beside it", 1, "done"),
     ("refused", 1, "done"),
     ("handed back by the task", 1, "done"),
     ("slot ended from outside", 1, "done"),
@@ -176,7 +254,7 @@ EXPECTED = [
 def test_that_a_row_is_what_real_processes_bring_about(lived, name, times, outcome):
     """Its words, its verdict, its price; and the task goes on or ends as it says."""
     futures, failed = lived
-    row, future = ROW_OF[name], futures[name]
+    row, future = ROW_OF[name.partition(",")[0]], futures[name]
     mine = [event for event in failed if event.task_id == future.task_id and row.because in event.because]
 
     assert [(event.verdict, event.charged) for event in mine] == [(row.verdict.value, row.charged)] * times
@@ -197,7 +275,7 @@ def test_that_those_behind_a_killer_in_its_bundle_never_started(lived):
 def test_that_nobody_else_is_charged(lived):
     """All that was charged were the guilty, as often as they failed."""
     futures, failed = lived
-    guilty = {futures[name].task_id for name, _, _ in EXPECTED if ROW_OF[name].charged}
+    guilty = {futures[name].task_id for name, _, _ in EXPECTED if ROW_OF[name.partition(",")[0]].charged}
     charged = {event.task_id for event in failed if event.charged}
 
     assert {task_id for task_id in charged if not task_id.startswith("tiny")} == guilty
