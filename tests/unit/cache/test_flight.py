@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from scalable_hpc.cache.decorator import cacheable, set_default_store_root
-from scalable_hpc.cache.flight import Flight
+from scalable_hpc.cache.flight import FIRST_LOOK_S, Flight
 from scalable_hpc.cache.shared import default_store
 from tests.cache_support import ROOT
+from tests.waiting import wait_until
 
 KEY = "ab" * 32
 OTHER = "cd" * 32
@@ -112,18 +113,29 @@ def test_that_threads_compute_a_call_once():
     assert (results, RUNS) == ([2] * 8, [1])
 
 
+def waiting_threads() -> int:
+    """How many threads of this process wait for another one's computation, and have looked again at least once."""
+    found = 0
+    for top in list(sys._current_frames().values()):
+        frame = top
+        while frame is not None and frame.f_code is not Flight._wait.__code__:
+            frame = frame.f_back
+        found += frame is not None and frame.f_locals.get("pause", 0.0) > FIRST_LOOK_S
+    return found
+
+
 def test_that_those_who_waited_in_vain_go_on_at_once():
     """When the owner's call raises, the others do not fail one after the other."""
     together = threading.Barrier(3)
 
-    @cacheable(ignore=("RUNS", "together", "begun"))
+    @cacheable(ignore=("RUNS", "together", "begun", "waiting_threads", "wait_until"))
     def failing():
         RUNS.append(1)
         if len(RUNS) == 1:
             begun.set()
-            time.sleep(0.3)
+            wait_until("the others wait", lambda: waiting_threads() == 3, timeout=60, every=0.01)
         else:
-            together.wait(timeout=20)  # none of them gets past this alone
+            together.wait(timeout=60)  # none of them gets past this alone
         raise KeyError("no")
 
     begun = threading.Event()
