@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import re
+import sys
 import types
 import typing
 from collections.abc import Callable
@@ -69,8 +70,14 @@ def _decoder_of(cls: type[Any]) -> Coder:
     return _DECODERS[cls]
 
 
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    """Return the types of the fields; what only ``__init__`` takes is none, and Python 3.10 stumbles over it."""
+    written = types.SimpleNamespace(__annotations__={field.name: field.type for field in fields(cls)})
+    return typing.get_type_hints(written, vars(sys.modules[cls.__module__]))
+
+
 def _make_encoder(cls: type[Any]) -> Coder:
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     plan = []
     for field in fields(cls):
         if field.name == "at":
@@ -91,7 +98,7 @@ def _make_encoder(cls: type[Any]) -> Coder:
 
 
 def _make_decoder(cls: type[Any]) -> Coder:
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     plan = {field.name: _decoder(hints[field.name]) for field in fields(cls)}
     known = frozenset(plan)
     converted = [(name, decode) for name, decode in plan.items() if decode is not None]
