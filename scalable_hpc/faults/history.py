@@ -43,6 +43,14 @@ class TaskHistory:
         return dict(self.limited).get(verdict.value, 0)
 
 
+def wants_more_memory(evidence: Evidence, history: TaskHistory, policy: RetryPolicy) -> bool:
+    """Whether the next attempt is to be given more: this one ran out, or raised MemoryError for a reason of its own."""
+    facts = evidence.exception
+    is_known = history.memory is not None and bool(history.sizes)
+    has_raised = is_known and facts is not None and raised.is_out_of_memory(facts)
+    return has_raised or ran_out_of_memory(evidence, history, policy)
+
+
 def ran_out_of_memory(evidence: Evidence, history: TaskHistory, policy: RetryPolicy) -> bool:
     """Whether the attempt ended for want of memory, and it is known how much it had and how much there is."""
     if history.memory is None or not history.sizes:

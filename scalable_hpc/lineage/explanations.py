@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from scalable_hpc.faults.judge import INFRASTRUCTURE_REASONS
+from scalable_hpc.faults.claims import INFRASTRUCTURE_REASONS
 from scalable_hpc.model.allocations import ExitReason, JobEnding
 from scalable_hpc.model.events import AttemptExplained, AttemptFailed
 from scalable_hpc.model.tasks import Ending, Verdict

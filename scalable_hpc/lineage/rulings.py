@@ -7,15 +7,14 @@ Rule 2: every task that fails for good gets one ``TaskGivenUp``, whatever else i
 from __future__ import annotations
 
 import random
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
-from scalable_hpc.faults import raised
 from scalable_hpc.faults.escalate import next_timeout_s
-from scalable_hpc.faults.history import TaskHistory, more_memory, ran_out_of_memory
+from scalable_hpc.faults.history import TaskHistory, more_memory, wants_more_memory
 from scalable_hpc.faults.judge import Judgement, judge
 from scalable_hpc.faults.retry import Action, Decision, decide
+from scalable_hpc.lineage.descent import fallen, shortened
 from scalable_hpc.lineage.last_words import last_words
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.record import TaskRecord, TaskState
@@ -30,11 +29,6 @@ from scalable_hpc.model.events import (
 )
 from scalable_hpc.model.tasks import AttemptId, Ending, Evidence, Locator, Receipt, Verdict
 from scalable_hpc.model.units import format_memory
-
-_CHAIN = 6
-"""Tasks named of a chain of ancestors, besides the one to blame."""
-_WHY = 400
-"""Characters of an error that is repeated for each of a thousand descendants."""
 
 
 def on_receipt(ledger: Ledger, receipt: Receipt, now: float) -> list[Event]:
@@ -82,7 +76,7 @@ def on_evidence(
 def give_up(ledger: Ledger, record: TaskRecord, error_type: str, error: str, because: str, now: float) -> list[Event]:
     """Fail a task for good, with the tasks attached to it and all that wait for its result."""
     given_up = TaskGivenUp(now, record.task_id, error_type, error, because)
-    return [given_up, *_fallen(ledger, record, _short(f"failed: {error_type}: {error}"), given_up, now)]
+    return [given_up, *fallen(ledger, record, shortened(f"failed: {error_type}: {error}"), given_up, now)]
 
 
 def cancel(ledger: Ledger, task_id: str, because: str, now: float) -> list[Event]:
@@ -93,8 +87,8 @@ def cancel(ledger: Ledger, task_id: str, because: str, now: float) -> list[Event
     record = ledger.tasks.get(task_id)
     if record is None or record.is_over:
         return []
-    fallen = _fallen(ledger, record, f"was cancelled: {because}", None, now)
-    return [*fallen, TaskCancelled(now, task_id, because)]
+    with_it = fallen(ledger, record, f"was cancelled: {because}", None, now)
+    return [*with_it, TaskCancelled(now, task_id, because)]
 
 
 def on_submitted(ledger: Ledger, record: TaskRecord, now: float) -> list[Event]:
@@ -104,7 +98,7 @@ def on_submitted(ledger: Ledger, record: TaskRecord, now: float) -> list[Event]:
     for ancestor_id, _ in record.ancestors:
         ancestor = ledger.tasks.get(ancestor_id)
         if ancestor is not None and ancestor.state in (TaskState.FAILED, TaskState.CANCELLED):
-            why = _short(f"failed: {ancestor.error}") if ancestor.state is TaskState.FAILED else "was cancelled"
+            why = shortened(f"failed: {ancestor.error}") if ancestor.state is TaskState.FAILED else "was cancelled"
             message = f"{record.task_id!r} was not run: {record.task_id} <- {ancestor_id} {why}"
             return give_up(ledger, record, "AncestorFailed", message, message, now)
     return _quarantined(ledger, record, now)
@@ -202,9 +196,7 @@ def _attempt_failed(
 
 def _with_more(failed: AttemptFailed, evidence: Evidence, record: TaskRecord, history: TaskHistory) -> AttemptFailed:
     """Give the next attempt more of what this one ran out of."""
-    wants_more = evidence.exception is not None and raised.is_out_of_memory(evidence.exception)
-    has_sizes = history.memory is not None and bool(history.sizes)
-    if ran_out_of_memory(evidence, history, record.policy) or (wants_more and has_sizes):
+    if wants_more_memory(evidence, history, record.policy):
         memory = more_memory(evidence, history)
         told = "" if memory is None else f" with {format_memory(memory)} of memory"
         return replace(failed, next_memory=memory, because=failed.because + told)
@@ -231,43 +223,3 @@ def reused(record: TaskRecord, found: Locator, now: float) -> ReceiptTaken:
         reused=True,
         store=_elsewhere(record, found),
     )
-
-
-def _fallen(
-    ledger: Ledger, root: TaskRecord, why: str, given_up: TaskGivenUp | None, now: float
-) -> Iterator[TaskGivenUp]:
-    """Fail what hangs on a task: what waits for its result and, unless it was cancelled, what is attached to it."""
-    via = {root.task_id: ""}
-    queue: deque[tuple[str, TaskGivenUp | None]] = deque([(root.task_id, given_up)])
-    while queue:
-        cause_id, cause = queue.popleft()
-        for task_id in ledger.dependents(cause_id):
-            if task_id not in via:
-                via[task_id] = cause_id
-                message = f"{task_id!r} was not run: {_chain(via, task_id, root.task_id)} {why}"
-                fallen = TaskGivenUp(now, task_id, "AncestorFailed", message, message)
-                queue.append((task_id, fallen))
-                yield fallen
-        if cause is None:
-            continue
-        because = f"the same call as {cause_id}: {cause.because}"
-        for task_id in ledger.followers(cause_id):
-            if task_id not in via:
-                via[task_id] = via[cause_id]
-                same = replace(cause, task_id=task_id, because=because)
-                queue.append((task_id, same))
-                yield same
-
-
-def _chain(via: Mapping[str, str], task_id: str, root_id: str) -> str:
-    """Name the tasks from the one that was not run to the one that is to blame; the middle of a long chain is cut."""
-    names = [task_id]
-    while via[names[-1]] and len(names) < _CHAIN:
-        names.append(via[names[-1]])
-    if names[-1] != root_id:
-        names += ["...", root_id]
-    return " <- ".join(names)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _WHY else f"{text[:_WHY]}..."
