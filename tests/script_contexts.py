@@ -117,3 +117,23 @@ SEVERAL = replace(PLAIN, nodes=5, slots=1, nodes_per_worker=2)
 
 def context(**changes: Any) -> ScriptContext:
     return replace(PLAIN, **changes)
+
+
+DRIVER = replace(
+    FULL,
+    allocation="driver-002",
+    job_name=f"scalable-driver-002-{RUN}",
+    worker_type="driver",
+    slots=1,
+    gpus=0,
+    launcher=(),
+    launch_prefix=(),
+    command=("-m", "scalable_hpc.chain", f"/scratch/me/runs/{RUN}", "2"),
+    after="4711",
+    preload_script=None,
+    excluded_nodes=(),
+)
+"""A link of a chain, after another one."""
+
+INSIDE = replace(SOFTWARE, nodes=2)
+"""An allocation on nodes of the driver's own job."""

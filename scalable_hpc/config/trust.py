@@ -116,7 +116,7 @@ def _user_id(name: str) -> int | None:
         return int(name)
     try:
         return pwd.getpwnam(name).pw_uid
-    except KeyError:
+    except (KeyError, ValueError):  # nobody's name, or nothing that could be one
         return None
 
 
@@ -125,5 +125,5 @@ def _group_id(name: str) -> int | None:
         return int(name)
     try:
         return grp.getgrnam(name).gr_gid
-    except KeyError:
+    except (KeyError, ValueError):
         return None

