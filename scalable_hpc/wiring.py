@@ -36,7 +36,7 @@ from scalable_hpc.future import ScalableFuture, Stored
 from scalable_hpc.lineage.census import Progress
 from scalable_hpc.lineage.outcome import Outcome
 from scalable_hpc.model.messages import WorkerHello
-from scalable_hpc.model.tasks import PUT, Hit, Locator, TaskSpec
+from scalable_hpc.model.tasks import PUT, Hit, Locator, TaskSpec, unkept
 from scalable_hpc.naming import Naming, is_sampled, verification_of
 from scalable_hpc.planning import Plan
 from scalable_hpc.raising import error_of
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
+_HITS_KEPT = 1000
+"""Of one call: the journal of one that adds up a million results is not to hold all of their calls too."""
 _PUT_DIGITS = 24
 """Of a content's key: enough to be its name in a run, since two contents of one name would be one to the keeper."""
 
@@ -231,6 +233,7 @@ class LiveRun:
         self._stores.let_go_of_values()
         with self._lock:
             self._futures.update({spec.task_id: future for spec, future in pairs})
+        self._engine.keeper.keep([hit.spec for _, future in pairs for hit in _to_be_kept(future)])
         self._engine.keeper.submit_many([(spec, self._told(spec)) for spec, _ in pairs])
         self._engine.wake()
 
@@ -356,6 +359,12 @@ class LiveRun:
     def _unfinished(self) -> list[ScalableFuture]:
         with self._lock:
             return [future for future in self._futures.values() if not future.done()]
+
+
+def _to_be_kept(future: ScalableFuture) -> list[Hit]:
+    """Return the calls that a call needs, were answered from a store, and that the journal does not know yet."""
+    hits = [above.hit for above in future.above if above.hit is not None]
+    return unkept(hits) if len(hits) <= _HITS_KEPT else []
 
 
 def _wants_progress() -> bool:

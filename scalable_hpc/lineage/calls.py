@@ -12,18 +12,24 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from scalable_hpc.lineage.codec import decode_event
-from scalable_hpc.model.events import TaskSubmitted
+from scalable_hpc.model.events import CallKept, TaskSubmitted
 
 logger = logging.getLogger(__name__)
 
 Calls = Callable[[Collection[str]], dict[str, TaskSubmitted]]
 """Returns how tasks were submitted, by id; those of which nothing is known are left out."""
 
-_SUBMITTED = re.compile(rb'{"e":"task_submitted","t":[-+.\deE]+,"task_id":("(?:[^"\\]|\\.)*")')
+_TIME = rb"[-+.\deE]+"
+_TOLD = re.compile(
+    rb'{"e":(?:"task_submitted","t":%b|"call_kept","t":%b,"call":{"at":%b),"task_id":("(?:[^"\\]|\\.)*")'
+    % ((_TIME,) * 3)
+)
 
 
 def read_calls(journal: Path, task_ids: Collection[str]) -> dict[str, TaskSubmitted]:
-    """Return how tasks were submitted, by id; what the journal does not tell, or not legibly, is left out.
+    """Return how tasks were submitted, by id; also of calls that were answered from a store, and that others needed.
+
+    What the journal does not tell, or not legibly, is left out.
 
     What is written to the journal must be on disk: a task that has a result was brought there long before.
     """
@@ -31,7 +37,7 @@ def read_calls(journal: Path, task_ids: Collection[str]) -> dict[str, TaskSubmit
     try:
         with journal.open("rb") as file:
             for line in file:
-                head = _SUBMITTED.match(line)
+                head = _TOLD.match(line)
                 if head is None or json.loads(head[1]) not in wanted:
                     continue
                 event = _submission(line)
@@ -51,4 +57,6 @@ def _submission(line: bytes) -> TaskSubmitted | None:
         event = decode_event(record)
     except (ValueError, KeyError):
         return None
+    if isinstance(event, CallKept):
+        return event.call
     return event if isinstance(event, TaskSubmitted) else None

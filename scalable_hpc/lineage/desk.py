@@ -14,6 +14,7 @@ from scalable_hpc.lineage.inbox import (
     Finding,
     Hits,
     Inbox,
+    Keeping,
     OnDone,
     Reading,
     Renewal,
@@ -65,6 +66,10 @@ class Desk:
             task_id = command.task_id if isinstance(command, Reading) else command.spec.task_id
             cancelled = self._broken is None
             tell_outcome(command.on_done, Outcome(task_id, error=self._broken, cancelled=cancelled, because=because))
+
+    def keep(self, calls: Iterable[TaskSpec]) -> None:
+        """Have the journal know of calls that were answered from a store, before one that needs them is submitted."""
+        self._inbox.put([Keeping(spec) for spec in calls])
 
     def found(self, pairs: Iterable[tuple[TaskSpec, Locator]]) -> None:
         """Hear of calls that were answered from a store, and that are tasks of an earlier driver without a result."""

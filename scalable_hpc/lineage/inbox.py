@@ -64,6 +64,13 @@ class Renewal:
 
 
 @dataclass(frozen=True, slots=True)
+class Keeping:
+    """A call that was answered from a store, and that one to come needs."""
+
+    spec: TaskSpec
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """A result that a store has of a task of an earlier driver, which its journal does not know of."""
 
@@ -78,7 +85,7 @@ class Surrender:
     error: ScalableError
 
 
-Command = Submission | Cancellation | Hits | Reading | Renewal | Finding | Surrender
+Command = Submission | Cancellation | Hits | Reading | Renewal | Keeping | Finding | Surrender
 
 
 class Inbox:

@@ -22,6 +22,7 @@ from scalable_hpc.lineage.inbox import (
     Command,
     Finding,
     Hits,
+    Keeping,
     OnDone,
     Reading,
     Renewal,
@@ -38,7 +39,7 @@ from scalable_hpc.lineage.roster import Roster
 from scalable_hpc.lineage.sizes import candidates, sizes_of
 from scalable_hpc.lineage.turn import Told, Turn
 from scalable_hpc.model.allocations import JobEnding
-from scalable_hpc.model.events import AttemptFailed, FleetNote, ResultsDiffer, TasksHit
+from scalable_hpc.model.events import AttemptFailed, CallKept, FleetNote, ResultsDiffer, TasksHit
 from scalable_hpc.model.messages import (
     AttemptDone,
     AttemptEnded,
@@ -125,6 +126,8 @@ class Intake:
                 self._parcels.remember(Hit(command.spec, command.above))
                 self.custody.renew(command.spec, command.digest, turn)
                 self.custody.read(command.spec.task_id, command.on_done)
+            case Keeping():
+                turn.tell([CallKept(turn.now, self.custody.call_of(command.spec, turn))])
             case Finding():
                 self._admission.find(command.spec, command.result, turn)
             case Surrender():

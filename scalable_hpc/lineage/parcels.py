@@ -19,7 +19,7 @@ from scalable_hpc.lineage.record import TaskRecord
 from scalable_hpc.lineage.window import Placement
 from scalable_hpc.model.events import TaskSubmitted
 from scalable_hpc.model.messages import Bundle, Envelope
-from scalable_hpc.model.tasks import AttemptId, Hit, Locator, Payload
+from scalable_hpc.model.tasks import PUT, AttemptId, Hit, Locator, Payload
 
 logger = logging.getLogger(__name__)
 
@@ -133,28 +133,41 @@ class Parcels:
         doubts = [(record, key) for record, key in wanted if key in self._doubted]
         doubted = {key: task_id for record, key in doubts for task_id, above in record.ancestors if above == key}
         settled = {key: self._settle_doubt(task_id, key) for key, task_id in doubted.items()}
-        lost = [doubted[key] for key, found in settled.items() if found is None and doubted[key] in self._ledger.tasks]
-        calls = self._calls(lost) if lost else {}
         looked: set[str] = set()
-        return [
-            (settled[key] or calls.get(doubted[key]) or self._hit(record, key))
+        found: list[Found] = [
+            settled[key]
             if key in settled
             else self._confirm(record.store, key)
             if record.renews and key == record.key
-            else self._find((record.store, *self._stores), key, looked) or self._hit(record, key)
+            else self._find((record.store, *self._stores), key, looked)
             for record, key in wanted
+        ]
+        return self._with_calls(wanted, found)
+
+    def _with_calls(self, wanted: Sequence[Wanted], found: list[Found]) -> list[Found]:
+        """Say of ancestors whose results are nowhere how they were called, as far as anybody knows."""
+        lost = {
+            (record.task_id, key): task_id
+            for (record, key), result in zip(wanted, found, strict=True)
+            for task_id, above in record.ancestors
+            if result is None and above == key and not task_id.startswith(PUT)
+        }
+        if not lost:
+            return found
+        hits = {
+            task_id: self._hits.get(task_id) or self._hit_of(dependent, task_id)
+            for (dependent, _), task_id in lost.items()
+            if task_id not in self._ledger.tasks
+        }
+        calls = self._calls([task_id for task_id in lost.values() if hits.get(task_id) is None])
+        called = {whose: hits.get(task_id) or calls.get(task_id) for whose, task_id in lost.items()}
+        return [
+            result or called.get((record.task_id, key)) for (record, key), result in zip(wanted, found, strict=True)
         ]
 
     def remember(self, hit: Hit) -> None:
         """Keep what a call depends on that is made again: results of these may be lost too."""
         self._hits.update({above.spec.task_id: above for above in hit.above})
-
-    def _hit(self, record: TaskRecord, key: str) -> Hit | None:
-        """Return the call of an ancestor that was never submitted here, since a store had its result."""
-        tasks = self._ledger.tasks
-        lost = (task_id for task_id, above in record.ancestors if above == key and task_id not in tasks)
-        known = (self._hits.get(task_id) or self._hit_of(record.task_id, task_id) for task_id in lost)
-        return next((hit for hit in known if hit is not None), None)
 
     def _settle_doubt(self, task_id: str, key: str) -> Locator | None:
         """Have a result read that could not be read; where its store does not answer, it stays in doubt.

@@ -74,7 +74,7 @@ class QuickFold:
         """Key to task, of those that are put off."""
         self._above: dict[str, list[str]] = {}
         """Ancestor to tasks, of those that were put off."""
-        self._ways = {"t": self._submitted, "a": self._placed, "r": self._taken}
+        self._ways = {"t": self._submitted, "a": self._placed, "r": self._taken, "c": _is_kept}
         """By the first letter of their kind; each tells whether it has taken the line."""
 
     def take(self, line: str) -> None:
@@ -182,6 +182,11 @@ class QuickFold:
         self._submit(event, order)
         if placing:
             self._ledger.apply(_event(placing))
+
+
+def _is_kept(line: str) -> bool:
+    """Whether a line tells what somebody else's result was made from: the ledger has no use for it."""
+    return line.startswith('{"e":"call_kept"')
 
 
 class OnlyAllocations:

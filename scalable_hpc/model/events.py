@@ -76,6 +76,14 @@ class TasksHit:
     """The first ``HIT_KEY`` bytes of each call's key, one after another; none in journals of older releases."""
 
 
+@dataclass(frozen=True, slots=True)
+class CallKept:
+    """A call that was answered from a store, and that another call needs: told so that any driver can make it again."""
+
+    at: float
+    call: TaskSubmitted
+
+
 HIT_KEY = 8
 """Bytes of a key that tell it from any other of a store: a million hits are to be a few megabytes."""
 
@@ -316,6 +324,7 @@ Event = (
     | RunClosed
     | TaskSubmitted
     | TasksHit
+    | CallKept
     | AttemptPlaced
     | AttemptRejoined
     | ReceiptTaken

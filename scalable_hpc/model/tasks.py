@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -204,10 +205,25 @@ class TaskSpec:
     """It is a task that an earlier driver of the run had submitted, and that a call of this one stands for again."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Hit:
     """A call that was answered from a store, should its result there be lost, and what it depends on."""
 
     spec: TaskSpec
     above: tuple[Hit, ...] = ()
     """Those of the calls it depends on that were answered so too."""
+    is_kept: bool = False
+    """The journal has been told what it was called with."""
+
+
+def unkept(hits: Iterable[Hit]) -> list[Hit]:
+    """Return those of some hits, and of what they depend on, that the journal does not know; each is taken for kept."""
+    found: list[Hit] = []
+    left = list(hits)
+    while left:
+        hit = left.pop()
+        if not hit.is_kept:
+            hit.is_kept = True
+            found.append(hit)
+            left += hit.above
+    return found

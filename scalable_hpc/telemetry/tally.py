@@ -15,6 +15,7 @@ from scalable_hpc.model.events import (
     AttemptFailed,
     AttemptPlaced,
     AttemptRejoined,
+    CallKept,
     Event,
     FleetNote,
     HostsTrusted,
@@ -129,6 +130,8 @@ class Tally:
             self.tasks.setdefault(event.task_id, TaskTally()).state = "unfinished"
         elif isinstance(event, ResultDropped):
             self._add_dropped(event)
+        elif isinstance(event, CallKept):
+            pass  # it is counted as a hit
         elif isinstance(event, ResultsDiffer):
             self.differing.append(event)
         else:

@@ -26,6 +26,7 @@ import psutil
 import pytest
 
 from scalable_hpc.batch.local import LocalBackend
+from scalable_hpc.errors import RunDirectoryError
 from scalable_hpc.lineage.journal import Journal, read_events
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.quick import QuickFold
@@ -34,6 +35,7 @@ from scalable_hpc.lineage.replay import replay
 from scalable_hpc.model.events import AttemptFailed, AttemptPlaced, ReceiptTaken, ResultDropped
 from scalable_hpc.runs import RunDirectory, list_runs
 from scalable_hpc.telemetry.report import build_report
+from scalable_hpc.worker.recorder import read_recorder
 from tests.processes import processes_naming
 from tests.waiting import wait_until
 
@@ -110,6 +112,8 @@ class Storm:
     done: Counter[str] = field(default_factory=Counter)
     hit: set[int] = field(default_factory=set)
     """Tasks under which a slot or worker was killed: a second time would convict them, and rightly so."""
+    suspects: set[tuple[str, str]] = field(default_factory=set)
+    """By run and name: the same of those that had not come to their own code yet, or had left it."""
     driver: subprocess.Popen[str] | None = None
     exits: list[str] = field(default_factory=list)
 
@@ -173,6 +177,19 @@ class Storm:
         self.hit |= tasks
         return True
 
+    def may_be_suspected(self, run: RunDirectory, victim: psutil.Process) -> bool:
+        """Likewise, by what is going to be suspected: all that runs there, says its flight recorder."""
+        (allocation,) = (word.split("=")[1] for word in victim.cmdline() if word.startswith("--allocation="))
+        found = {
+            (run.run_id, attempt.task_id)
+            for path in (run.path / "recorders").glob(f"{allocation}-*.rec")
+            for attempt in read_recorder(path).running
+        }
+        if found & self.suspects:
+            return False
+        self.suspects |= found
+        return True
+
 
 def processes_of(run: RunDirectory, module: str, older_than_s: float = 0.0) -> list[psutil.Process]:
     """The launchers or couriers of a run."""
@@ -204,8 +221,8 @@ def _kill_one_with_all_below(storm: Storm, module: str, *, older_than_s: float =
     if not found:
         return False
     victim = storm.rng.choice(found)
-    with suppress(psutil.Error):
-        if storm.may_be_hit([child.pid for child in victim.children(recursive=True)]):
+    with suppress(psutil.Error, RunDirectoryError):
+        if storm.may_be_suspected(run, victim) and storm.may_be_hit([each.pid for each in victim.children(True)]):
             victim.kill()
             return True
     return False

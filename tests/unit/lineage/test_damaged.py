@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from scalable_hpc.lineage.calls import read_calls
-from scalable_hpc.lineage.journal import Journal
+from scalable_hpc.lineage.journal import Journal, read_events
 from scalable_hpc.lineage.ledger import Ledger
 from scalable_hpc.lineage.quick import QuickFold
 from scalable_hpc.lineage.record import TaskState
 from scalable_hpc.lineage.replay import replay
 from scalable_hpc.model.events import AttemptFailed, ResultDropped, TaskRecalled
-from scalable_hpc.model.tasks import Ending, Hit, Locator, ResultRef, RetryPolicy
+from scalable_hpc.model.tasks import Ending, Hit, Locator, ResultRef, RetryPolicy, unkept
 from scalable_hpc.telemetry.report import build_report
 from tests.unit.lineage.support import STORE, attempt, hello, key_of, law, raised, receipt, spec, stage
 
@@ -168,6 +168,36 @@ async def test_that_equal_hits_that_are_lost_are_made_again_once(tmp_path):
 
         assert s.transport.attempts == ["h.1", *sorted(s.transport.attempts[1:])]
         assert sorted(s.transport.attempts[1:]) == ["b.1", "c.1"]
+
+
+@law
+async def test_that_a_lost_hit_of_an_earlier_driver_is_made_again_from_the_journal(tmp_path):
+    """Nobody remembers it but the journal, which was told when another call needed it; so was what it needs itself."""
+    async with stage(tmp_path) as s:
+        s.keeper.count_hits("f", [key_of("above"), key_of("h")])
+        s.keeper.keep([spec("above"), spec("h", "above", refresh=True)])
+        s.submit(spec("b", "h"))
+    assert build_report(read_events(tmp_path / "journal.jsonl")).tasks.hits == 2, "it is no task yet"
+
+    async with stage(tmp_path) as s:
+        s.keeper.receive(hello(1, slots=8))
+        for name in ("above", "h", "b"):
+            await finish(s, name)
+        await s.transport.until(lambda _: s.keeper.progress().done == 3)
+
+        assert s.transport.attempts == ["above.1", "h.1", "b.1"]
+        assert (s.keeper.progress().done, s.keeper.progress().hits) == (3, 0)
+
+
+def test_that_a_hit_is_told_of_once_with_all_that_it_is_made_from():
+    """However many calls need it; chains may be longer than Python's stack."""
+    hit = Hit(spec("0"))
+    for number in range(1, 3000):
+        hit = Hit(spec(str(number)), (hit,))
+
+    assert len(unkept([hit, hit])) == 3000
+    assert unkept([Hit(spec("a"), (hit,))])[0].spec.task_id == "a"
+    assert unkept([hit]) == []
 
 
 @law
