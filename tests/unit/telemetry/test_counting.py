@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pty
 import sys
@@ -18,17 +19,20 @@ def drawn(monkeypatch):
 
     def draw(work: Callable[[], object]) -> str:
         reader, writer = pty.openpty()
-        os.set_blocking(reader, False)
         with os.fdopen(writer, "w", buffering=1) as stream, monkeypatch.context() as patch:
             patch.setattr(sys, "stderr", stream)
             patch.setenv("TERM", "xterm")
             work()
-            try:
-                return os.read(reader, 1 << 16).decode()
-            except BlockingIOError:
-                return ""
-            finally:
-                os.close(reader)
+        said = b""
+        try:
+            while chunk := os.read(reader, 1 << 16):  # what was written last may take the kernel a moment
+                said += chunk
+        except OSError as error:
+            if error.errno != errno.EIO:  # the other end is closed
+                raise
+        finally:
+            os.close(reader)
+        return said.decode()
 
     return draw
 
