@@ -188,6 +188,10 @@ class Case:
         """Slots that are here or on their way, those asked for in this plan included."""
         return sum(self._capacity.values()) + self.asked * self.slots_each
 
+    def is_all_wanted(self) -> bool:
+        """Whether the work can use every slot that is here or on its way: then there is nothing to give back."""
+        return sum(self._capacity.values()) <= self.wanted_slots()
+
     def staying(self) -> list[AllocationView]:
         """Usable allocations that are not leaving."""
         return [seen for seen in self if self.capacity(seen) and not self.is_leaving(seen)]

@@ -125,7 +125,7 @@ def _cancel_too_short(case: Case) -> list[Action]:
 
 def _cancel_surplus(case: Case) -> list[Action]:
     """Take back pending allocations beyond the work, the newest first, once they have been asked for ``idle_s`` ago."""
-    pending = case.untouched(_S.PENDING)
+    pending = [] if case.is_all_wanted() else case.untouched(_S.PENDING)
     staying = case.staying() if pending else []
     spare = sum(case.capacity(seen) for seen in staying) - case.wanted_slots()
     spare_count = len(staying) - case.limits.minimum
@@ -145,6 +145,8 @@ def _give_back_idle(case: Case) -> list[Action]:
     Drained and not retired, so that an attempt which is being placed at this moment still finds its worker; with
     the session closing and nothing left there is none, and they are retired at once.
     """
+    if case.work and case.is_all_wanted():
+        return []
     live = [seen for seen in case.untouched(_S.LIVE) if case.capacity(seen)]
     if case.work == 0 and case.view.closing:
         return [Retire(seen.name, "the session ends and nothing is left") for seen in live if seen.busy == 0]
