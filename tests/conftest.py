@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.slurm_support", "tests.pbs_support"]
+pytest_plugins = ["tests.slurm_support", "tests.pbs_support", "tests.batch_systems"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

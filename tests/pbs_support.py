@@ -13,17 +13,20 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.pbs_probe import Seen, Unfit, home, look
 from tests.standins.pbs_settings import write_settings
 from tests.waiting import wait_until
 
 COMMANDS = ("qsub", "qstat", "qselect", "qdel", "pbsnodes", "pbsdsh")
 _HERE = Path(__file__).parent
+_REAL_TIMEOUT_S = 3600
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,13 +34,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--pbs", action="store_true", help="run the laws of batch systems on the PBS of this machine too")
     group.addoption("--pbs-queue", help="its queue to use (default: its own default)")
     group.addoption("--pbs-account", help="the account to charge (default: none)")
-    group.addoption("--pbs-interface", help="network between here and its nodes (default: by the host's name)")
+    group.addoption("--pbs-interface", help="network between here and its nodes (default: the first that they reach)")
+    group.addoption("--pbs-directory", help="where tests work; its nodes must see it (default: below your home)")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if "pbs" in getattr(item, "fixturenames", ()):
             item.add_marker("pbs")
+        if item.get_closest_marker("real_pbs"):  # whatever the test's own limit is, which is for machines of ours
+            item.add_marker(pytest.mark.timeout(_REAL_TIMEOUT_S), append=False)
     if config.getoption("--pbs"):
         return
     left_out = [item for item in items if item.get_closest_marker("real_pbs")]
@@ -134,24 +140,55 @@ class RealPbs:
 
     queue: str | None
     account: str | None
-    interface: str | None
+    seen: Seen
 
     @property
     def options(self) -> list[str]:
         """Options for qsub."""
-        return [f"-{letter} {value}" for letter, value in (("q", self.queue), ("A", self.account)) if value]
+        return _options(self.queue, self.account)
 
     @property
     def target(self) -> dict[str, str]:
         """Keys of a manifest's target."""
-        keys = {"queue": self.queue, "account": self.account, "interface": self.interface}
+        keys = {"queue": self.queue, "account": self.account, "interface": self.seen.interface}
         return {"provider": "pbs", **{key: value for key, value in keys.items() if value}}
+
+    @property
+    def cpus(self) -> int:
+        return self.seen.cpus
+
+
+def _options(queue: str | None, account: str | None) -> list[str]:
+    return [f"-{letter} {value}" for letter, value in (("q", queue), ("A", account)) if value]
 
 
 @pytest.fixture
-def real_pbs(request: pytest.FixtureRequest) -> RealPbs:
-    """The PBS of this machine."""
-    if shutil.which("qsub") is None:
-        pytest.fail("--pbs, but there is no 'qsub' on PATH")
+def tmp_path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Where a real PBS is tried, a directory that its nodes see too."""
+    if request.node.get_closest_marker("real_pbs") is None:
+        return tmp_path
+    return Path(tempfile.mkdtemp(prefix="test-", dir=request.getfixturevalue("seen_directory")))
+
+
+@pytest.fixture(scope="session")
+def seen_directory(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """The session's own directory on the nodes' file system; it stays where a test has failed in it."""
     option = request.config.getoption
-    return RealPbs(option("--pbs-queue"), option("--pbs-account"), option("--pbs-interface"))
+    base = option("--pbs-directory") or option("basetemp") or home()
+    Path(base).mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix="scalable-hpc-tests-", dir=base))
+    yield made
+    if not request.session.testsfailed:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def real_pbs(request: pytest.FixtureRequest, seen_directory: Path) -> RealPbs:
+    """The PBS of this machine, looked at with a job of its own first."""
+    option = request.config.getoption
+    queue, account = option("--pbs-queue"), option("--pbs-account")
+    try:
+        seen = look(seen_directory, _options(queue, account), option("--pbs-interface"))
+    except Unfit as err:
+        pytest.fail(f"--pbs, but this PBS cannot be tried: {err}", pytrace=False)
+    return RealPbs(queue, account, seen)

@@ -16,8 +16,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 
+from scalable_hpc.batch.pbs_values import parse_integer, parse_nodes, parse_span, parse_time
 from scalable_hpc.batch.pbs_words import (
     FINISHED,
     HAS_FINISHED,
@@ -25,6 +25,7 @@ from scalable_hpc.batch.pbs_words import (
     SERVER_IS_AWAY,
     STATES,
     UNKNOWN_JOB,
+    WAITS_FOR_OTHERS,
     Finish,
     refusal_class,
     why_ended,
@@ -38,7 +39,7 @@ _READ = frozenset(
     {
         "Job_Name", "job_state", "substate", "Exit_status", "comment", "exec_host", "qtime", "ctime", "stime",
         "obittime", "mtime", "run_count", "resources_used.walltime", "resources_used.diag_messages",
-        "Resource_List.walltime", "estimated.start_time",
+        "Resource_List.walltime", "estimated.start_time", "Hold_Types",
     }
 )  # fmt: skip
 """All others are passed over: Variable_List alone may hold anything, lines that look like attributes included."""
@@ -47,11 +48,6 @@ _JOB_ID = re.compile(r"[0-9]{1,18}(?:\[[0-9]*\])?\.[A-Za-z0-9._-]+")
 _ID_LINE = re.compile(r"Job Id: (\S+)\s*")
 _ATTRIBUTE = re.compile(r" {4}([A-Za-z_][\w.]*) = ?(.*)")
 _NAME_DIRECTIVE = re.compile(r"(?m)^#PBS[ \t]+-N[ \t]*[\"']?([^\s\"']+)")
-_HOST = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)/")
-_DATE = re.compile(r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) +([0-9]{1,2}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) ([0-9]{4})")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_SPAN = re.compile(r"(?:(?:([0-9]{1,6}):)?([0-9]{1,6}):)?([0-9]{1,9})(?:\.[0-9]+)?")
-_INTEGER = re.compile(r"-?[0-9]{1,9}")
 _VERSION = re.compile(r"(?m)^pbs_version = (\S+)")
 
 
@@ -63,7 +59,7 @@ def parse_qstat(text: str) -> dict[str, JobObservation]:
 def observe(job_id: str, attributes: Mapping[str, str]) -> JobObservation:
     """Say what a job with these attributes is doing."""
     letter, comment = attributes.get("job_state", ""), attributes.get("comment", "")
-    substate, runs = _integer(attributes.get("substate")), _integer(attributes.get("run_count")) or 0
+    substate, runs = parse_integer(attributes.get("substate")), parse_integer(attributes.get("run_count")) or 0
     started = parse_time(attributes.get("stime", ""))
     walltime_s = parse_span(attributes.get("Resource_List.walltime", ""))
     state = JobState.ENDED if letter in FINISHED else STATES.get(letter, JobState.UNKNOWN)
@@ -75,7 +71,7 @@ def observe(job_id: str, attributes: Mapping[str, str]) -> JobObservation:
         job_id=job_id,
         state=state,
         raw=f"{raw} ({comment})" if comment else raw,
-        because=comment if state is not JobState.ENDED else "",
+        because=_why(state, comment, substate, attributes) if state is not JobState.ENDED else "",
         name=attributes.get("Job_Name", ""),
         submitted_at=parse_time(attributes.get("ctime", "")),
         started_at=started if has_started else None,
@@ -90,10 +86,19 @@ def observe(job_id: str, attributes: Mapping[str, str]) -> JobObservation:
     return replace(seen, ends_at=None, ending=_ending(attributes, nodes, seen.raw, walltime_s))
 
 
+def _why(state: JobState, comment: str, substate: int | None, attributes: Mapping[str, str]) -> str:
+    """Return PBS's comment, or what its attributes say of a hold for which it has none."""
+    if comment or state is not JobState.HELD:
+        return comment
+    if substate == WAITS_FOR_OTHERS:
+        return "waits for other jobs (depend)"
+    return f"held (Hold_Types = {attributes.get('Hold_Types', 'n')})"
+
+
 def _ending(attributes: Mapping[str, str], nodes: tuple[str, ...], raw: str, walltime_s: float | None) -> JobEnding:
     end = Finish(
-        exit_status=_integer(attributes.get("Exit_status")),
-        substate=_integer(attributes.get("substate")),
+        exit_status=parse_integer(attributes.get("Exit_status")),
+        substate=parse_integer(attributes.get("substate")),
         comment=attributes.get("comment", ""),
         diagnosis=attributes.get("resources_used.diag_messages", ""),
         used_s=parse_span(attributes.get("resources_used.walltime", "")),
@@ -248,7 +253,7 @@ class Trailer:
 def parse_trailer(text: str, at: float | None) -> Trailer | None:
     """Read the line that a job script writes at its end, ``exit 3``; None for anything else."""
     word, _, code = text.strip().partition(" ")
-    number = _integer(code)
+    number = parse_integer(code)
     return Trailer(number, at) if word == "exit" and number is not None and number >= 0 else None
 
 
@@ -279,37 +284,3 @@ def vanished(
         reason, raw, exit_code=code, ended_at=trailer.at if trailer and trailer.at else now, nodes=last.nodes
     )
     return replace(last, state=JobState.ENDED, raw=raw, because="", ends_at=None, ending=ending)
-
-
-def parse_nodes(exec_host: str) -> tuple[str, ...]:
-    """Return the hosts of ``node1/0*2+node2/0``, each once, in their order."""
-    found = (_HOST.match(part) for part in exec_host.split("+"))
-    return tuple(dict.fromkeys(match[1] for match in found if match))
-
-
-def parse_time(text: str) -> float | None:
-    """Return seconds since the epoch of ``Sun Nov 22 06:41:44 2026``, local time, or of a number; else None."""
-    stripped = text.strip()
-    if re.fullmatch(r"[0-9]{9,11}", stripped):
-        return float(stripped)
-    match = _DATE.fullmatch(stripped)
-    if match is None or match[1] not in _MONTHS:
-        return None
-    day, hour, minute, second, year = (int(part) for part in match.groups()[1:])
-    try:
-        return datetime(year, _MONTHS.index(match[1]) + 1, day, hour, minute, second).timestamp()  # noqa: DTZ001 - local time
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def parse_span(text: str) -> float | None:
-    """Return the seconds of ``01:30:00`` or ``90``; None when it is neither."""
-    match = _SPAN.fullmatch(text.strip())
-    if match is None:
-        return None
-    hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return hours * 3600.0 + minutes * 60.0 + seconds
-
-
-def _integer(text: str | None) -> int | None:
-    return int(text) if text is not None and _INTEGER.fullmatch(text.strip()) else None

@@ -33,6 +33,9 @@ FINISHED = frozenset({"F", "X"})
 DELETED, FINISHED_WELL, FAILED = 91, 92, 93
 """Substates of a finished job."""
 
+WAITS_FOR_OTHERS = 22
+"""Substate of a job that PBS holds until the jobs that it depends on have ended."""
+
 CAN_NEVER_RUN = re.compile(r"^Can Never Run\b")
 """The scheduler's comment on a request that no node can satisfy; qsub takes such jobs, and they wait for ever."""
 _TOO_MANY_ATTEMPTS = re.compile(r"too many failed attempts to run", re.IGNORECASE)

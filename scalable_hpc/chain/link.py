@@ -20,8 +20,9 @@ from scalable_hpc.backends import backend_for_orphans
 from scalable_hpc.chain.book import BEGAN, DONE, ENDED, STOPPED, SUBMITTED, Book, Entry, Order, results_of
 from scalable_hpc.chain.decide import Follows, LinkFacts, Step, what_follows
 from scalable_hpc.chain.opening import cancel_links, manifest_of, submit_link
+from scalable_hpc.chain.outlook import observe, outlooks
 from scalable_hpc.confidential import remove_secrets
-from scalable_hpc.errors import ScalableError
+from scalable_hpc.errors import BatchSilent, ScalableError
 from scalable_hpc.runs import RunDirectory
 from scalable_hpc.sweep import sweep_run
 from scalable_hpc.worker.deadline import Deadline, decide_deadline, gather_sources
@@ -64,6 +65,9 @@ class Link:
             step = Step(Follows.STOP, "it was cancelled by its user")
         self._note(ENDED, step.because)
         _say(f"link {self._number}: {step.because}")
+        if step.follows is Follows.NEXT:
+            self._submit_successor()  # once more, if it was refused before
+            step = self._as_the_successor_stands(step)
         if step.follows is Follows.STOP:
             return self._stop(step)
         if step.follows is Follows.NOTHING:
@@ -71,8 +75,6 @@ class Link:
             self._note(DONE, step.because)
             self._run.driver_order.unlink(missing_ok=True)
             remove_secrets(self._run)
-        else:
-            self._submit_successor()  # once more, if it was refused before
         return 0
 
     def warn(self, because: str) -> None:
@@ -148,6 +150,23 @@ class Link:
             submit_link(self._manifest, self._run, self._order, successor, after=self._job_id or None)
         except ScalableError as error:
             _say(f"link {successor} could not be submitted, is tried again at the end: {error}")
+
+    def _as_the_successor_stands(self, step: Step) -> Step:
+        """Stop a chain whose next link will never run; tell what else is in its way, as nobody else will."""
+        number = self._number + 1
+        waiting = self._book.last(SUBMITTED, number)
+        if waiting is None or not waiting.job_id:
+            return step
+        try:
+            seen = observe(self._manifest, self._run, [waiting.job_id])
+        except BatchSilent:
+            return step
+        outlook = outlooks(self._manifest, seen).get(waiting.job_id)
+        if outlook is not None and outlook.never:
+            return Step(Follows.STOP, f"link {number} (job {waiting.job_id}) cannot follow: {outlook}")
+        if outlook is not None and outlook.stuck:
+            _say(f"link {number} (job {waiting.job_id}) waits: {outlook}")
+        return step
 
     def _give_up_successor(self) -> None:
         waiting = self._book.last(SUBMITTED, self._number + 1)

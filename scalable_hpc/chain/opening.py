@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from scalable_hpc.backends import batch_system
-from scalable_hpc.chain.book import SUBMITTED, Book, Entry, Order
-from scalable_hpc.confidential import write_secrets
+from scalable_hpc.chain.book import STOPPED, SUBMITTED, Book, Entry, Order
+from scalable_hpc.chain.outlook import Outlook
+from scalable_hpc.confidential import remove_secrets, write_secrets
 from scalable_hpc.config.manifest import load_manifest
 from scalable_hpc.config.resolved import ResolvedManifest
 from scalable_hpc.errors import RunDirectoryError, SubmissionError
@@ -90,6 +91,27 @@ def submit_link(manifest: ResolvedManifest, run: RunDirectory, order: Order, num
     job_id = asyncio.run(batch_system(manifest.target, run).submit(script))
     Book(run).note(Entry(number, SUBMITTED, time.time(), f"after job {after}" if after else "asked for", job_id))
     return job_id
+
+
+def refuse_what_never_runs(manifest: ResolvedManifest, run: RunDirectory, number: int, outlook: Outlook) -> None:
+    """Give up a new link that the batch system took and will never run, or do nothing where it may run.
+
+    Raises:
+        SubmissionError: in the batch system's words; the job is cancelled, the chain stopped.
+        BatchSilent: it is to be given up, and could not be cancelled.
+    """
+    if outlook.never is None:
+        return
+    because = f"job {outlook.job_id} will never run: '{outlook.words}' ({outlook.never})"
+    run.driver_order.unlink(missing_ok=True)
+    Book(run).note(Entry(number, STOPPED, time.time(), because, outlook.job_id))
+    cancel_links(manifest, run, [outlook.job_id])
+    remove_secrets(run)
+    script = run.scripts / f"driver-{number:03d}.sh"
+    raise SubmissionError(
+        f"{manifest.target.provider} would let the driver's job wait for ever, so it was cancelled: {because}",
+        hint=f"correct the target, --cpus, --memory or --partition; what was asked for is in {str(script)!r}",
+    )
 
 
 def cancel_links(manifest: ResolvedManifest, run: RunDirectory, job_ids: Sequence[str]) -> None:

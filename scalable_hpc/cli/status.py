@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from scalable_hpc.cli.run_arguments import add_run_arguments, chosen_run
+from scalable_hpc.errors import ScalableError
 from scalable_hpc.lineage.lease import Holder, lives, read_holder
+from scalable_hpc.model.allocations import JobState
 from scalable_hpc.runs import RunDirectory
+
+if TYPE_CHECKING:
+    from scalable_hpc.chain.book import Entry
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,6 +34,10 @@ def act(arguments: argparse.Namespace) -> int:
     from scalable_hpc.telemetry.text import say_budget
 
     run = chosen_run(arguments)
+    if run.links.exists() and not run.journal.exists():
+        print(f"run {run.run_id}: its driver has not begun yet")
+        _tell_chain(run)
+        return 0
     ledger = Ledger()
     allocations: dict[str, AllocationChanged] = {}
     told: list[Event] = []
@@ -72,6 +83,34 @@ def _tell_chain(run: RunDirectory) -> None:
     last = told[-1]
     because = f": {last.because}" if last.because else ""
     print(f"driver job: link {last.link} (job {last.job_id}) {last.what}{because}")
+    if run.is_chained:
+        _tell_what_waits(run, entries)
+
+
+def _tell_what_waits(run: RunDirectory, entries: Sequence[Entry]) -> None:
+    """Say in the batch system's words why a link that is to come, or to come again, does not run."""
+    from scalable_hpc.chain.book import BEGAN, SUBMITTED
+    from scalable_hpc.chain.opening import manifest_of
+    from scalable_hpc.chain.outlook import observe, outlooks
+
+    began = max((entry.link for entry in entries if entry.what == BEGAN), default=0)
+    submitted = {entry.link: entry.job_id for entry in entries if entry.what == SUBMITTED and entry.job_id}
+    jobs = {job_id: link for link, job_id in submitted.items() if link >= began}
+    try:
+        manifest = manifest_of(run)
+        seen = observe(manifest, run, list(jobs))
+    except ScalableError as error:
+        print(f"how its jobs stand is not known: {error.message}")
+        return
+    waiting = outlooks(manifest, seen)
+    for job_id, link in jobs.items():
+        if job_id in waiting:
+            print(f"driver job: link {link} (job {job_id}) waits: {waiting[job_id]}")
+        elif link > began and seen[job_id].state is JobState.ENDED:
+            print(
+                f"driver job: link {link} (job {job_id}) is over and never began: '{seen[job_id].raw}'"
+                f"; to go on: scalable-hpc cancel {run.run_id}; scalable-hpc submit --run {run.run_id} DRIVER.py"
+            )
 
 
 def _driver(holder: Holder | None, now: float, *, closed: bool) -> str:

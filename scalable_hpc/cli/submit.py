@@ -43,8 +43,9 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def act(arguments: argparse.Namespace) -> int:
     """Submit the first job of the chain, and say how to follow it."""
-    from scalable_hpc.chain.book import Order
-    from scalable_hpc.chain.opening import begin_chain, go_on_with_chain
+    from scalable_hpc.chain.book import Book, Order
+    from scalable_hpc.chain.opening import begin_chain, go_on_with_chain, refuse_what_never_runs
+    from scalable_hpc.chain.outlook import first_word
     from scalable_hpc.config.manifest import load_manifest
     from scalable_hpc.runs import find_run
 
@@ -71,11 +72,16 @@ def act(arguments: argparse.Namespace) -> int:
         job_id = go_on_with_chain(manifest, run, order)
     else:
         run, job_id = begin_chain(manifest, order)
+    outlook = first_word(manifest, run, job_id)
+    if outlook is not None:
+        refuse_what_never_runs(manifest, run, max(entry.link for entry in Book(run)), outlook)
     where = os.path.relpath(run.path)
     print(run.run_id)
     print(
         f"job {job_id}; its output goes to {where}/logs; follow it: scalable-hpc status {run.run_id}", file=sys.stderr
     )
+    if outlook is not None and outlook.words:
+        print(f"job {job_id} waits: {outlook}", file=sys.stderr)
     return 0
 
 

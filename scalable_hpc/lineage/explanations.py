@@ -32,20 +32,29 @@ class Explanations:
 
     def __init__(self) -> None:
         self._awaiting: dict[str, list[AttemptFailed]] = {}
+        self._over: dict[str, JobEnding] = {}
 
-    def await_word(self, failed: AttemptFailed) -> None:
-        """Note an attempt that an allocation's end may explain."""
+    def await_word(self, failed: AttemptFailed, now: float) -> list[AttemptExplained]:
+        """Note an attempt that an allocation's end may explain; where that came first, return what it explains."""
         if (
-            failed.allocation is not None
-            and failed.allocation_reason in _UNKNOWN
-            and not failed.charged
-            and failed.ending == Ending.WORKER_LOST.value
+            failed.allocation is None
+            or failed.allocation_reason not in _UNKNOWN
+            or failed.charged
+            or failed.ending != Ending.WORKER_LOST.value
         ):
-            self._awaiting.setdefault(failed.allocation, []).append(failed)
+            return []
+        self._awaiting.setdefault(failed.allocation, []).append(failed)
+        ending = self._over.get(failed.allocation)
+        return [] if ending is None else self.explain(failed.allocation, ending, now)
 
     def awaited(self) -> Collection[str]:
         """The allocations whose end would explain an attempt."""
         return self._awaiting.keys()
+
+    def over(self, allocation: str, ending: JobEnding, now: float) -> list[AttemptExplained]:
+        """Take the last word on an allocation and return what it explains; attempts may still be judged after it."""
+        self._over[allocation] = ending
+        return self.explain(allocation, ending, now)
 
     def explain(
         self, allocation: str, ending: JobEnding, now: float, *, nodes: Collection[str] = ()

@@ -164,7 +164,7 @@ class Intake:
         turn.tell(events, Told(exception=raised))
         for event in events:
             if isinstance(event, AttemptFailed):
-                self._explanations.await_word(event)
+                turn.tell(self._explanations.await_word(event, turn.now))
         record = self._ledger.tasks.get(evidence.attempt.task_id)
         if evidence.ending is Ending.REFUSED and record is not None:
             self.custody.ask_for_ancestors(record, turn)  # it may be one of them that could not be read
@@ -269,7 +269,7 @@ class Intake:
     def _end_allocation(self, over: AllocationOver, turn: Turn) -> None:
         """Workers of an allocation that ended are gone, whether or not their connections have noticed."""
         self._inquiries.allocation_ended(over.name, over.ending)
-        turn.tell(self._explanations.explain(over.name, over.ending, turn.now))
+        turn.tell(self._explanations.over(over.name, over.ending, turn.now))
         at = turn.now if over.ending.ended_at is None else min(turn.now, over.ending.ended_at)
         for worker in self._roster.of_allocation(over.name):
             self._lose(worker.address, at, turn, "its allocation ended", expected=False, ending=over.ending)

@@ -264,6 +264,37 @@ def test_that_a_held_job_is_held_with_pbs_words(desk):
     assert desk.end_of(job_id).exit_code == 6
 
 
+def test_that_a_held_job_can_be_cancelled(desk):
+    """PBS then leaves no comment and no exit status: it never ran."""
+    job_id = desk.submit("true", "-h")
+    desk.cancel(job_id)
+    end = desk.end_of(job_id)
+
+    assert (end.reason, end.exit_code, end.nodes) == (ExitReason.CANCELLED, None, ())
+
+
+def test_that_a_job_whose_starts_all_fail_is_known_to_run_never(desk):
+    """The server holds it after the 21st, with these words."""
+    desk.rig.configure(start_fails=True)
+    held = desk.wait_for(desk.submit("true"), JobState.HELD)
+
+    assert held.because == "job held, too many failed attempts to run"
+    assert never_runs(held.because) is not None
+    assert (held.restarts, held.started_at, held.nodes) == (21, None, ())
+
+
+def test_that_a_waiting_job_tells_when_it_is_expected_to_start(desk):
+    """Where the scheduler foresees it (``estimated.start_time``): after the walltime of what is in its way."""
+    desk.rig.configure(estimates=True)
+    blocks = desk.wait_for(desk.submit(FOREVER, "-l walltime=600", "-l select=2:ncpus=4"), JobState.RUNNING)
+    job_id = desk.submit("true")
+    seen = wait_until("a forecast", lambda: (one := desk.look(job_id)).expected_start and one, timeout=PATIENCE_S)
+
+    assert seen.state is JobState.PENDING
+    assert seen.expected_start == pytest.approx(blocks.ends_at, abs=1)
+    assert blocks.expected_start is None
+
+
 def test_that_a_suspended_job_is_suspended(desk):
     """And runs on afterwards."""
     job_id = desk.submit(f"{desk.gate}; exit 7")
@@ -321,6 +352,7 @@ def test_that_a_requeue_by_hand_is_no_end(desk):
         ({}, ["-l select=1:nosuch=3"], SubmissionError, "Unknown resource: nosuch"),
         ({}, ["-l walltime=soon"], SubmissionError, "Illegal attribute or resource value Resource_List.walltime"),
         ({}, ["--whatever=3"], SubmissionError, "directive error: --whatever=3"),
+        ({"acl_roots": False}, [], SubmissionError, "PBS runs no jobs of this user"),
         ({"hook_says": "ask for a project first"}, [], SubmissionError, "ask for a project first"),
         ({"max_queued": 0}, [], SubmissionDeferred, "would exceed complex's per-user limit"),
         ({"server": "down"}, [], SubmissionDeferred, "Connection refused"),
@@ -352,8 +384,10 @@ def test_that_a_sites_banner_hides_no_job_id(desk):
     assert desk.end_of(desk.submit("exit 4")).exit_code == 4
 
 
-def test_that_many_jobs_are_observed_with_one_qstat(desk):
-    """And very many in parts; good ids among bad ones; each under its own id."""
+@pytest.mark.parametrize("dialect", ["first-only", "release"])
+def test_that_many_jobs_are_observed_with_one_qstat(desk, dialect):
+    """And very many in parts; good ids among bad ones; each under its own id; as text, whatever its JSON is like."""
+    desk.rig.configure(json=dialect, delay_s={"qstat": 0.3})
     calls: list[list[str]] = []
 
     class Counting(CommandRunner):
@@ -366,6 +400,7 @@ def test_that_many_jobs_are_observed_with_one_qstat(desk):
     calls.clear()
     seen = asyncio.run(desk.backend.status([*ids, "77.pbshead", "nonsense"]))
     assert len(calls) == 1
+    assert not any(word.startswith("-F") or "json" in word for word in calls[0])
     assert [seen[job_id].name for job_id in ids] == [f"scalable-x-a{number}" for number in range(6)]
     assert (seen["77.pbshead"].state, seen["nonsense"].state) == (JobState.UNKNOWN, JobState.UNKNOWN)
 

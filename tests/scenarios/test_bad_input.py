@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
+from tests.ensembles import Ensemble
 
 DRIVER = """
 from scalable_hpc import ScalableSession
@@ -32,7 +36,9 @@ targets:
 """
 
 
-def run_driver(base: Path, manifest: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run_driver(
+    base: Path, manifest: str, env: Mapping[str, str] | None = None, *, timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
     (base / "scalable.yaml").write_text(manifest)
     (base / "driver.py").write_text(DRIVER)
     return subprocess.run(
@@ -41,22 +47,9 @@ def run_driver(base: Path, manifest: str, env: dict[str, str] | None = None) -> 
         env={**os.environ, **(env or {})},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=timeout,
         check=False,
     )
-
-
-def slurm_manifest(partition: str, walltime: str, interface: str) -> str:
-    return f"""\
-version: 1
-project: {{name: bad-input}}
-targets:
-  here:
-    provider: slurm
-    queue: {partition}
-    interface: {interface}
-    allocations: {{max: 1, walltime: "{walltime}"}}
-"""
 
 
 @pytest.mark.parametrize(
@@ -92,7 +85,7 @@ def test_that_a_missing_sbatch_is_named(tmp_path):
     """No command of Slurm on PATH: said before anything is made."""
     empty = tmp_path / "bin"
     empty.mkdir()
-    finished = run_driver(tmp_path, slurm_manifest("batch", "00:05:00", "lo"), {"PATH": str(empty)})
+    finished = run_driver(tmp_path, MANIFEST.replace("provider: local", "provider: slurm"), {"PATH": str(empty)})
 
     assert finished.returncode == 23, finished.stderr
     assert "'sbatch'" in finished.stderr
@@ -131,37 +124,15 @@ def test_that_a_machine_without_pbs_is_told_so(tmp_path, answer, words):
     assert not (tmp_path / ".scalable" / "runs").exists()
 
 
-@pytest.mark.parametrize(
-    ("queue", "walltime", "cpus", "code", "words"),
-    [
-        pytest.param("nowhere", "00:05:00", 1, 21, "Unknown queue", id="bad queue"),
-        pytest.param("short", "00:30:00", 1, 22, "Job violates queue and/or server resource limits", id="walltime"),
-        pytest.param("workq", "00:05:00", 99, 20, "Can Never Run: Insufficient amount of resource", id="too large"),
-    ],
-)
-def test_that_pbs_refusal_reaches_the_user_in_its_own_words(pbs, tmp_path, queue, walltime, cpus, code, words):
-    """Also of a job that PBS takes and will never run; no job is left."""
-    manifest = slurm_manifest(queue, walltime, "lo").replace("slurm", "pbs").replace("queue:", "poll: 1\n    queue:")
-    finished = run_driver(tmp_path, f"{manifest}components: {{model: {{cpus: {cpus}}}}}\n")
+def test_that_a_refusal_reaches_the_user_in_the_batch_systems_own_words(batch_system, tmp_path):
+    """What it does not take, and what it takes and will never run: its words, an exit code each, and no job left."""
+    for number, refusal in enumerate(batch_system.refusals):
+        base = tmp_path / str(number)
+        base.mkdir()
+        manifest = {"version": 1, "targets": {"here": batch_system.target(**refusal.asked)}}
+        manifest["components"] = {"model": {"cpus": refusal.cpus}}
+        finished = run_driver(base, json.dumps(manifest), batch_system.env, timeout=60 * batch_system.slowness)
 
-    assert finished.returncode == code, finished.stderr
-    assert words in finished.stderr
-    assert pbs.jobs() == []
-
-
-@pytest.mark.slurm
-@pytest.mark.parametrize(
-    ("partition", "walltime", "code", "words"),
-    [
-        pytest.param("nowhere", "00:05:00", 21, "partition", id="bad partition"),
-        pytest.param("debug", "00:30:00", 22, "limit", id="over-limit walltime"),
-    ],
-)
-def test_that_slurms_refusal_reaches_the_user_in_its_own_words(slurm, tmp_path, partition, walltime, code, words):
-    """The scheduler's words and the script that was refused; no job is left."""
-    finished = run_driver(tmp_path, slurm_manifest(partition, walltime, slurm.interface), slurm.env)
-
-    assert finished.returncode == code, finished.stderr
-    assert words in finished.stderr.lower()
-    assert "scripts/a0001.sh" in finished.stderr
-    assert slurm.run(["squeue", "-h"]).strip() == ""
+        assert finished.returncode == refusal.code, finished.stderr
+        assert [word for word in refusal.words if word not in finished.stderr] == [], finished.stderr
+        assert batch_system.jobs(Ensemble(base, 0)) == []

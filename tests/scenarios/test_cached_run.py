@@ -1,4 +1,4 @@
-"""A run whose every scenario is known asks for nothing."""
+"""A run whose every scenario is known asks for nothing, on any batch system."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from tests.ensembles import AllocationChanged, make_ensemble, of_kind
 LOCAL = {"provider": "local", "capacity": {"cpus": 2}, "allocations": {"max": 1, "walltime": "00:05:00"}}
 
 
-def test_that_a_second_run_opens_no_allocation_and_says_so(tmp_path):
-    """Every key is known: no job, no Dask, and a line that says it."""
-    ensemble = make_ensemble(tmp_path, target=LOCAL, count=12, seconds=0.0, cpus=2)
-    first = ensemble.run(env={"SCALABLE_HPC_PROGRESS": "1"})
+def test_that_a_second_run_opens_no_allocation_and_says_so(batch_system, tmp_path):
+    """Every key is known: no job, no Dask, not even a question to the batch system; and a line that says it."""
+    ensemble = make_ensemble(tmp_path, target=batch_system.target(), count=12, seconds=0.0, cpus=2)
+    first = ensemble.run(env=batch_system.env, timeout=150 * batch_system.slowness)
     assert first.returncode == 0, first.stderr
     assert of_kind(ensemble.events(), AllocationChanged) != []
+    batch_system.go_away()
 
-    second = ensemble.run(env={"SCALABLE_HPC_PROGRESS": "1"})
+    second = ensemble.run(env={**batch_system.env, "SCALABLE_HPC_PROGRESS": "1"})
 
     assert second.returncode == 0, second.stderr
     assert of_kind(ensemble.events(), AllocationChanged) == []

@@ -28,11 +28,12 @@ COUNT = 30
 LOCAL = {"provider": "local", "capacity": {"cpus": 4}, "allocations": {"min": 0, "max": 2, "walltime": "00:05:00"}}
 
 
-def kill_in_the_middle(ensemble: Ensemble, env: Mapping[str, str]) -> int:
-    """Kill the driver when a third is done, and return how many receipts it had journalled."""
-    driver = ensemble.start(env=env)
+def kill_in_the_middle(
+    ensemble: Ensemble, driver: subprocess.Popen[str], done: int = COUNT // 3, *, seconds: float = 90
+) -> int:
+    """Kill a driver when so many scenarios are done, and return how many receipts it had journalled."""
     try:
-        wait_until("a third done", lambda: sum(ensemble.counted("end").values()) >= COUNT // 3, timeout=90)
+        wait_until(f"{done} are done", lambda: len(ensemble.counted("end")) >= done, timeout=seconds)
     finally:
         os.kill(driver.pid, signal.SIGKILL)
         driver.communicate()
@@ -41,21 +42,34 @@ def kill_in_the_middle(ensemble: Ensemble, env: Mapping[str, str]) -> int:
     return receipts
 
 
+def resume(ensemble: Ensemble, env: Mapping[str, str]) -> subprocess.Popen[str]:
+    """Go on with the run, without its script."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "scalable_hpc.cli", "resume", ensemble.runs[0].run_id],
+        cwd=ensemble.base,
+        env={**os.environ, **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
 def jobs_of(ensemble: Ensemble) -> list[str | None]:
     """Every batch job that the run ever had."""
     jobs = {event.name: event.job_id for event in of_kind(ensemble.events(), AllocationChanged) if event.job_id}
     return list(jobs.values())
 
 
-def check_that_nothing_was_done_twice(ensemble: Ensemble, jobs_before: list[str | None]) -> None:
+def check_that_nothing_was_done_twice(ensemble: Ensemble, jobs_before: list[str | None], *, drivers: int = 2) -> None:
     """One run, the same jobs, every scenario executed once, no attempt sent a second time."""
     events = ensemble.events()
     assert len(ensemble.runs) == 1
-    assert len(of_kind(events, RunOpened)) == 2
+    assert len(of_kind(events, RunOpened)) == drivers
     assert set(ensemble.counted("start").values()) == {1}
     assert len(ensemble.counted("end")) == COUNT
     assert jobs_of(ensemble) == jobs_before
-    assert [note.kind for note in of_kind(events, FleetNote)].count("adopted") == 1
+    assert [note.kind for note in of_kind(events, FleetNote)].count("adopted") == drivers - 1
     # sent again is only what the dead driver had placed and not sent, or what had ended, which the store knows
     failed = of_kind(events, AttemptFailed)
     assert [event.because for event in failed if "came back without it" not in event.traceback] == []
@@ -69,46 +83,42 @@ def check_that_nothing_was_done_twice(ensemble: Ensemble, jobs_before: list[str 
     assert (counted["submitted"], counted["done"], counted["hits"]) == (COUNT, COUNT, 0), "each call is one task"
 
 
-def restart(ensemble: Ensemble, env: Mapping[str, str]) -> None:
-    again = ensemble.run(env=env)
-    assert again.returncode == 0, again.stderr
-    assert f"complete {COUNT}" in again.stdout
-    assert "whose driver was killed: takes over its jobs" in again.stderr
-
-
-@pytest.mark.timeout(200)
-def test_that_a_script_started_again_takes_over_the_killed_drivers_allocations(tmp_path):
-    """Same run, same jobs, and what runs there is neither interrupted nor run again; then nothing is left."""
-    ensemble = make_ensemble(tmp_path, target=LOCAL, count=COUNT, seconds=1.0, cpus=2)
-    kill_in_the_middle(ensemble, {})
+@pytest.mark.timeout(300)
+def test_that_a_killed_drivers_run_is_gone_on_with(batch_system, tmp_path):
+    """By resume, which is killed too, and then by the script: the same run, the same jobs, nothing run twice."""
+    target = batch_system.target(most=2)
+    ensemble = make_ensemble(tmp_path, target=target, count=COUNT, seconds=1.0, cpus=min(2, batch_system.cpus))
+    seconds = 90 * batch_system.slowness
+    before = kill_in_the_middle(ensemble, ensemble.start(env=batch_system.env), seconds=seconds)
     jobs = jobs_of(ensemble)
 
-    restart(ensemble, {})
+    resumed = resume(ensemble, batch_system.env)
+    after = kill_in_the_middle(ensemble, resumed, 2 * COUNT // 3, seconds=seconds)
+    finished = ensemble.run(env=batch_system.env, timeout=150 * batch_system.slowness)
 
-    check_that_nothing_was_done_twice(ensemble, jobs)
-    assert processes_naming(str(ensemble.runs[0].path)) == []
+    assert finished.returncode == 0, finished.stderr
+    assert f"complete {COUNT}" in finished.stdout
+    assert "whose driver was killed: takes over its jobs" in finished.stderr
+    assert after > before
+    check_that_nothing_was_done_twice(ensemble, jobs, drivers=3)
+    assert batch_system.jobs(ensemble) == []
     assert not (ensemble.runs[0].path / "security").exists()
+    wait_until("nothing of it to run", lambda: not processes_naming(str(ensemble.runs[0].path)), timeout=20)
 
 
 @pytest.mark.timeout(200)
 def test_that_resume_takes_over_the_killed_drivers_allocations(tmp_path):
     """Without the script; the keys that its workers come in with are its owner's alone while it runs."""
     ensemble = make_ensemble(tmp_path, target=LOCAL, count=COUNT, seconds=1.0, cpus=2)
-    kill_in_the_middle(ensemble, {})
+    kill_in_the_middle(ensemble, ensemble.start())
     jobs = jobs_of(ensemble)
     keys = list((ensemble.runs[0].path / "security").iterdir())
     modes = {stat.S_IMODE(key.stat().st_mode) for key in keys}
 
-    resumed = subprocess.run(
-        [sys.executable, "-m", "scalable_hpc.cli", "resume", ensemble.runs[0].run_id],
-        cwd=ensemble.base,
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
+    resumed = resume(ensemble, {})
+    _, said = resumed.communicate(timeout=150)
 
-    assert resumed.returncode == 0, resumed.stderr
+    assert resumed.returncode == 0, said
     check_that_nothing_was_done_twice(ensemble, jobs)
     assert len(keys) == 3
     assert modes == {0o600}
@@ -119,7 +129,7 @@ def test_that_resume_takes_over_the_killed_drivers_allocations(tmp_path):
 def test_that_another_script_sweeps_instead(tmp_path):
     """A script that was changed is not the dead driver's: it begins a run, and the dead one's jobs are cancelled."""
     ensemble = make_ensemble(tmp_path, target=LOCAL, count=COUNT, seconds=0.5, cpus=2)
-    kill_in_the_middle(ensemble, {})
+    kill_in_the_middle(ensemble, ensemble.start())
     ensemble.driver.write_text(ensemble.driver.read_text() + "# changed\n")
 
     again = ensemble.run()
@@ -135,7 +145,7 @@ def test_that_another_script_sweeps_instead(tmp_path):
 def test_that_orphans_end_by_themselves_after_their_grace(tmp_path):
     """Nobody comes: what runs is stopped, and nothing is left on the machine."""
     ensemble = make_ensemble(tmp_path, target={**LOCAL, "orphan_grace": "3s"}, count=COUNT, seconds=1.0, cpus=2)
-    kill_in_the_middle(ensemble, {})
+    kill_in_the_middle(ensemble, ensemble.start())
 
     run = str(ensemble.runs[0].path)
     wait_until("the run's processes to be gone", lambda: not processes_naming(run), timeout=60)
@@ -144,40 +154,3 @@ def test_that_orphans_end_by_themselves_after_their_grace(tmp_path):
     restart_needs_a_new_job = ensemble.run()
     assert restart_needs_a_new_job.returncode == 0, restart_needs_a_new_job.stderr
     assert all(ensemble.counted("start")[number] == 1 for number in done)
-
-
-@pytest.mark.timeout(200)
-def test_that_a_killed_drivers_pbs_jobs_are_taken_over(pbs, tmp_path):
-    """The same job ids go on: no second qsub, no second execution."""
-    target = {"provider": "pbs", "interface": "lo", "poll": 1, "allocations": {"max": 2, "walltime": "00:05:00"}}
-    ensemble = make_ensemble(tmp_path, target=target, count=COUNT, seconds=1.0)
-    kill_in_the_middle(ensemble, {})
-    jobs = jobs_of(ensemble)
-
-    restart(ensemble, {})
-
-    check_that_nothing_was_done_twice(ensemble, jobs)
-    assert set(pbs.run("qselect", "-x").stdout.split()) == set(jobs)
-    assert pbs.jobs() == []
-
-
-@pytest.mark.slurm
-@pytest.mark.timeout(300)
-def test_that_a_killed_drivers_slurm_jobs_are_taken_over(slurm, tmp_path):
-    """The same job ids go on: no second sbatch, no second execution."""
-    target = {
-        "provider": "slurm",
-        "queue": "batch",
-        "interface": slurm.interface,
-        "allocations": {"min": 0, "max": 2, "walltime": "00:10:00"},
-    }
-    ensemble = make_ensemble(tmp_path, target=target, count=COUNT, seconds=1.0)
-    kill_in_the_middle(ensemble, slurm.env)
-    jobs = jobs_of(ensemble)
-
-    restart(ensemble, slurm.env)
-
-    check_that_nothing_was_done_twice(ensemble, jobs)
-    run_id = ensemble.runs[0].run_id
-    known = [line.split("|") for line in slurm.run(["sacct", "-XnP", "-o", "JobID,JobName"]).splitlines()]
-    assert {job_id for job_id, name in known if run_id in name} == set(jobs)

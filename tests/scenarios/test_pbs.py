@@ -1,16 +1,11 @@
-"""Ensembles on the stand-ins of PBS: walltimes, a server that restarts, no history, a run that is known."""
+"""Ensembles on the stand-ins of PBS: what PBS alone does, or does otherwise than the others."""
 
 from __future__ import annotations
-
-import subprocess
-from itertools import pairwise
 
 import pytest
 
 from tests.ensembles import (
-    AllocationChanged,
     AttemptFailed,
-    AttemptPlaced,
     FleetNote,
     ReceiptTaken,
     allocations_of,
@@ -21,35 +16,6 @@ from tests.standins.pbs_settings import Node
 from tests.waiting import wait_until
 
 TARGET = {"provider": "pbs", "queue": "workq", "interface": "lo", "poll": 1, "margin": 2}
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_that_work_longer_than_a_walltime_completes_across_pbs_jobs(pbs, tmp_path):
-    """Several jobs; none of the attempts was placed with too little time left; successors came early.
-
-    PBS keeps no history here, so each end is told by the job's own script.
-    """
-    pbs.configure(history=False)
-    target = {**TARGET, "allocations": {"min": 0, "max": 1, "walltime": "00:00:24"}}
-    ensemble = make_ensemble(tmp_path, target=target, count=24, seconds=4.0, options=", expected_runtime=4")
-    finished = ensemble.run(timeout=280)
-    assert finished.returncode == 0, finished.stderr
-
-    events = ensemble.events()
-    lives = allocations_of(events)
-    used = {event.allocation for event in of_kind(events, ReceiptTaken)}
-    assert len(used) >= 2
-    assert of_kind(events, AttemptFailed) == []
-    assert all(event.time_left_s is None or event.time_left_s >= 4 for event in of_kind(events, AttemptPlaced))
-    assert set(ensemble.counted("start").values()) == {1}
-    assert all(lives[name][-1].reason in ("completed", "cancelled") for name in used)
-    early = 0
-    for before, after in pairwise(sorted(used)):
-        ends = max(event.ends_at for event in lives[before] if event.ends_at is not None)
-        early += lives[after][0].at < ends
-    assert early >= 1, "successors were requested only after the end of their predecessors"
-    assert pbs.jobs() == []
 
 
 @pytest.mark.slow
@@ -76,50 +42,6 @@ def test_that_a_pbs_server_that_restarts_costs_nothing(pbs, tmp_path):
     assert set(ensemble.counted("start").values()) == {1}
     assert len(allocations_of(events)) == 1
     assert pbs.jobs() == []
-
-
-@pytest.mark.real_pbs
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_that_an_ensemble_survives_a_qdel_on_this_machines_pbs(real_pbs, tmp_path):
-    """A real PBS: every result, none computed again after its receipt, nothing charged, the lost job replaced."""
-    target = {**real_pbs.target, "poll": 5, "allocations": {"max": 2, "walltime": "00:10:00"}}
-    ensemble = make_ensemble(tmp_path, target=target, count=60, seconds=5.0, cpus=2)
-    driver = ensemble.start()
-    try:
-        wait_until("four results", lambda: len(ensemble.counted("end")) >= 4, timeout=1200, every=1.0)
-        victim = of_kind(ensemble.events(), ReceiptTaken)[0].allocation
-        job_id = allocations_of(ensemble.events())[victim][-1].job_id
-        assert subprocess.run(["qdel", str(job_id)], check=False).returncode == 0
-        out, err = driver.communicate(timeout=1200)
-    finally:
-        driver.kill()
-    assert driver.returncode == 0, f"{out}\n{err}"
-
-    events = ensemble.events()
-    lives = allocations_of(events)
-    assert "complete 60" in out
-    assert [event for event in of_kind(events, AttemptFailed) if event.charged] == []
-    assert lives[victim][-1].reason == "cancelled"
-    assert len(lives) >= 2
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(120)
-def test_that_a_known_run_asks_pbs_for_nothing(pbs, tmp_path):
-    """Not even for a server."""
-    target = {**TARGET, "allocations": {"max": 1, "walltime": "00:05:00"}}
-    ensemble = make_ensemble(tmp_path, target=target, count=8, seconds=0.0)
-    first = ensemble.run()
-    assert first.returncode == 0, first.stderr
-    pbs.configure(server="down")
-
-    second = ensemble.run(env={"SCALABLE_HPC_PROGRESS": "1"})
-
-    assert second.returncode == 0, second.stderr
-    assert of_kind(ensemble.events(), AllocationChanged) == []
-    assert "no allocation was opened" in second.stderr
-    assert set(ensemble.counted("start").values()) == {1}
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 
 import pytest
 
@@ -63,11 +64,11 @@ def test_that_a_convicted_call_is_not_run_again_unless_its_user_says_so(tmp_path
     assert "TaskRevived" in {type(event).__name__ for event in ensemble.events()}
 
 
-def command(ensemble, *words: str) -> subprocess.CompletedProcess[str]:
+def command(ensemble, *words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "scalable_hpc.cli", *words],
         cwd=ensemble.base,
-        env={**os.environ, "SCALABLE_HPC_PROGRESS": "0"},
+        env={**os.environ, **(env or {}), "SCALABLE_HPC_PROGRESS": "0"},
         capture_output=True,
         text=True,
         timeout=240,
@@ -112,18 +113,18 @@ def test_that_resume_finishes_a_dead_drivers_run_without_its_script(tmp_path):
     assert ensemble.counted("start") == executed
 
 
-def test_that_cancel_stops_a_living_driver_and_sweeps_a_dead_one(tmp_path):
+def test_that_cancel_stops_a_living_driver_and_sweeps_a_dead_one(batch_system, tmp_path):
     """A living one closes its run, which nobody else may drive; of a dead one the jobs are cancelled in their grace."""
-    ensemble = make_ensemble(tmp_path, target=LOCAL, count=200, seconds=0.5, cpus=2)
-    driver = ensemble.start()
+    ensemble = make_ensemble(tmp_path, target=batch_system.target(), count=200, seconds=0.5, cpus=2)
+    driver = ensemble.start(env=batch_system.env)
     try:
-        wait_until("a scenario done", lambda: ensemble.counted("end"), timeout=60)
+        batch_system.wait("a scenario done", lambda: ensemble.counted("end"), 60)
         run_id = ensemble.runs[0].run_id
 
-        refused = command(ensemble, "resume", run_id)
-        asked = command(ensemble, "cancel", run_id)
+        refused = command(ensemble, "resume", run_id, env=batch_system.env)
+        asked = command(ensemble, "cancel", run_id, env=batch_system.env)
 
-        driver.communicate(timeout=60)
+        driver.communicate(timeout=60 * batch_system.slowness)
     finally:
         driver.kill()
     assert refused.returncode == RunDirectoryError.exit_code
@@ -131,17 +132,21 @@ def test_that_cancel_stops_a_living_driver_and_sweeps_a_dead_one(tmp_path):
     assert asked.returncode == 0, asked.stderr
     assert driver.returncode == 128 + signal.SIGTERM
     assert not ensemble.runs[0].is_open
+    batch_system.wait("no job of it", lambda: batch_system.jobs(ensemble) == [], 20)
 
     before = sum(ensemble.counted("end").values())
-    second = ensemble.start()
+    second = ensemble.start(env=batch_system.env)
     try:
-        wait_until("another scenario done", lambda: sum(ensemble.counted("end").values()) > before, timeout=60)
+        batch_system.wait("another scenario done", lambda: sum(ensemble.counted("end").values()) > before, 60)
     finally:
         os.kill(second.pid, signal.SIGKILL)
         second.communicate()
-    swept = command(ensemble, "cancel", ensemble.runs[-1].run_id)
+    (job_id,) = batch_system.jobs(ensemble)
+    swept = command(ensemble, "cancel", ensemble.runs[-1].run_id, env=batch_system.env)
+
     assert swept.returncode == 0, swept.stderr
-    assert "cancelled its jobs local-1" in swept.stderr
+    assert f"cancelled its jobs {job_id}" in swept.stderr
     assert not ensemble.runs[-1].is_open
+    batch_system.wait("no job left", lambda: batch_system.jobs(ensemble) == [], 20)
     left = str(ensemble.runs[-1].path)
     wait_until("the dead one's processes to be gone", lambda: not processes_naming(left), timeout=30)

@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.standins import pbs_print
 from tests.standins.pbs_cluster import Cluster
+from tests.standins.pbs_control import JOB_VERBS, NODE_VERBS
 from tests.standins.pbs_depend import Wait, hold, read_depend
 from tests.standins.pbs_job import SERVER, Job
 from tests.standins.pbs_qsub import Refused, chunks_of, kilobytes_of, read_request
@@ -59,6 +60,8 @@ class Answers:
     def _new_job(self, request: dict[str, Any]) -> Job:
         settings, cluster = self.cluster.settings, self.cluster
         asked = read_request(request, settings.resources)
+        if request["uid"] == 0 and not settings.acl_roots:
+            raise Refused(175, "qsub: Bad UID for job execution\n")
         user = pwd.getpwuid(request["uid"]).pw_name
         queue = self._queue_of(asked.options.get("q", "workq"), user)
         walltime = asked.walltime_s
@@ -278,30 +281,14 @@ class Answers:
                 self.waiting.remove((pids, later))
                 later(("", "", max((code or 0 for code in codes), default=1) & 0xFF))
 
-    # What no user can do: for tests.
-
     def control(self, request: dict[str, Any], _: Callable[[Reply], None]) -> Reply:
+        """What no user can do: for tests."""
         verb, *words = request["argv"]
-        cluster = self.cluster
-        jobs = (
-            self._find(words, "control", over_too=True)[0] if verb in ("rerun", "suspend", "resume", "release") else []
-        )
-        if verb == "lose-node":
-            cluster.lose(words[0])
-        elif verb == "repair-node":
-            cluster.down.pop(words[0], None)
-        for job in jobs:
-            if verb == "rerun" and job.state == "R" and job.can_rerun:
-                job.is_rerun, job.kill_at = True, time.time()
-                cluster.sessions.send(job, signal.SIGKILL)
-            elif verb == "suspend" and job.state == "R":
-                job.state, job.substate = "S", 43
-                cluster.sessions.send(job, signal.SIGSTOP)
-            elif verb == "resume" and job.state == "S":
-                job.state, job.substate = "R", 42
-                cluster.sessions.send(job, signal.SIGCONT)
-            elif verb == "release":
-                job.state, job.substate, job.hold, job.comment = "Q", 10, "n", ""
+        if verb in NODE_VERBS:
+            NODE_VERBS[verb](self.cluster, words[0])
+        else:
+            for job in self._find(words, "control", over_too=True)[0]:
+                JOB_VERBS[verb](self.cluster, job)
         return "", "", 0
 
 

@@ -11,13 +11,15 @@ import time
 from pathlib import Path
 
 from tests.standins.pbs_depend import HELD, is_in_vain
-from tests.standins.pbs_job import Job, Place
+from tests.standins.pbs_job import Job
 from tests.standins.pbs_mom import Sessions
-from tests.standins.pbs_qsub import chunks_of, kilobytes_of
+from tests.standins.pbs_place import most_of_a_node, place
 from tests.standins.pbs_settings import Queue, Settings, read_settings
 
 FIRST_ID, BLOCK = 1, 1000
 """Ids are handed out in blocks: after a restart of the server they begin at the next one."""
+MOST_STARTS = 20
+"""That may fail before the server holds a job."""
 
 
 class Cluster:
@@ -96,8 +98,14 @@ class Cluster:
             comment = self._obstacle(job, queue)
             if comment is None:
                 self._start(job)
-            elif job.comment != comment:
-                job.comment = comment
+            else:
+                job.comment, job.estimate = comment, self._estimate() if "Insufficient" in comment else None
+
+    def _estimate(self) -> float | None:
+        """When the first of the running jobs has had its walltime."""
+        ends = [one.started + one.asked.walltime_s for one in self.jobs.values()
+                if one.state == "R" and one.started is not None and one.asked.walltime_s is not None]  # fmt: skip
+        return min(ends, default=None) if self.settings.estimates else None
 
     def _obstacle(self, job: Job, queue: Queue) -> str | None:
         if not queue.started:
@@ -105,61 +113,36 @@ class Cluster:
         running = [one for one in self.jobs.values() if one.state in "RES" and one.queue == job.queue]
         if queue.max_run is not None and len(running) >= queue.max_run:
             return "Not Running: User has reached queue limited running job limit."
-        for name, asked, most in self._totals(job):
+        for name, asked, most in most_of_a_node(job, self.settings.nodes):
             if asked > most:
                 return f"Can Never Run: Insufficient amount of resource: {name} (R: {asked} A: {most} T: {most})"
-        places = self.place(job)
+        nodes = {name: node for name, node in self.settings.nodes.items() if name not in self.down}
+        places = place(job, self.jobs.values(), nodes)
         if places is None:
             return "Not Running: Insufficient amount of resource: ncpus "
         job.places = places
         return None
 
-    def _totals(self, job: Job) -> list[tuple[str, int, int]]:
-        """Largest chunk asked for against the largest node; a chunk is never split."""
-        chunks = [chunk for _, chunk in chunks_of(job.asked.resources)]
-        nodes = self.settings.nodes.values()
-        return [("ncpus", max(int(chunk["ncpus"]) for chunk in chunks), max(node.ncpus for node in nodes)),
-                ("mem", max(kilobytes_of(chunk.get("mem", "0")) or 0 for chunk in chunks),
-                 max(node.mem_kb for node in nodes))]  # fmt: skip
-
-    def place(self, job: Job) -> list[Place] | None:
-        """Where the job's chunks fit now, or None."""
-        statement = job.asked.resources.get("place", "free" if "select" in job.asked.resources else "pack")
-        scatters, packs, alone = "scatter" in statement, "pack" in statement, "excl" in statement
-        busy = [one for one in self.jobs.values() if one.state in "RES" and one.places]
-        free = {name: [node.ncpus, node.mem_kb] for name, node in self.settings.nodes.items() if name not in self.down}
-        for one in busy:
-            for spot in one.places:
-                if spot.node in free:
-                    free[spot.node][0] -= spot.ncpus
-                    free[spot.node][1] -= spot.mem_kb
-            if alone or "excl" in one.asked.resources.get("place", ""):
-                for name in one.nodes:
-                    free.pop(name, None)
-        found: list[Place] = []
-        for count, chunk in chunks_of(job.asked.resources):
-            ncpus, mem_kb = int(chunk["ncpus"]), kilobytes_of(chunk.get("mem", "0")) or 0
-            for _ in range(count):
-                used = {spot.node for spot in found}
-                fits = [name for name, (cpus, mem) in free.items() if cpus >= ncpus and mem >= mem_kb
-                        and not (scatters and name in used) and not (packs and used and name not in used)]  # fmt: skip
-                if not fits:
-                    return None
-                free[fits[0]][0] -= ncpus
-                free[fits[0]][1] -= mem_kb
-                found.append(Place(fits[0], ncpus, mem_kb))
-        return found
-
     def _start(self, job: Job) -> None:
         now = time.time()
-        job.state, job.substate, job.started, job.changed = "R", 41, now, now
         job.run_count += 1
+        if self.settings.start_fails:
+            self._reject(job)
+            return
+        job.state, job.substate, job.started, job.changed = "R", 41, now, now
         job.used_s, job.session, job.ended = None, None, None
         job.comment = f"Job run at {time.strftime('%a %b %d at %H:%M', time.localtime(now))} on {job.vnodes}"
         failed = self.sessions.start(job)
         if failed is not None:
             job.exit_status = failed
             self._exiting(job, now)
+
+    def _reject(self, job: Job) -> None:
+        """The node would not have it: it waits again, and is held when that has happened too often."""
+        job.places = []
+        if job.run_count > MOST_STARTS:
+            job.state, job.substate, job.hold = "H", 20, "s"
+            job.comment = "job held, too many failed attempts to run"
 
     # Running.
 

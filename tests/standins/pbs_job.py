@@ -19,6 +19,7 @@ class Place:
     node: str
     ncpus: int
     mem_kb: int
+    ngpus: int = 0
 
 
 @dataclass
@@ -43,6 +44,8 @@ class Job:
     changed: float = field(default_factory=time.time)
     ended: float | None = None
     exit_status: int | None = None
+    estimate: float | None = None
+    """When the scheduler thinks that it will start."""
     used_mem_kb: int = 0
     used_s: float | None = None
     diagnosis: str = ""
@@ -101,7 +104,8 @@ class Job:
         parts = []
         for place in self.places:
             mem = f":mem={place.mem_kb}kb" if place.mem_kb else ""
-            parts.append(f"({place.node}:ncpus={place.ncpus}{mem})")
+            gpus = f":ngpus={place.ngpus}" if place.ngpus else ""
+            parts.append(f"({place.node}:ncpus={place.ncpus}{mem}{gpus})")
         return "+".join(parts)
 
     def output_path(self, which: str) -> str:
@@ -154,6 +158,8 @@ class Job:
             ("comment", self.comment or None),
             ("etime", date(self.created)),
             ("run_count", str(self.run_count) if self.run_count else None),
+            # as the reference guide has it; the place among the others is not recorded
+            ("estimated.start_time", date(self.estimate) if self.estimate is not None and self.state == "Q" else None),
             ("Stageout_status", "1" if self.state == "F" and self.exit_status is not None else None),
             ("Exit_status", str(self.exit_status) if self.exit_status is not None else None),
             ("Submit_arguments", self.arguments),

@@ -26,6 +26,7 @@ class Queue:
 class Node:
     ncpus: int = 4
     mem_kb: int = 8 * 2**20
+    ngpus: int = 0
 
 
 QUEUES = {
@@ -68,6 +69,12 @@ class Settings:
     max_queued: int | None = None
     """Per user, of the whole server."""
     scheduling: bool = True
+    estimates: bool = False
+    """Whether the scheduler says when it thinks that a job will start; sites that fill gaps have it so."""
+    start_fails: bool = False
+    """Every start is rejected by the node: after the 21st the server holds the job."""
+    acl_roots: bool = True
+    """Whether root may submit; not so by default."""
     node_fail_requeue_s: float = 1.0
     """310 s on a real one."""
     cycle_s: float = 0.05

@@ -17,10 +17,7 @@ from scalable_hpc.batch.pbs_text import (
     observe,
     parse_ids,
     parse_job_id,
-    parse_nodes,
     parse_qstat,
-    parse_span,
-    parse_time,
     parse_trailer,
     read_answer,
     refusal,
@@ -28,6 +25,7 @@ from scalable_hpc.batch.pbs_text import (
     vanished,
     version_in,
 )
+from scalable_hpc.batch.pbs_values import parse_nodes, parse_span, parse_time
 from scalable_hpc.batch.pbs_words import END_ROWS, NEGATIVE_STATUSES, Finish, why_ended
 from scalable_hpc.errors import LimitRefused, PartitionRefused, SubmissionDeferred, SubmissionError
 from scalable_hpc.model.allocations import ExitReason, JobObservation, JobState

@@ -17,7 +17,7 @@ R = ExitReason
 
 def explained(failed: AttemptFailed, reason: ExitReason, after_s: float = 10.0) -> bool:
     explanations = Explanations()
-    explanations.await_word(failed)
+    explanations.await_word(failed, NOW)
     found = explanations.explain("a0001", JobEnding(reason, reason.value, ended_at=NOW + after_s), NOW + after_s)
     return [event.attempt for event in found] == [1]
 
@@ -63,7 +63,7 @@ def test_that_what_has_another_cause_is_not_explained(failed):
 def test_that_an_attempt_is_explained_once():
     """However often the fleet says it."""
     explanations = Explanations()
-    explanations.await_word(LOST)
+    explanations.await_word(LOST, NOW)
     ending = JobEnding(R.NODE_FAIL, "NODE_FAIL", ended_at=NOW)
 
     assert len(explanations.explain("a0001", ending, NOW)) == 1
@@ -73,7 +73,18 @@ def test_that_an_attempt_is_explained_once():
 def test_that_an_allocation_is_awaited_until_its_word_comes():
     """Whoever would cancel it should wait for the word."""
     explanations = Explanations()
-    explanations.await_word(LOST)
+    explanations.await_word(LOST, NOW)
     before = set(explanations.awaited())
     explanations.explain("a0001", JobEnding(R.COMPLETED, "COMPLETED", ended_at=NOW), NOW)
     assert (before, set(explanations.awaited())) == ({"a0001"}, set())
+
+
+def test_that_a_word_that_came_first_explains_what_is_judged_after_it():
+    """The inquiry had given up on the word a moment before, and was still reading the flight recorder."""
+    explanations = Explanations()
+    assert explanations.over("a0001", JobEnding(R.NODE_FAIL, "NODE_FAIL", ended_at=NOW), NOW) == []
+    [event] = explanations.await_word(LOST, NOW)
+
+    assert (event.task_id, event.attempt, event.allocation_reason) == ("t1", 1, "node_fail")
+    assert explanations.await_word(replace(LOST, allocation="a0002"), NOW) == []
+    assert set(explanations.awaited()) == {"a0002"}
