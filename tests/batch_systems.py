@@ -88,12 +88,8 @@ class BatchSystem:
     def cancel(self, ensemble: Ensemble, job_id: str) -> None:
         raise NotImplementedError
 
-    def requeue(self, job_id: str) -> None:
-        """Make a running job wait and run again, as an administrator or a preemption does."""
-        pytest.skip("no user can have a job run again")
-
-    def lose_node_and_requeue(self, job_id: str) -> None:
-        """Cut the power of the node of a job that may run again, and let it."""
+    def lose_node_of_driver(self, job_id: str) -> None:
+        """Cut the power of the node of a job that may run again."""
         pytest.skip("no user can take a node away")
 
     def starts(self, job_id: str) -> int:
@@ -151,10 +147,7 @@ class Slurm(BatchSystem):
     def cancel(self, ensemble: Ensemble, job_id: str) -> None:
         self._rig.run(["scancel", job_id])
 
-    def requeue(self, job_id: str) -> None:
-        self._rig.run(["scontrol", "requeue", job_id])
-
-    def lose_node_and_requeue(self, job_id: str) -> None:
+    def lose_node_of_driver(self, job_id: str) -> None:
         """The controller is told, and misses nobody for long."""
         self._rig.node("fail", self._rig.run(["squeue", "-h", "-O", "BatchHost", "-j", job_id]).strip())
 
@@ -191,9 +184,9 @@ class Pbs(BatchSystem):
         return self._rig.jobs()
 
     def cut_off(self, ensemble: Ensemble, job_id: str) -> None:
-        self.lose_node_and_requeue(job_id)
+        self.lose_node_of_driver(job_id)
 
-    def lose_node_and_requeue(self, job_id: str) -> None:
+    def lose_node_of_driver(self, job_id: str) -> None:
         """What may not run again is ended."""
         (host,) = re.findall(r"exec_host = (\w+)", self._rig.run("qstat", "-f", job_id).stdout)
         self._rig.control("lose-node", host)
@@ -202,6 +195,7 @@ class Pbs(BatchSystem):
         assert self._rig.run("qdel", job_id).returncode == 0
 
     def requeue(self, job_id: str) -> None:
+        """Make a running job wait and run again, as an administrator or a preemption does."""
         self._rig.control("rerun", job_id)
 
     def starts(self, job_id: str) -> int:

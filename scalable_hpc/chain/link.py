@@ -23,6 +23,7 @@ from scalable_hpc.chain.opening import cancel_links, manifest_of, submit_link
 from scalable_hpc.chain.outlook import observe, outlooks
 from scalable_hpc.confidential import remove_secrets
 from scalable_hpc.errors import BatchSilent, ScalableError
+from scalable_hpc.lineage.lease import BEAT_S, STALE_S, lives, read_holder
 from scalable_hpc.runs import RunDirectory
 from scalable_hpc.sweep import sweep_run
 from scalable_hpc.worker.deadline import Deadline, decide_deadline, gather_sources
@@ -115,16 +116,31 @@ class Link:
     def _run_script(self) -> int:
         order = self._order
         command = [order.python, "-m", "scalable_hpc.cli", "run", "--no-progress", "--run", self._run.run_id]
-        command += ["--target", self._manifest.target.name, order.script, "--", *order.arguments]
+        command += ["--manifest", str(self._manifest.path), "--target", self._manifest.target.name]
+        command += [order.script, "--", *order.arguments]
         environ = {**self._environ, "SCALABLE_HPC_RUNS_DIR": str(self._run.path.parent)}
         # before the child is born, which would be deaf to what is ignored here
         signal.signal(signal.SIGTERM, lambda *_: self.warn("SIGTERM came"))
         signal.signal(signal.SIGUSR1, lambda *_: self._take_warning())
+        self._wait_for_the_former_driver()
         self._child = subprocess.Popen(command, cwd=order.directory, env=environ)
         self._pass_on()
         watch = threading.Thread(target=self._watch_the_clock, name="scalable-hpc-deadline", daemon=True)
         watch.start()
         return _wait(self._child)
+
+    def _wait_for_the_former_driver(self) -> None:
+        """Wait, a minute at most, until a driver that was lost with its node has certainly stopped writing."""
+        until = time.time() + STALE_S + BEAT_S
+        is_told = False
+        while (now := time.time()) < until and not self._is_warned.is_set():
+            holder = read_holder(self._run.path)
+            if holder is None or not lives(holder, now):
+                return
+            if not is_told:
+                _say(f"link {self._number}: waits until nothing is heard of {holder}, the run's last driver, any more")
+            is_told = True
+            self._is_warned.wait(1.0)
 
     def _watch_the_clock(self) -> None:
         """Warn the script in time; administrators may move the end meanwhile, so it is asked for again."""
