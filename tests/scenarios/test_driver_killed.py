@@ -33,10 +33,15 @@ def kill_in_the_middle(
 ) -> int:
     """Kill a driver when so many scenarios are done, and return how many receipts it had journalled."""
     try:
-        wait_until(f"{done} are done", lambda: len(ensemble.counted("end")) >= done, timeout=seconds)
+        wait_until(
+            f"{done} are done",
+            lambda: len(ensemble.counted("end")) >= done or driver.poll() is not None,
+            timeout=seconds,
+        )
     finally:
-        os.kill(driver.pid, signal.SIGKILL)
-        driver.communicate()
+        driver.send_signal(signal.SIGKILL)
+        _, said = driver.communicate()
+    assert driver.returncode == -signal.SIGKILL, said
     receipts = len(of_kind(ensemble.events(), ReceiptTaken))
     assert 0 < receipts < COUNT
     return receipts

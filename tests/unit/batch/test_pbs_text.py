@@ -405,6 +405,31 @@ def test_that_dates_are_local_time(utc):
     ] * 4
 
 
+@pytest.mark.parametrize("text", ["Sun Nov 22 06:41:44 2026", "1795329704"])
+def test_that_the_schedulers_forecast_is_read(utc, text):
+    """Not recorded: the reference guide has the attribute, and qstat prints it as its other dates, or as it is kept."""
+    waits = observe("1.s", {"job_state": "Q", "estimated.start_time": text})
+    runs = observe("1.s", {"job_state": "R", "estimated.start_time": text})
+
+    assert (waits.expected_start, runs.expected_start) == (1795329704.0, None)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "because"),
+    [
+        ({"comment": "Job held by me on Sun Nov 22 06:55:34 2026", "Hold_Types": "u", "substate": "20"}, "Job held by"),
+        ({"Hold_Types": "o", "substate": "20"}, "held (Hold_Types = o)"),
+        ({"Hold_Types": "s", "substate": "22"}, "waits for other jobs (depend)"),
+    ],
+)
+def test_that_a_held_job_always_says_why(attributes, because):
+    """PBS has no comment for holds of the system: then its attributes tell; only other jobs are worth waiting for."""
+    seen = observe("1.s", {"job_state": "H", **attributes})
+
+    assert seen.because.startswith(because)
+    assert (stuck(seen.because) is None) == (attributes["substate"] == "22")
+
+
 def test_that_hosts_are_each_named_once():
     """In their order."""
     assert parse_nodes("node1/0*2+node2/0+node1/1") == ("node1", "node2")
