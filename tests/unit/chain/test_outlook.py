@@ -16,7 +16,7 @@ def outlook(words: str, state: JobState = JobState.PENDING, system=pbs_text, **m
     return read_outlook(seen, system.never_runs, system.stuck)
 
 
-@pytest.mark.parametrize("state", set(JobState) - {JobState.PENDING, JobState.HELD})
+@pytest.mark.parametrize("state", [state for state in JobState if state not in (JobState.PENDING, JobState.HELD)])
 def test_that_a_job_that_does_not_wait_has_no_outlook(state):
     """Nobody is told to be patient about a job that runs, has ended, or of which nothing is known."""
     assert outlook("Resources", state) is None
