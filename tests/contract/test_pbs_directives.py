@@ -29,7 +29,7 @@ def test_that_every_script_of_ours_is_taken(pbs):
     pbs.configure(queues=QUEUES | {name: Queue() for name in queues})
     for script in SCRIPTS:
         seen = taken(pbs, script, "-h")
-        assert seen["Rerunable"] == "False"
+        assert seen["Rerunable"] == str("#PBS -r y\n" in script.read_text())
         assert seen["Resource_List.walltime"] in script.read_text()
 
 
