@@ -172,12 +172,20 @@ class SlurmBackend:
         asked = [job_id for job_id in ids if job_id not in queue or _lacks_exit(queue[job_id])]
         rows, accounting = await self._sacct(asked)
         shown = await self._scontrol(asked) if accounting == "off" else {}
-        return {
-            job_id: merge_observations(
-                job_id, Told(queue.get(job_id), rows.get(job_id), shown.get(job_id), accounting=accounting)
-            )
+        missing = await self._missing_in_arrays([job_id for job_id in asked if job_id not in rows], queue)
+        told = {
+            job_id: Told(queue.get(job_id), rows.get(job_id), shown.get(job_id), accounting, job_id in missing)
             for job_id in ids
         }
+        return {job_id: merge_observations(job_id, each) for job_id, each in told.items()}
+
+    async def _missing_in_arrays(self, ids: Sequence[str], queue: Mapping[str, JobObservation]) -> set[str]:
+        """Return the members that the controller does not know although it knows their arrays."""
+        members = [job_id for job_id in ids if job_id not in queue and array_of(job_id) != job_id]
+        known = {array_of(job_id) for job_id in queue}
+        if doubtful := {array_of(job_id) for job_id in members} - known:
+            known |= {array_of(job_id) for job_id in await self._squeue("-j", ",".join(sorted(doubtful)))}
+        return {job_id for job_id in members if array_of(job_id) in known}
 
     async def _squeue(self, *which: str) -> dict[str, JobObservation]:
         argv = [

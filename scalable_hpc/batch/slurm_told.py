@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from scalable_hpc.model.allocations import ExitReason, JobObservation, JobState
+from scalable_hpc.model.allocations import ExitReason, JobEnding, JobObservation, JobState
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,8 @@ class Told:
     scontrol: JobObservation | None = None
     accounting: str = "on"
     """``on``, ``off`` or ``silent``: for the words of an UNKNOWN."""
+    is_missing_in_array: bool = False
+    """The controller knows the array that it is a member of, without it."""
 
 
 def merge_observations(job_id: str, told: Told) -> JobObservation:
@@ -45,8 +47,16 @@ def merge_observations(job_id: str, told: Told) -> JobObservation:
             because="the controller does not know the job; accounting has no end for it",
             name=told.sacct.name,
         )
+    if told.is_missing_in_array and told.accounting == "on":
+        return _struck_off(job_id)
     accounting = {"on": "nor does accounting", "off": "accounting is off"}.get(told.accounting, "accounting is silent")
     return JobObservation(job_id, JobState.UNKNOWN, "", because=f"the controller does not know the job; {accounting}")
+
+
+def _struck_off(job_id: str) -> JobObservation:
+    """A member of an array that was cancelled while it waited: Slurm keeps no record of such, it drops the index."""
+    words = "cancelled while it waited: its array goes on without it"
+    return JobObservation(job_id, JobState.ENDED, words, because=words, ending=JobEnding(ExitReason.CANCELLED, words))
 
 
 def _with_details(seen: JobObservation, told: Told) -> JobObservation:

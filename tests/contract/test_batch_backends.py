@@ -534,3 +534,30 @@ def test_that_an_extended_job_tells_its_new_end(slurm_bed):
     slurm_bed.rig.run(["scontrol", "update", f"jobid={job_id}", "TimeLimit=20"])
 
     assert asyncio.run(slurm_bed.backend.end_time(job_id)) == pytest.approx(before.ends_at + 600, abs=2)
+
+
+@pytest.mark.slurm
+def test_that_members_of_an_array_live_and_end_each_by_itself(slurm_bed):
+    """One runs and is requeued under its id, one that waits is cancelled, one is found by the run; no more is said."""
+    bed = slurm_bed
+    name = f"scalable-{RUN}-a0998+"
+    script = bed.script(FOREVER, name, more=["--array=998-1000%1"])
+    script.write_text(script.read_text().replace("--no-requeue", "--requeue"))
+    array = asyncio.run(bed.backend.submit(script))
+    first, second, third = (f"{array}_{index}" for index in (998, 999, 1000))
+    running = bed.wait_for(first, JobState.RUNNING)
+    bed.cancel(second)
+    cancelled = bed.wait_for_end(second)
+    waiting = bed.look(third)[0]
+    bed.rig.run(["scontrol", "requeue", first])
+    again = bed.wait_for(first, JobState.PENDING)
+    found = asyncio.run(bed.backend.find(RUN))
+
+    assert (running.name, running.job_id) == (f"scalable-{RUN}-a0998", first)
+    assert (cancelled.reason, cancelled.nodes) == (ExitReason.CANCELLED, ())
+    assert (waiting.state, waiting.because) == (JobState.PENDING, "JobArrayTaskLimit")
+    assert (again.restarts, again.ending) == (1, None)
+    assert {first, third} >= {one.job_id for one in found} >= {first}
+    with pytest.raises(SubmissionError, match="Invalid job array specification") as caught:
+        bed.submit("true", "scalable-x-a1", more=["--array=1-5000"])
+    assert "MaxArraySize" in caught.value.hint

@@ -8,7 +8,7 @@ from tests.ensembles import AllocationChanged, of_kind
 from tests.held import holding
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(150)]
 
 NOTE_GPUS_AND_WAIT = "(HERE / f'gpu-{number}').write_text(os.environ['CUDA_VISIBLE_DEVICES']); wait_for(HERE / 'go')"
 
@@ -35,7 +35,7 @@ def wrapped(directory, name):
 
 
 def test_that_a_run_gets_all_that_it_asks_of_slurm(slurm, reservation, tmp_path):
-    """It waits for its licences, and says so; each slot then has a gpu of its own."""
+    """It waits for its licences, and says so; each slot then has a gpu of its own; the warning signal is heard."""
     cluster = slurm.run(["scontrol", "show", "config"]).partition("ClusterName")[2].split()[1]
     blocker = slurm.run(["sbatch", "--parsable", "--licenses=solver:2", "--wrap", "sleep 100"]).strip()
     commands = ("sbatch", "squeue", "sacct", "scancel", "scontrol")
@@ -62,6 +62,9 @@ def test_that_a_run_gets_all_that_it_asks_of_slurm(slurm, reservation, tmp_path)
         held.wait_until_begun(2)
         shown = slurm.run(["scontrol", "show", "job", held.jobs()["a0001"]])
         in_use = slurm.run(["scontrol", "show", "license", "solver"])
+        slurm.run(["scontrol", "update", f"jobid={held.jobs()['a0001']}", "EndTime=now+59seconds"])
+        log = held.ensemble.runs[0].log_of("a0001")
+        wait_until("Slurm's signal is heard", lambda: "warning signal" in log.read_text(), timeout=45)
         held.let_go()
         held.wait_until_collected()
         held.leave()

@@ -272,6 +272,24 @@ def test_that_members_of_an_array_are_asked_for_and_cancelled_one_by_one(stand_i
     assert stand_ins.calls("scancel") == [["88_2"]]
 
 
+def test_that_a_member_cancelled_while_it_waited_is_over(stand_ins):
+    """Slurm drops its index and keeps no record of it; that its array is known without it tells so."""
+    stand_ins.answers("squeue", queue_line(id="88_1") + queue_line(id="89", state="CANCELLED"))
+    seen = stand_ins.status("88_2", "89_1", "90_1", "91")
+
+    assert [(job_id, one.ending and one.ending.reason) for job_id, one in seen.items()] == [
+        ("88_2", ExitReason.CANCELLED), ("89_1", ExitReason.CANCELLED), ("90_1", None), ("91", None),
+    ]  # fmt: skip
+
+
+def test_that_silent_accounting_leaves_a_missing_member_unknown(stand_ins):
+    """It may have run to its end."""
+    stand_ins.answers("squeue", queue_line(id="88_1"))
+    stand_ins.answers("sacct", err="sacct: error: Unable to contact slurmdbd\n", rc=1)
+
+    assert stand_ins.status("88_2")["88_2"].state is JobState.UNKNOWN
+
+
 def test_that_another_cluster_is_named_to_every_command(stand_ins, script):
     """An id means nothing without it; other arguments stay."""
     stand_ins.backend.commands = replace(stand_ins.backend.commands, squeue_args=("--me",)).of_cluster("big")
