@@ -454,6 +454,27 @@ def test_that_accounting_tells_the_end_once_the_controller_forgot(slurm_bed):
 
 
 @pytest.mark.slurm
+@pytest.mark.slow
+def test_that_accounting_that_comes_late_ends_a_job_when_it_comes(slurm_bed):
+    """Until then the job is unknown: the controller has forgotten it, as after MinJobAge, and slurmdbd is away."""
+    slurm_bed.rig.daemon("kill", "slurmdbd")
+    try:
+        job_id = slurm_bed.submit("exit 5")
+        slurm_bed.wait_for_end(job_id)
+        slurm_bed.backend.commands = SlurmCommands(squeue=_program(slurm_bed.directory / "silent", "exit 0"))
+        late = slurm_bed.look(job_id)[0]
+    finally:
+        slurm_bed.rig.daemon("start", "slurmdbd")
+    first = slurm_bed.wait_for_end(job_id)
+    told = wait_until("the exit code is told too", lambda: slurm_bed.look(job_id)[0].ending.exit_code, timeout=30)
+
+    assert (late.state, late.because) == (
+        JobState.UNKNOWN, "the controller does not know the job; accounting is silent",
+    )  # fmt: skip
+    assert (first.reason, told) == (ExitReason.FAILED, 5)
+
+
+@pytest.mark.slurm
 def test_that_a_cluster_without_accounting_tells_ends_too(slurm_bed):
     """squeue and scontrol do, while the controller remembers."""
     slurm_bed.backend.commands = SlurmCommands(sacct="no-such-sacct")
