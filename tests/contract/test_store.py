@@ -340,7 +340,7 @@ def test_that_publishers_in_threads_agree_on_one_result(store, reader):
 
 
 def test_that_publishers_in_threads_share_their_fsyncs(tmp_path, monkeypatch):
-    """A hundred publishers at once wait for far fewer than a hundred fsyncs."""
+    """A hundred publishers, twenty at a time, wait for less than half of the two hundred fsyncs that each alone needs."""
     calls = []
     fsync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda descriptor: (calls.append(descriptor), time.sleep(0.05), fsync(descriptor)))
@@ -349,7 +349,7 @@ def test_that_publishers_in_threads_share_their_fsyncs(tmp_path, monkeypatch):
         calls.clear()
         list(pool.map(lambda number: store.publish(key(number), small(number)), range(1, 101)))
 
-    assert len(calls) < 60
+    assert len(calls) < 100
 
 
 def test_that_files_are_the_owners_alone(store):
