@@ -340,7 +340,7 @@ def test_that_publishers_in_threads_agree_on_one_result(store, reader):
 
 
 def test_that_publishers_in_threads_share_their_fsyncs(tmp_path, monkeypatch):
-    """A hundred publishers, twenty at a time, wait for less than half of the two hundred fsyncs that each alone needs."""
+    """A hundred publishers, twenty at a time, wait for less than half of the fsyncs that each would need alone."""
     calls = []
     fsync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda descriptor: (calls.append(descriptor), time.sleep(0.05), fsync(descriptor)))
