@@ -3,8 +3,8 @@
 A function of ``__main__`` travels by value. The object that ``functools.cache`` makes of one pickles itself by name,
 and workers have another ``__main__``: so does every helper of a script that is decorated with it.
 
-Code that travels by value takes the digest of its source along: a notebook's has no source where it arrives, and a
-cacheable call is to have the same key there.
+Code that travels by value takes the digest of its source along, and a class what it is made of: a notebook's has no
+source where it arrives, and a cacheable call is to have the same key there.
 """
 
 from __future__ import annotations
@@ -20,13 +20,17 @@ from typing import Any, ClassVar
 
 import cloudpickle
 
+from scalable_hpc.cache.code import class_word
 from scalable_hpc.cache.source import code_digest, remember
+from scalable_hpc.cache.told import ClassWord, tell
 
 _PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
 _CONTAINERS = (tuple, list, dict)
 _FEW = 64
 """Items up to which looking at each of them costs less than what it may save."""
 _CODE: Callable[[CodeType], tuple[Any, ...]] = cloudpickle.Pickler.dispatch_table[CodeType]
+_WITH_SETTER = 6
+"""Parts of what cloudpickle makes of a class that goes by value; the last one sets its attributes."""
 _LRU = type(functools.lru_cache(maxsize=1)(lambda: None))
 
 
@@ -83,7 +87,22 @@ def _rebuild_code(digest: bytes, build: Callable[..., CodeType], parts: tuple[An
     return code
 
 
+def _set_class_state(cls: type, told: tuple[Callable[[type, Any], object], Any, ClassWord]) -> None:
+    set_state, state, word = told
+    set_state(cls, state)
+    tell(cls, word)
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     dispatch_table: ClassVar[Any] = ChainMap(
         {_LRU: _reduce_lru, CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table
     )
+
+    def reducer_override(self, obj: Any) -> Any:
+        reduced = super().reducer_override(obj)
+        if isinstance(obj, type) and isinstance(reduced, tuple) and len(reduced) == _WITH_SETTER:
+            word = class_word(obj)
+            if word is not None:
+                make, args, state, items, pairs, set_state = reduced
+                return make, args, (set_state, state, word), items, pairs, _set_class_state
+        return reduced

@@ -6,6 +6,7 @@ Rule 2: what changed since (a global rebound, a list edited in place) is noticed
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable
 from types import FunctionType, ModuleType
 from typing import Any
@@ -14,6 +15,8 @@ from scalable_hpc.cache.code_graph import CodeIdentity, Graph
 from scalable_hpc.cache.encode import Unencodable
 from scalable_hpc.cache.owner import is_users_code, label_of, unwrapped
 from scalable_hpc.cache.static import module_label
+from scalable_hpc.cache.told import ClassWord
+from scalable_hpc.cache.watches import Watch
 
 REMEMBERED = 4096
 """Identities kept at hand; a program that makes functions in a loop must not keep them all alive."""
@@ -46,6 +49,20 @@ def identity(target: FunctionType | type, ignore: Iterable[str] = ()) -> CodeIde
     return made
 
 
+def class_word(cls: type) -> ClassWord | None:
+    """Return what a class of the user's is made of, to be told where it is made anew; None where nobody can say."""
+    known = _words.get(cls)
+    if known is not None and all(watch.holds() for watch in known[1]):
+        return known[0]
+    try:
+        graph = Graph(cls, frozenset())
+    except Exception:  # noqa: BLE001 - it will have no key here, either: nothing is lost
+        return None
+    word = graph.word()
+    _words[cls] = word, tuple(graph.watches)
+    return word
+
+
 def code_of(target: Any, ignore: Iterable[str] = ()) -> bytes:
     """Return the identity of a function, class or module that is part of an argument."""
     if isinstance(target, ModuleType):
@@ -55,4 +72,5 @@ def code_of(target: Any, ignore: Iterable[str] = ()) -> bytes:
     return label + b"\0" + identity(inner, ignore).digest if is_users_code(inner) else label
 
 
+_words: weakref.WeakKeyDictionary[type, tuple[ClassWord, tuple[Watch, ...]]] = weakref.WeakKeyDictionary()
 _memo: dict[tuple[int, frozenset[str]], tuple[Any, CodeIdentity]] = {}

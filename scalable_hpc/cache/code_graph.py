@@ -11,7 +11,7 @@ alike. The result depends neither on the order of visits nor on where in a cycle
 
 from __future__ import annotations
 
-import functools
+import enum
 import logging
 import sys
 import threading
@@ -24,10 +24,12 @@ from typing import Any
 from blake3 import blake3
 
 from scalable_hpc.cache.encode import Unencodable, type_name
+from scalable_hpc.cache.members import CLASS_MACHINERY, is_data, is_written, members_of
 from scalable_hpc.cache.owner import is_users_code, is_users_module, label_of, top_of, unwrapped
 from scalable_hpc.cache.reach import Import, reach_of
 from scalable_hpc.cache.source import class_source, code_digest
 from scalable_hpc.cache.static import module_digest, resolve, submodules
+from scalable_hpc.cache.told import ClassWord, Told, word_of
 from scalable_hpc.cache.watches import ABSENT, Binding, Body, Content, Extent, Watch, cells_of, encoded, is_constant
 
 _STATELESS: tuple[type, ...] = (
@@ -38,13 +40,6 @@ _STATELESS: tuple[type, ...] = (
     logging.LoggerAdapter,
 )
 """Globals that do not alter a result, and bare ``object()`` sentinels, count by their type alone."""
-_CLASS_MACHINERY = frozenset(
-    {"__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__firstlineno__", "__static_attributes__",
-     "__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__", "__abstractmethods__",
-     "_abc_impl", "__slotnames__", "__parameters__", "__orig_bases__", "__match_args__"}
-)  # fmt: skip
-
-
 _PLAIN = (int, float, complex, bool, str, bytes, type(None))
 _SHORT = 16
 """Hex digits that are enough to tell two versions of one part apart."""
@@ -73,10 +68,13 @@ class _Node:
     target: Any
     label: str
     content: bytearray = field(default_factory=bytearray)
+    said: list[tuple[str, bytes]] = field(default_factory=list)
+    """What ``content`` is made of."""
     edges: list[tuple[str, int]] = field(default_factory=list)
 
     def say(self, name: str, digest: bytes) -> None:
         """Add to what the node itself is; the name binds the digest to its place."""
+        self.said.append((name, digest))
         raw = name.encode()
         self.content += len(raw).to_bytes(4, "little") + raw + len(digest).to_bytes(4, "little") + digest
 
@@ -162,12 +160,16 @@ class Graph:
 
     def describe_class(self, node: _Node, cls: type) -> None:
         """Follow the class statement where its source is true, else what the class holds at run time."""
+        word = word_of(cls)
+        if word is not None:
+            self.take_word(node, cls, word)
+            return
         methods = {name: value for name, value in vars(cls).items() if isinstance(value, FunctionType)}
         for name, method in methods.items():
             self.watches.append(Binding(vars(cls), name, method))
         for position, base in enumerate((*cls.__bases__, type(cls))):
             self.value(node, f"base {position}", base)
-        own = [method for method in methods.values() if _is_written(method, self.home)]
+        own = [method for method in methods.values() if is_written(method, self.home)]
         module = sys.modules.get(cls.__module__)
         namespace = own[0].__globals__ if own else vars(module) if module else {}
         filename = own[0].__code__.co_filename if own else getattr(module, "__file__", None)
@@ -180,13 +182,42 @@ class Graph:
         digest, body = found
         self.say(node, "", digest)
         self.reach(node, body, namespace)
+        self.data(node, cls)
+
+    def data(self, node: _Node, cls: type) -> None:
+        """Take in a class's data as they are: somebody may have set them since the class statement was run."""
+        self.watches.append(Extent(vars(cls), tuple(vars(cls))))
+        if isinstance(cls, enum.EnumMeta):  # its members are the statement's, and no two Pythons keep them alike
+            return
+        for name, value in sorted(vars(cls).items()):
+            if is_data(name, value):
+                self.watches.append(Binding(vars(cls), name, value))
+                self.member(node, f"value {name}", value)
+
+    def take_word(self, node: _Node, cls: type, word: ClassWord) -> None:
+        """Take in what the class's own process has found, but for what is ignored here."""
+        self.watches.append(Told(cls, word))
+        for name, digest in word.said:
+            if name.partition(".")[0] in self.ignored:
+                self.met.add(name.partition(".")[0])
+            else:
+                self.say(node, name, digest)
+        for name, target in word.edges:
+            if name.partition("#")[0].partition(".")[0] not in self.ignored:
+                node.edges.append((name, self.node_for(target)))
+
+    def word(self) -> ClassWord:
+        """Return what the root, a class, is made of, for a process where it is made anew."""
+        node = self.nodes[id(self.root)]
+        return ClassWord(tuple(node.said), tuple((name, self.nodes[target].target) for name, target in node.edges))
 
     def describe_members(self, node: _Node, cls: type) -> None:
         """Follow a class's attributes one by one."""
         for name, value in sorted(vars(cls).items()):
-            if name in _CLASS_MACHINERY or isinstance(value, types.MemberDescriptorType | types.GetSetDescriptorType):
+            if name in CLASS_MACHINERY or isinstance(value, types.MemberDescriptorType | types.GetSetDescriptorType):
                 continue
-            for suffix, member in _members(value):
+            self.watches.append(Binding(vars(cls), name, value))
+            for suffix, member in members_of(value):
                 self.member(node, f"{name}{suffix}", member)
 
     def member(self, node: _Node, where: str, value: object) -> None:
@@ -264,19 +295,3 @@ class Graph:
         node.say(where, digest)
         name = f"{node.label}: {where}" if where else node.label
         self.parts[name] = blake3(digest).hexdigest()[:_SHORT]
-
-
-def _is_written(method: FunctionType, home: str) -> bool:
-    """Say whether a method is the user's writing, and not what a class decorator or a library put there."""
-    return is_users_code(method, home) and not method.__code__.co_filename.startswith("<string>")
-
-
-def _members(value: Any) -> list[tuple[str, Any]]:
-    """Return what a class attribute holds, out of the descriptors that Python wraps around functions."""
-    if isinstance(value, staticmethod | classmethod):
-        return [("", value.__func__)]
-    if isinstance(value, property):
-        return [(f".{name}", getattr(value, name)) for name in ("fget", "fset", "fdel")]
-    if isinstance(value, functools.cached_property):
-        return [("", value.func)]
-    return [("", value)]

@@ -23,7 +23,7 @@ from scalable_hpc.cache.encode import Unencodable, digest, digest_of_plain, is_p
 from scalable_hpc.cache.owner import is_users_code, label_of, unwrapped
 from scalable_hpc.cache.signature import Bound, Signature
 
-ENCODING = "scalable_hpc key 2"
+ENCODING = "scalable_hpc key 3"
 """Raised whenever the bytes that make up a key change: then no old key can be met again."""
 _CALL, _LINEAGE = "call", "lineage"
 _LENGTH = struct.Struct("<I")

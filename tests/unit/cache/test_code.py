@@ -290,6 +290,26 @@ def test_that_two_lambdas_on_one_line_differ(tmp_path):
     assert identity(module.a).digest != identity(module.b).digest
 
 
+def test_that_a_class_attribute_that_was_set_since_counts(tmp_path):
+    """As a global does: rebound, edited in place or new; and the same value again is the same code again."""
+    text = (
+        "class Base:\n    depth = 1\n\n\nclass Config(Base):\n    scale = 1\n    table = [1]\n\n"
+        "    def run(self):\n        return self.depth\n\n\ndef target(x):\n    return Config.scale\n"
+    )
+    module = load_module(tmp_path, text)
+    seen = [identity(module.target).digest]
+    for cls, name, value in (("Config", "scale", 2), ("Base", "depth", 2), ("Config", "new", 2)):
+        setattr(getattr(module, cls), name, value)
+        seen.append(identity(module.target).digest)
+    module.Config.table.append(2)
+    seen.append(identity(module.target).digest)
+
+    assert len(set(seen)) == 5
+    module.Config.scale, module.Base.depth, module.Config.table = 1, 1, [1]
+    del module.Config.new
+    assert identity(module.target).digest == seen[0]
+
+
 def test_that_modules_of_the_users_are_followed_attribute_by_attribute(tmp_path):
     """``models.ode.solve`` reaches ``solve`` and not its neighbour."""
     target = "import models.ode\n\ndef target(x):\n    return models.ode.solve(x)\n"

@@ -72,3 +72,59 @@ def test_that_a_list_that_holds_itself_travels():
     back = pickle.loads(dumps(circle))
 
     assert (back[0], back[1] is back) == (1, True)
+
+
+CLASSES = """
+import enum, sys
+from dataclasses import dataclass
+from scalable_hpc.cache.keys import call_key
+from scalable_hpc.pickling import dumps
+
+class Crop(enum.Enum):
+    RICE = 1
+
+@dataclass
+class Field:
+    crop: Crop
+    size: float = 1.0
+
+class Model:
+    rate = [1, 2]
+    def grow(self, field: Field):
+        return scaled(field.size)
+
+def scaled(size):
+    return size * FACTOR
+
+FACTOR = 2
+
+def run(model, field):
+    return model.grow(field)
+
+def ship():
+    args = (Model(), Field(Crop.RICE))
+    return dumps((run, args)).hex(), call_key(run, args, {}).hex
+
+for change in ("pass", "Model.rate.append(3)", "FACTOR = 3", "Crop.RICE.note = 1", "Field.size = 4.0"):
+    exec(change)
+    print(*ship())
+"""
+
+
+def test_that_classes_of_a_script_are_the_same_code_where_they_are_made_anew():
+    """Enums, dataclasses, annotations, class attributes: the key there is the key here, also after a change here."""
+    made = subprocess.run([sys.executable, "-c", CLASSES], capture_output=True, check=True, text=True)
+    opener = """
+import pickle, sys
+from scalable_hpc.cache.keys import call_key
+for line in sys.stdin:
+    function, args = pickle.loads(bytes.fromhex(line.split()[0]))
+    print(call_key(function, args, {}).hex)
+"""
+    opened = subprocess.run(
+        [sys.executable, "-c", opener], input=made.stdout, capture_output=True, check=True, text=True
+    )
+    keys = [line.split()[1] for line in made.stdout.splitlines()]
+
+    assert opened.stdout.split() == keys
+    assert len(set(keys)) >= 4
