@@ -49,6 +49,8 @@ from scalable_hpc.model.allocations import AllocationRequest, ExitReason, JobEnd
 from scalable_hpc.model.events import AllocationChanged, Event, FleetNote, RunOpened
 from scalable_hpc.model.fleet import AllocationView
 from scalable_hpc.model.messages import Upward, WorkerDraining, WorkerGone, WorkerHello
+from scalable_hpc.naming import number_of
+from scalable_hpc.parting import let_finish
 from scalable_hpc.planning import environment_of, render_script
 from scalable_hpc.results import Stores
 from scalable_hpc.runs import RunDirectory
@@ -221,7 +223,7 @@ class Engine:
         lease = Lease.take(run.path)
         ledger = Ledger()
         journal = Journal(run.journal, run.run_id, into=QuickFold(ledger, self._remember))
-        self.last_number = max(map(_number_of, ledger.tasks), default=0)
+        self.last_number = max(map(number_of, ledger.tasks), default=0)
         self.claims = Claims(ledger)
         files = RunFiles(journal, PayloadPack(run.payloads), lease)
         return Keeper(
@@ -331,6 +333,7 @@ class Engine:
             await asyncio.wait({serving, begun}, return_when=asyncio.FIRST_COMPLETED)  # what was taken over ends too
             begun.cancel()
         if self._leaves:
+            await let_finish(self._manifest.target, self.keeper, self._supervisor, self._because)
             self._serving.cancel()
             await asyncio.wait({self._serving})
         elif self._supervisor is not None:
@@ -392,8 +395,3 @@ class Engine:
     def _close_because(self, because: str, patient: bool, leave: bool) -> None:  # noqa: FBT001 - the loop passes no keywords
         self._because, self._is_patient, self._leaves = because, patient, leave
         self._closing.set()
-
-
-def _number_of(task_id: str) -> int:
-    """The number in a task's name (``simulate-00042``, ``simulate-00042-verify``); every task has taken one."""
-    return next((int(part) for part in reversed(task_id.split("-")) if part.isdigit()), 0)

@@ -197,3 +197,8 @@ def _policy(call: Call, said: RetryPolicy | None) -> RetryPolicy:
 def _quicker(seconds: float | None, factor: float) -> float | None:
     """Return a run time that was said, in a rehearsal's time; what the manifest says is so already."""
     return None if seconds is None else seconds / factor
+
+
+def number_of(task_id: str) -> int:
+    """Return the number in a task's name (``simulate-00042``, ``simulate-00042-verify``); every task has taken one."""
+    return next((int(part) for part in reversed(task_id.split("-")) if part.isdigit()), 0)

@@ -64,7 +64,7 @@ class LocalBackend:
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self._spool = Path(spool_directory).resolve()
-        self._total = Capacity(cpus if cpus is not None else _usable_cpus(), memory)
+        self._total = Capacity(cpus if cpus is not None else _usable_cpus(), memory, max(1, len(places)))
         self._kill_wait_s = kill_wait_s
         self._queue_wait_s = queue_wait_s
         self._environ = environ

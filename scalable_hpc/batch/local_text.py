@@ -39,6 +39,8 @@ class Capacity:
 
     cpus: int
     memory: int | None = None
+    nodes: int = 1
+    """This machine, or so many of a batch job that jobs here are steps of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ def _directive(number: int, text: str) -> tuple[str, object]:
 def refuse_what_never_fits(request: LocalRequest, total: Capacity) -> None:
     """Raise ``LimitRefused`` for a request that this machine can never satisfy."""
     for what, asked, offered in (
-        ("nodes", request.nodes, 1),
+        ("nodes", request.nodes, total.nodes),
         ("cpus", request.cpus, total.cpus),
         ("bytes of memory", request.memory or 0, total.memory),
     ):

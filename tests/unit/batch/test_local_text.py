@@ -108,6 +108,14 @@ def test_that_what_never_fits_is_refused_at_once(request_, words):
         refuse_what_never_fits(request_, Capacity(4, 100))
 
 
+def test_that_a_step_may_have_several_nodes_of_its_job():
+    """And no more than those."""
+    refuse_what_never_fits(LocalRequest(nodes=3, cpus=3), Capacity(3, nodes=3))
+
+    with pytest.raises(LimitRefused, match="asks for 4 nodes, this machine offers 3"):
+        refuse_what_never_fits(LocalRequest(nodes=4, cpus=3), Capacity(3, nodes=3))
+
+
 def test_that_memory_is_not_counted_where_none_is_given():
     """Any amount fits."""
     refuse_what_never_fits(LocalRequest(memory=10**15), Capacity(1))
