@@ -404,6 +404,63 @@ def test_that_a_broken_link_to_a_living_driver_is_mended_at_once(base):
     assert [one.receipt.attempt for one in again] == [before.attempt]
 
 
+def test_that_of_a_worker_that_was_cut_off_and_its_replacement_the_first_result_counts(base):
+    """Both run the same task to its end: whoever publishes first is right, and the other one's receipt says so too."""
+
+    async def tell(rig):
+        cut_off, other = await rig.worker(slots=1), await rig.worker(slots=1)
+        first = rig.envelope(wait_for, str(base / "first"))
+        second = rig.envelope(wait_for, str(base / "second"), key=first.key)
+        rig.send(cut_off, first)
+        slot = await pid_of(rig, base / "first")
+        rig.scheduler.stream_comms[cut_off.address].abort()
+        rig.send(other, second)
+        other_slot = await pid_of(rig, base / "second")
+        (base / "first").touch()
+        [late] = await rig.outcomes(first)
+        (base / "second").touch()
+        return slot, other_slot, [late, *await rig.outcomes(second)], first.key
+
+    slot, other_slot, receipts, key = story(tell, base)
+
+    assert slot != other_slot
+    with Store(base / "store") as store:
+        place = store.lookup(key)
+        assert store.load(place) == slot
+    assert [one.result.digest for one in receipts] == [place.digest] * 2
+    assert [loads(one.result.inline) for one in receipts if one.result.inline is not None] in ([slot], [slot] * 2)
+
+
+def test_that_what_a_hung_worker_does_when_it_is_back_changes_nothing(base):
+    """It was given up and its task run elsewhere: it ends in good order, and the result that was taken stays."""
+
+    async def tell(rig):
+        hung, other = await rig.worker(slots=1), await rig.worker(slots=1)
+        first = rig.envelope(wait_for, str(base / "first"))
+        second = rig.envelope(wait_for, str(base / "second"), key=first.key)
+        rig.send(hung, first)
+        slot = await pid_of(rig, base / "first")
+        family = processes_of(hung.pid)
+        for pid in family:
+            os.kill(pid, signal.SIGSTOP)
+        await rig.scheduler.remove_worker(address=hung.address, stimulus_id="check-worker-ttl-test")
+        (base / "second").touch()
+        [receipt] = await rig.run(other, second)
+        (base / "first").touch()
+        for pid in family:
+            os.kill(pid, signal.SIGCONT)
+        status = await ended(rig, rig.launchers[0])
+        return slot, receipt, rig.ended().get(first.attempt), status, [pid for pid in family if is_alive(pid)]
+
+    slot, receipt, late, status, left = story(tell, base)
+
+    assert loads(receipt.result.inline) != slot
+    with Store(base / "store") as store:
+        assert store.lookup(receipt.result.key).digest == receipt.result.digest
+    assert not isinstance(late, Receipt) or late.result.digest == receipt.result.digest
+    assert (status, left) == (0, [])
+
+
 def test_that_an_orphan_does_not_wait_for_ever(base):
     """After its grace the running attempt is killed and the job ends."""
 
