@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from scalable_hpc import ScalableSession
+from scalable_hpc import ScalableSession, context
+from scalable_hpc.batch.local import LocalBackend
 from scalable_hpc.errors import TaskKilled
 from scalable_hpc.lineage.journal import read_events
 from scalable_hpc.telemetry.report import build_report
@@ -144,3 +145,50 @@ def test_that_what_kills_its_parent_costs_its_own_slot_twice_and_nothing_else(tm
     assert len(of_kind(events, AttemptPlaced)) == slots + 1
     couriers = list((session.run_directory.journal.parent / "recorders").iterdir())
     assert len(couriers) == 1, "each courier writes a file of its own"
+
+
+@pytest.mark.timeout(180)
+def test_that_what_runs_a_whole_job_out_of_memory_is_found_by_running_alone(tmp_path):
+    """Where nobody has said how much there is: of two that ran there one comes through alone, the other does not."""
+    (tmp_path / "scalable.yaml").write_text(MANIFEST.replace("max: 2", "max: 1"))
+    together = tmp_path / "together"
+    together.mkdir()
+    session = ScalableSession.from_yaml(tmp_path / "scalable.yaml")
+
+    def events():
+        return list(read_events(session.run_directory.journal))
+
+    def job_of(attempt):
+        """The batch job that an attempt of the guilty task is executing in; it waits until it is ended with its job."""
+        placed = [each for each in of_kind(events(), AttemptPlaced) if each.task_id == guilty.task_id]
+        if len(placed) < attempt or not (together / f"guilty-{attempt}").exists():
+            return None
+        jobs = {each.name: each.job_id for each in of_kind(events(), AllocationChanged) if each.job_id}
+        return jobs[placed[attempt - 1].allocation]
+
+    with session as client:
+        innocent = client.submit(wait_for_release, 0, str(together))
+        guilty = client.submit(fill_the_node, str(together))
+        backend = LocalBackend(session.run_directory.spool)
+        wait_until("they run beside each other", (together / "0").exists, timeout=60)
+        backend.run_out_of_memory(wait_until("the guilty runs", lambda: job_of(1), timeout=60))
+        (together / "release").touch()
+        backend.run_out_of_memory(wait_until("it runs alone", lambda: job_of(2), timeout=90))
+        assert innocent.result(timeout=60) == 0
+        assert guilty.exception(timeout=60) is not None
+        told = events()
+
+    own = [each for each in of_kind(told, AttemptFailed) if each.task_id == guilty.task_id]
+    assert [(each.verdict, each.charged, each.allocation_reason) for each in own] == [
+        ("resource", False, "out_of_memory"),
+        ("resource", True, "out_of_memory"),
+    ]
+    assert "it ran alone, and the whole allocation ran out of memory" in own[-1].because
+    assert [each.alone for each in of_kind(told, AttemptPlaced) if each.task_id == guilty.task_id] == [False, True]
+    assert {each.task_id for each in of_kind(told, AttemptFailed) if each.charged} == {guilty.task_id}
+
+
+def fill_the_node(together):
+    """Say that it runs, once for each attempt, and stay."""
+    (Path(together) / f"guilty-{context().attempt}").touch()
+    time.sleep(120)
