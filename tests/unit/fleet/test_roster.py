@@ -1,12 +1,15 @@
 """The books over all allocations: names, streaks, waits."""
 
+from dataclasses import replace
 from functools import partial
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from scalable_hpc.fleet import view
+from scalable_hpc.fleet.inheritance import Inherited
 from scalable_hpc.fleet.roster import START_PATIENCE_S, Roster
+from scalable_hpc.fleet.told import as_event
 from scalable_hpc.model.allocations import ExitReason, JobEnding, JobState
 from scalable_hpc.model.fleet import Submit
 from tests.unit.fleet.builders import hello, limits, seen
@@ -47,6 +50,20 @@ def test_that_a_request_carries_what_was_asked():
 
     assert (request.name, request.nodes, request.walltime_s) == ("a0001", 1, 3600)
     assert (request.because, request.excluded_nodes) == ("18 tasks wait", ("node07",))
+
+
+def test_that_an_allocation_counts_with_the_time_that_it_was_asked_for():
+    """In what the planner sees, in the budget, and for the next driver; what is configured is kept beside it."""
+    roster, later = Roster("run"), Roster("run")
+    name = roster.enrol(replace(ASKED, walltime_s=600), limits(), 0.0).name
+    later.inherit(Inherited(name, "cpu", "17", 0.0, walltime_s=600), limits(), 50.0)
+    whole = roster.enrol(ASKED, limits(), 0.0).name
+
+    for each in (roster, later):
+        assert (each[name].view.walltime_s, each[name].view.configured_s) == (600, 3600)
+        assert as_event(each[name], 0.0).configured_s == 3600
+    assert roster.balance(1e6, 0.0).bound_node_s == 600 + 3600
+    assert roster[whole].view.configured_s is None
 
 
 def test_that_queue_waits_are_measured_from_submission_to_first_worker():
