@@ -15,18 +15,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from scalable_hpc.call import Call, Options, call_name, check_names, make_call, pickle_function, show
-from scalable_hpc.future import Owner, ScalableFuture, Stored
+from scalable_hpc.call import Options, call_name, check_names, make_call, pickle_function, show
+from scalable_hpc.future import ScalableFuture, Stored
 from scalable_hpc.gathering import Batch, Errors, collect, gather, replace_futures, restore_futures
 from scalable_hpc.model.tasks import Hit, Locator, Payload, TaskSpec
+from scalable_hpc.run_port import Run
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 _OURS = frozenset(Options.__dataclass_fields__)
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,62 +51,6 @@ def _nothing_collected() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-class Run(Owner, Protocol):
-    """What the client asks of the run that it submits to."""
-
-    def cache_of(self, name: str) -> bool | None:
-        """What the manifest says of caching a task: yes, no, or nothing."""
-
-    def is_pure(self, name: str) -> bool:
-        """What the manifest says of a task: whether the same call always gives the same result."""
-
-    def persists(self, name: str) -> bool:
-        """What the manifest says of a task: whether its results are stored."""
-
-    @property
-    def has_past(self) -> bool:
-        """Whether an earlier driver of this run left results, so that any call may be known."""
-
-    def specify(self, call: Call) -> TaskSpec:
-        """Name the task and fill in what the manifest says about it."""
-
-    def known(self, specs: Sequence[TaskSpec]) -> list[Locator | None]:
-        """Where the results lie that are known already; one look for news serves all of them."""
-
-    def watched(self, calls: Iterable[_T], count: int) -> Iterable[_T]:
-        """Yield calls while somebody at a terminal is shown how many have been looked at."""
-
-    def load(self, spec: TaskSpec, locator: Locator, above: tuple[Hit, ...] = ()) -> Any:
-        """Read a result, or have it made again when it is damaged; ``above``: what of its ancestors were hits."""
-
-    def forget(self, task_id: str) -> None:
-        """Hear that nobody has the future of a task any more."""
-
-    def describe(self) -> str:
-        """Say which run it is, where, and how far."""
-
-    def put(self, value: Any, label: str) -> ScalableFuture:
-        """Make a value durable and return a future of it that is done."""
-
-    def accept(self, pairs: Sequence[tuple[TaskSpec, ScalableFuture]]) -> None:
-        """Take over calls that must be run."""
-
-    def count_hits(self, name: str, keys: Sequence[str]) -> None:
-        """Note calls that were answered from the store, by their keys."""
-
-    def resumed(self, found: Sequence[tuple[TaskSpec, Locator]]) -> None:
-        """Note calls that were answered from the store, and that an earlier driver of this run had made: no hits."""
-
-    def dask_client(self) -> Any:
-        """A plain ``distributed.Client`` connected to the run's scheduler."""
-
-    def finish(self, *, wait: bool, cancel: bool) -> None:
-        """Cancel what has not begun if asked to, and wait for the rest if asked to."""
-
-    def close(self) -> None:
-        """End the run."""
 
 
 class ScalableClient(concurrent.futures.Executor):

@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import InvalidStateError
 from concurrent.futures import wait as wait_for_futures
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,13 +24,11 @@ from scalable_hpc.cache.layout import trust_group
 from scalable_hpc.cache.record import Unstorable
 from scalable_hpc.cache.serial import dumps
 from scalable_hpc.cache.settings import care_of, set_settings
-from scalable_hpc.cache.verify import Damaged
 from scalable_hpc.call import Call
 from scalable_hpc.config.growth import grown
 from scalable_hpc.config.resolved import ResolvedManifest
 from scalable_hpc.derived import sum_up
 from scalable_hpc.engine import Engine
-from scalable_hpc.errors import StoreError, TaskError
 from scalable_hpc.exits import ExitWatch
 from scalable_hpc.future import ScalableFuture, Stored
 from scalable_hpc.lineage.census import Progress
@@ -40,6 +38,7 @@ from scalable_hpc.model.tasks import PUT, Hit, Locator, TaskSpec, unkept
 from scalable_hpc.naming import Naming, is_sampled, verification_of
 from scalable_hpc.planning import Plan
 from scalable_hpc.raising import error_of
+from scalable_hpc.reading import Reader
 from scalable_hpc.results import Stores, key_of_value
 from scalable_hpc.runs import RunDirectory, create_run
 from scalable_hpc.takeover import description
@@ -99,6 +98,7 @@ class LiveRun:
         self._engine = Engine(
             grown(manifest), self.directory, self._stores, self.hit_of, retry_quarantined=retry_quarantined
         )
+        self._reader = Reader(self._stores, self._engine)
         self._engine.start(self._broken)
         last = self._engine.last_number
         self.has_past = last > 0
@@ -156,52 +156,7 @@ class LiveRun:
 
     def load(self, spec: TaskSpec, locator: Locator, above: tuple[Hit, ...] = ()) -> Any:
         """Read a result; one that turns out damaged is made again, one that a worker holds is stored first."""
-        self._stores.let_go_of_values()
-        if locator.held:
-            locator = self._told_where(spec, partial(self._engine.keeper.read, spec.task_id))
-        try:
-            return self._stores.load(locator)
-        except Damaged as damage:
-            other = self._sound_copy(spec, locator)
-            if other is not None:
-                return self._stores.load(other)
-            if not spec.pure:
-                raise TaskError(
-                    f"the result of {spec.label} is damaged, and another one would not be the first: {damage}",
-                    hint="submit the call again to have it computed anew",
-                ) from damage
-            logger.warning("%s is computed again: %s", spec.label, damage)
-        renew = partial(self._engine.keeper.renew, spec, locator.digest, above=above)
-        return self.load(spec, self._told_where(spec, renew), above)
-
-    def _sound_copy(self, spec: TaskSpec, locator: Locator) -> Locator | None:
-        """Return where another writer's copy of a damaged result lies that is sound; of the same call, if that is pure.
-
-        Beside the store that it was in, only the very same result will do: where a stray one lies, or one that was
-        made before, others have other ones.
-        """
-        for store in dict.fromkeys((locator.store, spec.store)):
-            with contextlib.suppress(StoreError):
-                other = self._stores.confirm(store, spec.key)
-                if other is not None and (other.digest == locator.digest or (spec.pure and store == locator.store)):
-                    return other
-        return None
-
-    def _told_where(self, spec: TaskSpec, ask: Callable[[Callable[[Outcome], None]], None]) -> Locator:
-        """Ask for a result to be stored, computed again if need be, and wait for it.
-
-        Raises:
-            BaseException: what became of the task meanwhile.
-        """
-        answer: Future[Outcome] = Future()
-        ask(answer.set_result)
-        self._engine.wake()
-        outcome = answer.result()
-        if outcome.result is not None:
-            return outcome.result
-        if outcome.cancelled:
-            raise TaskError(f"the result of {spec.label} cannot be had: {outcome.because}")
-        raise error_of(outcome, spec.label)
+        return self._reader.load(spec, locator, above)
 
     def forget(self, task_id: str) -> None:
         """Hear that nobody has the future of a task any more."""
@@ -225,7 +180,7 @@ class LiveRun:
         self._stores.remember(key, value, data)
         self._stores.let_go_of_values()
         future = ScalableFuture(task_id=f"{PUT}{key[:_PUT_DIGITS]}", key=key, label=label, owner=self)
-        future.set_result(Stored(lambda: store.load(place)))
+        future.set_result(Stored(partial(self._reader.load_value, place)))
         return future
 
     def accept(self, pairs: Sequence[tuple[TaskSpec, ScalableFuture]]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -179,7 +180,7 @@ class Storm:
 
     def may_be_suspected(self, run: RunDirectory, victim: psutil.Process) -> bool:
         """Likewise, by what is going to be suspected: all that runs there, says its flight recorder."""
-        (allocation,) = (word.split("=")[1] for word in victim.cmdline() if word.startswith("--allocation="))
+        (allocation,) = re.findall(r"--allocation[= ](\S+)", " ".join(victim.cmdline()))
         found = {
             (run.run_id, attempt.task_id)
             for path in (run.path / "recorders").glob(f"{allocation}-*.rec")

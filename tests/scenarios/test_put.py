@@ -79,6 +79,8 @@ def test_that_a_damaged_value_is_put_again_while_it_is_alive(session, value):
     path.write_bytes(b"x" * path.stat().st_size)
 
     assert session.start().submit(np.mean, future).result(timeout=60) == np.mean(value)
+    path.unlink()
+    assert len(future.result()) == len(value)
 
 
 @pytest.mark.parametrize("change", ["gone", "changed"])
