@@ -256,7 +256,8 @@ class _Probing:
             packages = tuple(PackageSeen(**each) for each in _listed(told, "packages"))
             places = tuple(PlaceSeen(**each) for each in _listed(told, "places"))
             names = tuple(str(each) for each in _listed(told, "interfaces"))
-            plain = {**told, "packages": packages, "places": places, "interfaces": names}
+            runtimes = tuple(str(each) for each in _listed(told, "runtimes"))
+            plain = {**told, "packages": packages, "places": places, "interfaces": names, "runtimes": runtimes}
             node = NodeSeen(**plain)  # type: ignore[arg-type]
             nodes.append(replace(node, from_driver=self._greeted.get(host), skew_s=self._hearing.skews.get(host)))
         return nodes

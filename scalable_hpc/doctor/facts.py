@@ -58,7 +58,8 @@ class NodeSeen:
     cpus: int | None = None
     """That the probe may run on."""
     interfaces: tuple[str, ...] = ()
-    in_container: bool = False
+    runtimes: tuple[str, ...] = ()
+    """Container runtimes whose signs are there; a node may be a container of another kind itself."""
     to_driver: str | None = None
     """Why the driver could not be reached from there; empty: it could."""
     from_driver: str | None = None

@@ -220,7 +220,7 @@ def _container(facts: Facts) -> Iterator[Finding]:
         return
     for node in facts.nodes:
         words = f"image '{facts.image}' through {facts.runtime}"
-        if node.in_container:
+        if facts.runtime in node.runtimes:
             yield Finding("container", Level.OK, f"{node.host} runs {words}")
         else:
             remedy = "scalable-hpc render    # then look at the words before python3"

@@ -25,8 +25,15 @@ _WRITTEN = 16 * 2**20
 """Bytes: enough to see a slow disk, written in a moment by any other."""
 _BLIND = 3
 """Exit code: no order is to be seen in any of the directories."""
-_SIGNS_OF_A_CONTAINER = ("/.singularity.d", "/.dockerenv", "/run/.containerenv", "/ch/environment")
-_VARIABLES_OF_A_CONTAINER = ("APPTAINER_CONTAINER", "SINGULARITY_CONTAINER", "SHIFTER_RUNTIME", "CH_RUNNING")
+_SINGULARITY = ("/.singularity.d",), ("APPTAINER_CONTAINER", "SINGULARITY_CONTAINER")
+_SIGNS = {
+    "apptainer": _SINGULARITY,
+    "singularity": _SINGULARITY,
+    "podman-hpc": (("/run/.containerenv",), ()),
+    "shifter": ((), ("SHIFTER_RUNTIME",)),
+    "charliecloud": (("/ch/environment",), ("CH_RUNNING",)),
+}
+"""What each container runtime leaves in an image: files, variables."""
 
 
 def main(directories: list[str]) -> int:
@@ -53,7 +60,7 @@ async def _answer(own: Path, order: Order, seen: set[str]) -> None:
         places=tuple(_place(place, seen) for place in order.places),
         cpus=len(os.sched_getaffinity(0)),
         interfaces=tuple(interfaces()),
-        in_container=_in_container(),
+        runtimes=_runtimes(),
     )
     network = await _network(own, order, host) if _is_there(order.key) and order.port else {}
     told = {**asdict(node), **network}
@@ -106,9 +113,12 @@ def _is_there(path: str) -> bool:
     return Path(path).exists()
 
 
-def _in_container() -> bool:
-    named = any(os.environ.get(name) for name in _VARIABLES_OF_A_CONTAINER)
-    return named or any(Path(sign).exists() for sign in _SIGNS_OF_A_CONTAINER)
+def _runtimes() -> tuple[str, ...]:
+    return tuple(
+        name
+        for name, (files, variables) in _SIGNS.items()
+        if any(Path(file).exists() for file in files) or any(os.environ.get(each) for each in variables)
+    )
 
 
 if __name__ == "__main__":

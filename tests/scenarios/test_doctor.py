@@ -80,6 +80,29 @@ def test_that_nodes_with_another_release_of_dask_are_found_out(tmp_path):
     assert "-m pip install 'dask==" in found["remedy"]
 
 
+RUNTIME = """#!/bin/bash
+# Runs the command in no image at all: what stands before it is options, and the image.
+while [[ $1 != *.sif ]]; do shift; done
+shift
+exec "$@"
+"""
+
+
+def test_that_a_runtime_that_does_not_run_the_image_is_found_out(tmp_path):
+    """The job's words name it, the probe sees no sign of it."""
+    (tmp_path / "apptainer").write_text(RUNTIME)
+    (tmp_path / "apptainer").chmod(0o755)
+    (tmp_path / "model.sif").touch()
+    manifest(tmp_path, f"{{provider: local, containers: auto, python: ['{sys.executable}']}}")
+    file = tmp_path / "scalable.yaml"
+    file.write_text(file.read_text().replace("cpus: 1,", f"cpus: 1, image: {tmp_path}/model.sif,"))
+
+    (found,) = doctor(tmp_path, code=40, PATH=f"{tmp_path}:{os.environ['PATH']}")["container"]
+    assert found["level"] == "doubtful"
+    assert "shows no sign of running image" in found["said"]
+    assert found["remedy"].startswith("scalable-hpc render")
+
+
 @pytest.mark.slurm
 def test_that_limits_of_a_real_slurms_accounts_are_found_before_anything_is_submitted(slurm, tmp_path):
     """A QOS that is too short, one that is not there, an account that may run one job at a time."""

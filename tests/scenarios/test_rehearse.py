@@ -66,3 +66,17 @@ def test_that_a_pbs_target_is_played_and_a_loss_that_never_came_is_told(tmp_path
     (script,) = (tmp_path / "left" / "runs").glob("*/scripts/a0001.sh")
     assert "#PBS -q standard" in script.read_text()
     assert (tmp_path / "left" / "cache").is_dir()
+
+
+@pytest.mark.slow
+def test_that_every_other_loss_comes_when_it_was_asked_for(tmp_path):
+    """A preemption, an end for memory, and one of walltime, each of another allocation; all is done all the same."""
+    losses = ("--preempt", "1", "--oom", "4", "--walltime", "7")
+    said = rehearse(tmp_path, "--target", "cluster", *losses, "--", "12", code=0)
+
+    played = [line for line in said.splitlines() if line.startswith("when ")]
+    words = (" is preempted (a", " runs out of memory (a", "'s walltime is over (a")
+    assert [word in line for word, line in zip(words, played, strict=True)] == [True] * 3
+    assert "tasks: 12 done, 0 failed, 0 not finished" in said
+    assert "; 0 computed again after they were done" in said
+    assert "charged to tasks: 0 attempts" in said

@@ -337,6 +337,40 @@ def test_that_a_run_is_not_begun_in_a_directory_of_another_user(place):
     assert list((place.base / ".scalable" / "runs").iterdir()) == []
 
 
+ETC = """
+mount --make-rprivate / && mount -t tmpfs none /mnt && mkdir -p /mnt/new/scalable_hpc/sites /mnt/work &&
+cp "$1" /mnt/new/scalable_hpc/sites/juniper.yaml && chown "$2" /mnt/new/scalable_hpc/sites/juniper.yaml &&
+mount -t overlay none -o lowerdir=/etc,upperdir=/mnt/new,workdir=/mnt/work /etc || exit 125
+shift 2
+exec "$@"
+"""
+"""Shows a preset under the real ``/etc`` to one family of processes: the file, whose it is there, the command."""
+JUNIPER = "batch: local\nwalltime: 7m\ndetect: {hostnames: ['*']}\n"
+
+
+@pytest.mark.parametrize("whose", [0, MALLORY], ids=["root's", "another user's"])
+def test_that_what_the_admin_put_under_etc_holds_for_every_user_and_nobody_elses_file_does(place, whose):
+    """In ``/etc/scalable_hpc`` itself, with no variable that names another place."""
+    preset, manifest = place.base / "juniper.yaml", place.base / "scalable.yaml"
+    preset.write_text(JUNIPER)
+    manifest.write_text(json.dumps({"version": 1, "targets": {"here": {"provider": "local", "site": "juniper"}}}))
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("SCALABLE_", "XDG_"))}
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", ETC, "sh", str(preset), str(whose),
+         *as_user(ALICE, "-m", "scalable_hpc.cli", "plan")],
+        cwd=place.base, env={**environ, "HOME": str(place.base / "home")}, text=True, capture_output=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    if done.returncode == 125 or "Permission denied" in done.stderr:
+        pytest.skip(f"this machine shows nothing over /etc, or not this checkout to everybody: {done.stderr[-200:]}")
+    if whose == 0:
+        (line,) = (each for each in done.stdout.splitlines() if "allocations.walltime" in each)
+        assert line.split(maxsplit=1)[1] == "00:07:00  [admin: /etc/scalable_hpc/sites/juniper.yaml:2]"
+    else:
+        assert done.returncode != 0
+        assert f"'/etc/scalable_hpc/sites/juniper.yaml' is not read: it belongs to '{MALLORY}'" in done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.slurm
 @pytest.mark.parametrize("place", [pytest.param(0, id="root")], indirect=True)

@@ -20,7 +20,7 @@ PACKAGES = (
 NODE = NodeSeen(
     host="n1", python="3.11.7", executable="/venv/bin/python", packages=PACKAGES,
     places=(PlaceSeen("run", "/scratch/runs", is_visible=True, mb_per_s=300.0),), cpus=8, interfaces=("lo", "ib0"),
-    in_container=True, to_driver="", from_driver="", address="10.0.0.2:1", skew_s=0.01, cipher="TLSv1.3",
+    runtimes=("apptainer",), to_driver="", from_driver="", address="10.0.0.2:1", skew_s=0.01, cipher="TLSv1.3",
 )  # fmt: skip
 PARTITIONS = (
     QueueSeen("batch", is_default=True, walltime_s=3600, nodes=4, cpus=16, memory=2**34, gpus=0),
@@ -122,7 +122,8 @@ CASES = {
     "clock a bit off": (with_node(skew_s=-5.0), "clock", D, "5.000 s behind"),
     "clock far off": (with_node(skew_s=90.0), "clock", W, "90.000 s ahead"),
     "clock unknown": (with_node(skew_s=None), "clock", U, "not compared"),
-    "no container": (with_node(in_container=False), "container", D, "no sign of running image 'image.sif'"),
+    "no container": (with_node(runtimes=()), "container", D, "no sign of running image 'image.sif'"),
+    "another container": (with_node(runtimes=("podman-hpc",)), "container", D, "no sign of running image 'image.sif'"),
     "fewer cpus": (with_node(cpus=4), "cpus", D, "8 cpus asked for, 4 may be used"),
 }  # fmt: skip
 
