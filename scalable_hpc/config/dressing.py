@@ -87,6 +87,8 @@ def _target(target: ResolvedTarget, kinds: Mapping[str, WorkerType], rehearsal: 
         plays=None if target.provider == "local" else target.provider,
         walltime_s=walltime_s,
         nodes=1,
+        array=1,
+        clusters=None,
         inside=False,
         budget_node_s=None if target.budget_node_s is None else target.budget_node_s / factor / target.nodes,
         fallback_after_s=max(_LEAST_IDLE_S, target.fallback_after_s / factor),

@@ -26,7 +26,7 @@ def _limits(target: ResolvedTarget, kind: WorkerType) -> Limits:
         fallbacks=kind.fallbacks,
         fallback_after_s=target.fallback_after_s,
         shortens=target.shorten and not target.inside,
-        array=target.array,
+        array=1 if target.inside else target.array,
         is_grown=kind.grown_from is not None,
         nodes_per_worker=kind.nodes,
     )

@@ -18,7 +18,8 @@ MANIFEST = """
         setup: ["ulimit -s unlimited"]
         scheduler_ports: 40000-40100
         commands: {sbatch: /opt/site/sbatch}
-        allocations: {max: 8, walltime: "04:00:00", nodes: 4}
+        allocations: {max: 8, walltime: "04:00:00", nodes: 4, array: 4}
+        clusters: c2
     components:
       model: {cpus: 64, memory: 128G, gpus: 4, image_name: gcam.sif}
     tasks:
@@ -37,6 +38,7 @@ def test_that_nothing_real_is_ever_asked(manifest):
 
     assert (target.provider, target.plays) == ("local", "slurm")
     assert (target.interface, target.scheduler_ports, target.nodes) == ("lo", None, 1)
+    assert (target.array, target.clusters) == (1, None)
     assert dict(target.commands) == {}
     assert target.node_local is None
 
