@@ -16,11 +16,14 @@ from scalable_hpc.lineage.replay import replay
 from scalable_hpc.model.events import (
     AllocationChanged,
     AttemptFailed,
+    CallKept,
     Event,
     ReceiptTaken,
     ResultDropped,
+    TaskCancelled,
     TaskGivenUp,
     TaskRecalled,
+    TaskRevived,
 )
 from scalable_hpc.model.tasks import RetryPolicy
 from tests.unit.lineage.support import NOW, placed, submitted
@@ -85,6 +88,25 @@ STORIES = {
     "a held result that is lost under its dependent": [
         submitted("a", persist=False), placed("a"), taken("a", held_by="w1"), submitted("b", "a"), placed("b"),
         ResultDropped(NOW, "a", "lost"), TaskRecalled(NOW, "a", "b needs it"), failed("b"), placed("a", 2),
+    ],
+    "a lost hit of a call that is open": [
+        submitted("a"), CallKept(NOW, submitted("h", "a")), submitted("b", "h"), submitted("c"), placed("b"),
+        failed("b"), ResultDropped(NOW, "h", "lost", submitted("h", "a")), TaskRecalled(NOW, "h", "b needs it"),
+        submitted("d", "h"), placed("a"), taken("a"), placed("h"), taken("h"), submitted("e"),
+    ],
+    "a lost hit with a twin": [
+        submitted("t", key="11" * 32), submitted("b", "h"),
+        ResultDropped(NOW, "h", "lost", submitted("h", key="11" * 32)), TaskRecalled(NOW, "h", "b needs it"),
+        placed("t"), taken("t"), taken("h", 0, reused=True), placed("b"),
+    ],
+    "a failure that is submitted again": [
+        submitted("x"), submitted("a"), placed("a"), failed("a", "give_up"), TaskGivenUp(NOW, "a", "E", "e", ""),
+        submitted("y"), TaskRevived(NOW, "a", "again", submitted("a", "y", policy=RetryPolicy(retries=7))),
+        placed("y"), taken("y"),
+    ],
+    "a cancelled call that is submitted again": [
+        submitted("a"), submitted("y"), TaskCancelled(NOW, "a", "because"),
+        TaskRevived(NOW, "a", "again", submitted("a", "y")), placed("y"),
     ],
     "sent when the driver died": [submitted("b"), submitted("a"), placed("a")],
 }  # fmt: skip
