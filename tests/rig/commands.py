@@ -28,9 +28,17 @@ class Commands:
         argv = shlex.split(command) if isinstance(command, str) else list(command)
         environment = {**os.environ, **self._settings.environment, "LC_ALL": "C.UTF-8"}
         environment["PATH"] = f"{os.environ.get('PATH', '')}:{PATH}"
+        place = self._settings.root if self._settings.root.is_dir() else None  # where jobs leave their output
         try:
             return subprocess.run(
-                argv, input=stdin, capture_output=True, text=True, timeout=timeout, env=environment, check=False
+                argv,
+                cwd=place,
+                input=stdin,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                env=environment,
+                check=False,
             )
         except subprocess.TimeoutExpired as err:
             raise RigError(f"{shlex.join(argv)} did not end within {timeout:g} s") from err
