@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import re
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
 from scalable_hpc.batch.local import LocalBackend
 from scalable_hpc.batch.pbs import PbsBackend
+from scalable_hpc.runs import list_runs
 from tests.ensembles import Ensemble
 from tests.pbs_support import RealPbs, StandInPbs
 from tests.rig.cluster import SlurmRig
@@ -61,6 +63,7 @@ class BatchSystem:
     """How the end of a job is told whose node was cut off."""
     cancelled: frozenset[str | None] = frozenset({"cancelled"})
     """And of one that somebody cancelled."""
+    outlasting: Outlasting = Outlasting("00:00:24", 24, 4.0)
     slowness: float = 1.0
     """How much longer than on our own machine everything may take."""
 
@@ -74,7 +77,6 @@ class BatchSystem:
 
     closed: ClassVar[tuple[str, str] | None] = None
     """A queue that takes jobs and starts none, and what is said of a job in it."""
-    outlasting: ClassVar[Outlasting]
     refusals: ClassVar[tuple[Refusal, ...]]
 
     def jobs(self, ensemble: Ensemble) -> list[str]:
@@ -90,7 +92,7 @@ class BatchSystem:
 
     def lose_node_of_driver(self, job_id: str) -> None:
         """Cut the power of the node of a job that may run again."""
-        pytest.skip("no user can take a node away")
+        raise NotImplementedError
 
     def starts(self, job_id: str) -> int:
         """How often a job that may be over was started."""
@@ -102,15 +104,18 @@ class BatchSystem:
     def go_away(self) -> None:
         """Answer nobody any more, where that can be had."""
 
+    def clear(self, base: Path) -> None:
+        """Leave nothing of a test behind, where the batch system outlives the tests."""
+
 
 class Local(BatchSystem):
     """Two nodes' worth of this machine."""
 
-    outlasting = Outlasting("00:00:12", 24, 2.0)
     refusals = (Refusal({}, 22, ["999"], cpus=999),)
 
     def __init__(self) -> None:
         super().__init__("local", {"provider": "local", "capacity": {"cpus": 8}, "margin": 2})
+        self.outlasting = Outlasting("00:00:12", 24, 2.0)
 
     def jobs(self, ensemble: Ensemble) -> list[str]:
         run = ensemble.runs[-1]
@@ -127,7 +132,6 @@ class Slurm(BatchSystem):
     """Four nodes; walltimes are whole minutes, and a node that is cut off is missed after some 16 s."""
 
     closed = ("closed", "'PartitionDown' (its partition is down)")
-    outlasting = Outlasting("00:01:00", 24, 12.0)
     refusals = (
         Refusal({"queue": "nowhere"}, 21, ["partition", "scripts/a0001.sh"]),
         Refusal({"queue": "debug", "walltime": "00:30:00"}, 22, ["limit", "scripts/a0001.sh"]),
@@ -136,6 +140,7 @@ class Slurm(BatchSystem):
     def __init__(self, rig: SlurmRig) -> None:
         keys = {"provider": "slurm", "queue": "batch", "interface": rig.interface, "margin": 2}
         super().__init__("slurm", keys, env=rig.env)
+        self.outlasting = Outlasting("00:01:00", 24, 12.0)
         self._rig = rig
 
     def jobs(self, ensemble: Ensemble) -> list[str]:
@@ -162,7 +167,6 @@ class Pbs(BatchSystem):
     """Four stand-in nodes; a lost one is given some time, on a real PBS 310 s, until its jobs are ended."""
 
     closed = ("stopped", "'Not Running: Queue not started.' (its queue takes or starts no jobs)")
-    outlasting = Outlasting("00:00:24", 24, 4.0)
     refusals = (
         Refusal({"queue": "nowhere"}, 21, ["Unknown queue"]),
         Refusal({"queue": "short", "walltime": "00:30:00"}, 22, ["Job violates queue and/or server resource limits"]),
@@ -211,11 +215,13 @@ class Pbs(BatchSystem):
 class ThisMachinesPbs(BatchSystem):
     """A real PBS: nothing is done to it that a user could not do."""
 
-    outlasting = Outlasting("00:03:00", 48, 20.0)
     refusals = (Refusal({"queue": "nosuchqueue"}, 21, ["Unknown queue"]),)
 
     def __init__(self, pbs: RealPbs) -> None:
-        super().__init__("real_pbs", {**pbs.target, "margin": 5}, cpus=min(4, pbs.cpus), link_walltime="00:03:00")
+        # a driver's job and two allocations fit into one node of three cpus, where there is no other
+        cpus = max(1, min(2, (pbs.cpus - 1) // 2))
+        super().__init__("real_pbs", {**pbs.target, "margin": 5}, cpus=cpus, link_walltime="00:05:00")
+        self.outlasting = Outlasting("00:03:00", 12 * cpus, 20.0)
         self.missing_on_nodes = [name for name in ("qsub", "qstat", "qselect", "qdel") if name not in pbs.seen.commands]
         # others use it too, and it looks at its jobs every ten seconds to two minutes
         self.slowness = 20.0
@@ -235,6 +241,13 @@ class ThisMachinesPbs(BatchSystem):
     def cancel(self, ensemble: Ensemble, job_id: str) -> None:
         subprocess.run(["qdel", job_id], check=True)
 
+    def clear(self, base: Path) -> None:
+        """It goes on without us: nothing of ours may."""
+        for run in list_runs(base / ".scalable" / "runs"):
+            run.driver_order.unlink(missing_ok=True)
+            backend = PbsBackend()
+            asyncio.run(backend.cancel([seen.job_id for seen in asyncio.run(backend.find(run.run_id))]))
+
 
 _KINDS: dict[str, Callable[..., BatchSystem]] = {"slurm": Slurm, "pbs": Pbs, "real_pbs": ThisMachinesPbs}
 _WITH_DRIVERS = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in _KINDS]
@@ -247,15 +260,18 @@ def _made(request: pytest.FixtureRequest) -> BatchSystem:
 
 
 @pytest.fixture(params=["local", *_WITH_DRIVERS])
-def batch_system(request: pytest.FixtureRequest) -> BatchSystem:
+def batch_system(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BatchSystem]:
     """Each batch system in turn, whole and calm."""
-    return _made(request)
+    system = _made(request)
+    yield system
+    system.clear(tmp_path)
 
 
 @pytest.fixture(params=_WITH_DRIVERS)
-def chain_system(request: pytest.FixtureRequest) -> BatchSystem:
+def chain_system(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BatchSystem]:
     """Each of those whose jobs drivers can be."""
     system = _made(request)
     if isinstance(system, ThisMachinesPbs) and (missing := system.missing_on_nodes):
         pytest.skip(f"a driver's job of this PBS finds no {', '.join(missing)} on its PATH")
-    return system
+    yield system
+    system.clear(tmp_path)

@@ -9,7 +9,7 @@ LOCAL = {"provider": "local", "capacity": {"cpus": 2}, "allocations": {"max": 1,
 
 def test_that_a_second_run_opens_no_allocation_and_says_so(batch_system, tmp_path):
     """Every key is known: no job, no Dask, not even a question to the batch system; and a line that says it."""
-    ensemble = make_ensemble(tmp_path, target=batch_system.target(), count=12, seconds=0.0, cpus=2)
+    ensemble = make_ensemble(tmp_path, target=batch_system.target(), count=12, seconds=0.0, cpus=batch_system.cpus)
     first = ensemble.run(env=batch_system.env, timeout=150 * batch_system.slowness)
     assert first.returncode == 0, first.stderr
     assert of_kind(ensemble.events(), AllocationChanged) != []

@@ -115,7 +115,9 @@ def test_that_resume_finishes_a_dead_drivers_run_without_its_script(tmp_path):
 
 def test_that_cancel_stops_a_living_driver_and_sweeps_a_dead_one(batch_system, tmp_path):
     """A living one closes its run, which nobody else may drive; of a dead one the jobs are cancelled in their grace."""
-    ensemble = make_ensemble(tmp_path, target=batch_system.target(), count=200, seconds=0.5, cpus=2)
+    ensemble = make_ensemble(
+        tmp_path, target=batch_system.target(), count=200, seconds=0.5, cpus=min(2, batch_system.cpus)
+    )
     driver = ensemble.start(env=batch_system.env)
     try:
         batch_system.wait("a scenario done", lambda: ensemble.counted("end"), 60)
