@@ -6,12 +6,14 @@ import asyncio
 import json
 import secrets
 import shutil
+import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from scalable_hpc.backends import make_backend
 from scalable_hpc.batch.local import LocalBackend
@@ -37,6 +39,8 @@ _LOOK_EVERY_S = 0.25
 _ALLOCATION = "probe"
 _LATE_FILES_S = 5.0
 """What a node wrote may be seen here only after its job has ended."""
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What terminals and session managers end a command with."""
 _NO_OUTPUT = Path("/dev/null")
 
 
@@ -67,10 +71,25 @@ def look(manifest: ResolvedManifest, worker_type: str, modules: Sequence[str], *
     visit = Visit(manifest, worker_type, modules, wait_s, run, _places(manifest, run))
     try:
         _make(visit)
-        return asyncio.run(_look(visit, probes=probes))
+        return asyncio.run(_interruptibly(_look(visit, probes=probes)))
     finally:
         for place in visit.places:
             shutil.rmtree(place.own, ignore_errors=True)
+
+
+async def _interruptibly(looking: Coroutine[Any, Any, Facts]) -> Facts:
+    """Look; whoever ends the process meanwhile leaves no job behind, and no keys.
+
+    Raises:
+        KeyboardInterrupt: it was asked to end.
+    """
+    task = asyncio.ensure_future(looking)
+    for ending in _ENDINGS:
+        asyncio.get_running_loop().add_signal_handler(ending, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 def _places(manifest: ResolvedManifest, run: RunDirectory) -> tuple[Place, ...]:
@@ -158,6 +177,8 @@ class _Probing:
         self._wanted = wanted
         self._backend = make_backend(visit.target, visit.run)
         self._greeted: dict[str, str] = {}
+        self._last: JobObservation | None = None
+        """What the batch system said of the job at last."""
 
     async def run(self, facts: Facts) -> Facts:
         """Submit it, wait, and return the facts with what it told.
@@ -165,14 +186,19 @@ class _Probing:
         A batch system that cannot write the job's output where the run directory lies starts nothing: the job is then
         submitted once more with its output thrown away, so that the other directories and the network are looked at.
         """
+        try:
+            return await self._probe(facts)
+        finally:
+            if isinstance(self._backend, LocalBackend):
+                self._backend.close()
+
+    async def _probe(self, facts: Facts) -> Facts:
         seen = await self._submit(self._visit.run.log_of(_ALLOCATION))
         nodes = self._answers()
         if not nodes and not seen.refusal and seen.state == "ended" and not seen.output:
             again = await self._submit(_NO_OUTPUT)
             nodes = self._answers()
             seen = replace(again, had_no_output=True) if nodes else seen
-        if isinstance(self._backend, LocalBackend):
-            self._backend.close()
         return replace(facts, probe=seen, nodes=tuple(nodes))
 
     async def _submit(self, output: Path) -> ProbeSeen:
@@ -213,23 +239,29 @@ class _Probing:
 
     async def _wait(self, job_id: str, began: float) -> JobObservation | None:
         """Wait for every node's answer, the job's end, or the end of patience; leave no job behind."""
-        seen: JobObservation | None = None
+        self._last = None
+        try:
+            await self._watch(job_id, began)
+        finally:  # also when whoever asked has had enough
+            if self._last is None or self._last.state is not JobState.ENDED:
+                with suppress(BatchSilent):
+                    await self._backend.cancel([job_id])
+        return self._last
+
+    async def _watch(self, job_id: str, began: float) -> None:
+        """Note what the batch system says of the job for as long as it is worth waiting for."""
         asked_at, ended_at = 0.0, None
         while len(self._files(ANSWER)) < self._wanted and time.monotonic() - began < self._visit.wait_s:
             await self._greet_back()
             if time.monotonic() - asked_at > self._visit.target.poll_s:
                 asked_at = time.monotonic()
                 with suppress(BatchSilent):
-                    seen = (await self._backend.status([job_id]))[job_id]
-            if seen is not None and seen.state is JobState.ENDED:
+                    self._last = (await self._backend.status([job_id]))[job_id]
+            if self._last is not None and self._last.state is JobState.ENDED:
                 ended_at = ended_at or time.monotonic()
                 if time.monotonic() - ended_at > _LATE_FILES_S:
                     break
             await asyncio.sleep(_LOOK_EVERY_S)
-        if seen is None or seen.state is not JobState.ENDED:
-            with suppress(BatchSilent):
-                await self._backend.cancel([job_id])
-        return seen
 
     async def _greet_back(self) -> None:
         """Connect to each node that said where it listens."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import wait_until
 
 COMPONENTS = "components:\n  model: {cpus: 1, memory: 200M}\n"
 
@@ -144,6 +147,23 @@ def test_that_a_real_slurm_is_looked_at_from_its_nodes(slurm, tmp_path):
     assert any(f"does not see the run directory '{nobodys}'" in said for said in words)
     assert blind["python"][0]["level"] == "ok", "the rest was looked at nonetheless"
     assert slurm.run(["squeue", "-h"]).strip() == ""
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_that_who_ends_the_doctor_leaves_no_job_in_the_queue_and_no_keys(slurm, tmp_path, ending):
+    """Its job waits in a partition that is down; the terminal is closed, or somebody is tired of waiting."""
+    manifest(tmp_path, "{provider: slurm, poll: 1s, interface: lo, partition: closed}")
+    command = [sys.executable, "-m", "scalable_hpc.cli", "doctor"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asked:
+        wait_until("its job to wait", lambda: slurm.run(["squeue", "-h"]).strip(), timeout=30)
+        asked.send_signal(ending)
+        said = "".join(asked.communicate(timeout=30))
+
+    assert asked.returncode == 130, said
+    assert "Traceback" not in said
+    assert slurm.run(["squeue", "-h"]).strip() == ""
+    assert left(tmp_path) == []
 
 
 def test_that_a_pbs_is_looked_at_from_its_node(pbs, tmp_path):
