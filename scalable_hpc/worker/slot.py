@@ -11,7 +11,6 @@ from __future__ import annotations
 import faulthandler
 import mmap
 import os
-import resource
 import shutil
 import sys
 import time
@@ -34,6 +33,7 @@ from scalable_hpc.faults.raised import is_rescheduled
 from scalable_hpc.model.messages import Envelope
 from scalable_hpc.model.tasks import Ending, ExceptionFacts, Locator, ResultRef
 from scalable_hpc.worker import context, wire
+from scalable_hpc.worker.footing import MemoryMeter, go_first, leave_no_core
 from scalable_hpc.worker.linux import die_with_parent
 from scalable_hpc.worker.origin import Origin, Origins
 from scalable_hpc.worker.publisher import store_of
@@ -65,24 +65,6 @@ class Birth:
     """Where modules of the user's are found, before anything else."""
 
 
-def _leave_no_core() -> None:
-    """Set the soft limit for core dumps to zero: dumping a large process takes minutes, and nobody asked for it.
-
-    The hard limit stays: user code that wants a dump raises the limit again with ``resource.setrlimit``.
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
-
-
-def _go_first() -> None:
-    """Let the kernel, when memory runs out, take the largest slot and not the courier: the attempt to blame alone ends.
-
-    Anybody may offer himself so; the processes that user code starts inherit it.
-    """
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
-
-
 def live(birth: Birth, pipe: int, voice: int, parent: int) -> None:
     """Be a slot until the courier hangs up; called in a freshly forked child of the nursery."""
     with suppress(OSError):
@@ -101,8 +83,8 @@ def live(birth: Birth, pipe: int, voice: int, parent: int) -> None:
         if reconfigure is not None:
             reconfigure(line_buffering=True)
     faulthandler.enable()
-    _leave_no_core()
-    _go_first()
+    leave_no_core()
+    go_first()
     Slot(wire.Pipe(pipe), birth, unheeded).serve()
 
 
@@ -134,24 +116,6 @@ def _facts(envelope: Envelope, error: BaseException, surroundings: context.Surro
     return replace(facts, worth_retrying=answer.worth_retrying, rule_failed=answer.failed)
 
 
-class _MemoryMeter:
-    """The highest resident set since ``start``, of this process and of children that have ended since."""
-
-    def start(self) -> None:
-        with suppress(OSError):  # some containers forbid it: then the peak is that of the slot's whole life
-            descriptor = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                os.write(descriptor, b"5")
-            finally:
-                os.close(descriptor)
-        self._children_before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-
-    def peak(self) -> int:
-        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        return 1024 * max(own, children if children > self._children_before else 0)
-
-
 class Slot:
     """Carries out orders that come through a pipe."""
 
@@ -168,7 +132,7 @@ class Slot:
         self._stores: dict[str, Store] = {}
         self._shared = SharedRecords()
         self._origins = Origins()
-        self._memory = _MemoryMeter()
+        self._memory = MemoryMeter()
 
     def serve(self) -> None:
         """Carry out orders until the courier hangs up."""

@@ -18,29 +18,24 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from scalable_hpc.faults.evidence import signal_name
-from scalable_hpc.worker import kin, wire
+from scalable_hpc.worker import wire
 from scalable_hpc.worker.handles import Doom, Lease, Slot, SlotExit
 from scalable_hpc.worker.launching import environment_for_tasks
 from scalable_hpc.worker.nursery import MARK, MESSAGE_LIMIT
-from scalable_hpc.worker.shares import Seat, environment_of
+from scalable_hpc.worker.nursing import Collapses, how_it_ended, kill_marked, start_nursery
+from scalable_hpc.worker.shares import Seat
 from scalable_hpc.worker.slot import Birth
-from scalable_hpc.worker.unheeded import SIGNALS
 from scalable_hpc.worker.voices import Listener, Voice
 
 EXIT_KNOWN_WITHIN_S = 1.0
 """From a closed pipe to the nursery's word on the exit; a slot that only closed its pipe is killed after that."""
-COLLAPSES_ALLOWED, COLLAPSES_WITHIN_S = 5, 60.0
-"""Nurseries that die in quick succession: the fifth in a minute is the node's fault or ours, and ends the worker."""
 KILLED_WITHIN_S = 5.0
 """A process in an uninterruptible wait does not even die of SIGKILL; its seat is given to another all the same."""
 
@@ -86,35 +81,18 @@ class SlotPool:
         self._known: dict[str, Slot] = {}
         self._born = 0
         self._is_closed = False
-        self._collapses: list[float] = []
-        """When nurseries died (monotonic seconds)."""
+        self._collapses = Collapses()
         self._listener = Listener()
 
     def start(self) -> None:
         """Start the nursery and a slot in every seat."""
-        self._start_nursery()
+        self._nursery, self._nursery_link = start_nursery(self._seats[0])
         self._listener.start()
         self._reader = threading.Thread(target=self._read_reports, name="scalable-hpc-nursery", daemon=True)
         self._reader.start()
         with self._lock:
             for seat in self._seats:
                 self._seat_new_slot(seat)
-
-    def _start_nursery(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._nursery_link = ours
-        with theirs:
-            # blocked until it has its handlers: a signal in its first moments must not take all slots along
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-            try:
-                self._nursery = subprocess.Popen(
-                    [sys.executable, "-m", "scalable_hpc.worker.nursery", str(theirs.fileno())],
-                    stdin=subprocess.DEVNULL,
-                    pass_fds=[theirs.fileno()],
-                    env={**self._environment, **environment_of(self._seats[:1], chosen=os.environ)},
-                )
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def lend(self, width: int, *, gives_up: Callable[[], bool] = lambda: False) -> Lease | None:
         """Wait for ``width`` free seats, first come first served; None when ``gives_up`` says so meanwhile.
@@ -290,33 +268,17 @@ class SlotPool:
         status = self._nursery.wait()
         with self._lock:
             is_closing, lost = self._is_closed, [slot for slot in self._known.values() if slot.exit is None]
-            because = f"the nursery, the parent process of all slots, died ({_how(status)})"
+            because = f"the nursery, the parent process of all slots, died ({how_it_ended(status)})"
             together = sum(slot.is_lent for slot in lost)
-            is_over = is_closing or not self._may_start_another()
+            is_over = is_closing or not self._collapses.allow_another()
             if not is_over:
                 self._nursery_link.close()
-                self._start_nursery()
+                self._nursery, self._nursery_link = start_nursery(self._seats[0])
             for slot in lost:
                 slot.end(SlotExit(None, None, None, because, None if is_closing else together))
-        _kill_marked(f"{MARK}={self._name}-{os.getpid()}-", {slot.token for slot in lost})
+        kill_marked(f"{MARK}={self._name}-{os.getpid()}-", {slot.token for slot in lost})
         if not is_closing:
             logger.warning("%s; %d attempts ran", because, together)
         if is_over and not is_closing:
             self._on_collapse(because)
         return not is_over
-
-    def _may_start_another(self) -> bool:
-        now = time.monotonic()
-        self._collapses = [at for at in self._collapses if now - at < COLLAPSES_WITHIN_S] + [now]
-        return len(self._collapses) < COLLAPSES_ALLOWED
-
-
-def _how(status: int) -> str:
-    return signal_name(-status) if status < 0 else f"exit status {status}"
-
-
-def _kill_marked(prefix: str, tokens: Collection[str]) -> None:
-    """Kill what is left of slots whose nursery is gone, and with it whoever knew their families."""
-    marks = {f"{MARK}={token}" for token in tokens}
-    found = [process.pid for process in kin.process_table() if not marks.isdisjoint(kin.marks(process.pid, prefix))]
-    kin.kill_all(found)
