@@ -55,6 +55,7 @@ class Courier:
     Args:
         roll_call: asks which of the nodes of its tasks are gone; None: they have but this one.
         leave: ends this worker when it has nothing left in hand.
+        end_orphans: ends what the family of a dead slot has left on other nodes; None: there is no way to.
     """
 
     def __init__(
@@ -65,10 +66,12 @@ class Courier:
         reporter: Reporter,
         roll_call: RollCall | None = None,
         leave: Callable[[str], None] = lambda _: None,
+        end_orphans: Callable[[], None] | None = None,
     ) -> None:
         self._options = options
         self._roll_call = roll_call
         self._leave = leave
+        self._end_orphans = end_orphans
         self._pool = pool
         self._recorder = recorder
         self._reporter = reporter
@@ -354,6 +357,8 @@ class Courier:
 
     def _record_death(self, slot: Slot) -> None:
         if slot.exit is not None:
+            if self._end_orphans is not None:
+                threading.Thread(target=self._end_orphans, name="scalable-hpc-orphans", daemon=True).start()
             self._recorder.append(
                 lines.died(
                     at=time.time(),

@@ -35,6 +35,7 @@ from scalable_hpc.worker.identity import first_of, hello_of, worker_name
 from scalable_hpc.worker.launching import environment_for_tasks
 from scalable_hpc.worker.limits import guard_memory
 from scalable_hpc.worker.options import DIRECTORY_VARIABLE, NODE_VARIABLES, WorkerOptions, parse_options
+from scalable_hpc.worker.orphans import ender_in
 from scalable_hpc.worker.party import make_party
 from scalable_hpc.worker.recorder import SYNC_EVERY_S, Recorder
 from scalable_hpc.worker.reporter import Reporter
@@ -89,7 +90,10 @@ class CourierProcess:
             environment=environment_for_tasks(environ, party),
         )
         roll_call = roll_call_in(environ, party.hosts)
-        self._courier = Courier(options, self._pool, self._recorder, self._reporter, roll_call, self._note_end)
+        self._end_orphans = ender_in(environ, node)
+        self._courier = Courier(
+            options, self._pool, self._recorder, self._reporter, roll_call, self._note_end, self._end_orphans
+        )
         self._guard = guard_memory(self._courier.running, self._pool, self._recorder, node_memory=options.memory)
 
     async def serve(self, commands: BinaryIO) -> int:
@@ -167,6 +171,8 @@ class CourierProcess:
         self._recorder.close(at=time.time())
         self._pool.close()
         self._courier.holdings.close()
+        if self._end_orphans is not None and self._options.nodes > 1:
+            self._end_orphans()  # nobody else looks after the other nodes
 
     async def _until_the_end(self, worker: CourierWorker) -> int:
         closed, lost = asyncio.ensure_future(worker.finished()), asyncio.ensure_future(worker.lost.wait())

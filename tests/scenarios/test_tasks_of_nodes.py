@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -175,6 +177,51 @@ def test_that_a_lost_node_costs_the_tasks_that_have_it_and_no_others(slurm, tmp_
     receipts = [event for event in of_kind(events, ReceiptTaken) if event.at > after]
     assert leader not in {event.node for event in receipts}, "the slot was withdrawn"
     assert list(allocations_of(events)) == ["a0001"]
+
+
+CUT = """
+import subprocess
+from scalable_hpc import ScalableSession, context
+
+
+def run(seconds):
+    subprocess.run([*context().launch(), "sleep", str(seconds)], check=True)
+    return seconds
+
+
+if __name__ == "__main__":
+    with ScalableSession.from_yaml({manifest!r}) as client:
+        cut = client.submit(run, 600, timeout=4)
+        print(type(cut.exception()).__name__, flush=True)
+        input()
+"""
+
+
+@pytest.mark.slurm
+@pytest.mark.slow
+@pytest.mark.timeout(100)
+def test_that_ranks_on_all_nodes_end_with_a_task_that_is_killed(slurm, tmp_path):
+    """They would run on beside those of the next one: srun is killed with the task and tells Slurm nothing."""
+    ensemble = make(tmp_path, on(slurm, nodes=2, poll=1), CUT)
+    driver = subprocess.Popen(
+        [sys.executable, str(ensemble.driver)],
+        env={**os.environ, **slurm.env},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def steps():
+        return [name for name in slurm.run(["squeue", "-h", "-s", "-o", "%j"]).split() if name == "env"]
+
+    try:
+        wait_until("ranks", steps, timeout=60)
+        assert driver.stdout.readline() == "TaskTimeout\n"
+        wait_until("their end", lambda: not steps(), timeout=30)
+        assert slurm.run(["squeue", "-h", "-o", "%T"]).split() == ["RUNNING"], "the worker goes on"
+        driver.communicate("done\n", timeout=60)
+    finally:
+        driver.kill()
 
 
 NODE_FILE = """
