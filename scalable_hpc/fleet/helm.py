@@ -18,22 +18,22 @@ from scalable_hpc.fleet import view
 from scalable_hpc.fleet.actions import Actions
 from scalable_hpc.fleet.arrays import Arrays
 from scalable_hpc.fleet.budget import Balance
-from scalable_hpc.fleet.fallback import Understudies, probing
+from scalable_hpc.fleet.fallback import probing
 from scalable_hpc.fleet.held_back import HeldBack
 from scalable_hpc.fleet.known import Known, Word
 from scalable_hpc.fleet.plan import plan
 from scalable_hpc.fleet.ports import Allocator, Batch, Clock, Run
 from scalable_hpc.fleet.purse import Purse
 from scalable_hpc.fleet.reception import Reception
+from scalable_hpc.fleet.relief import Relief
 from scalable_hpc.fleet.roster import Roster
 from scalable_hpc.fleet.standing import Change
-from scalable_hpc.fleet.stuck import StuckWatch
 from scalable_hpc.fleet.told import as_event
 from scalable_hpc.fleet.trouble import Trouble
 from scalable_hpc.fleet.watch import Answer
 from scalable_hpc.model.allocations import AllocationRequest, AllocationState, ExitReason, JobEnding, JobObservation
 from scalable_hpc.model.events import FleetNote, HostsTrusted
-from scalable_hpc.model.fleet import AllocationView, Cancel, Demand, Drain, Limits, Pause, Retire, Submit
+from scalable_hpc.model.fleet import Cancel, Demand, Drain, Limits, Pause, Retire, Submit
 from scalable_hpc.model.messages import WorkerDraining, WorkerGone, WorkerHello
 
 logger = logging.getLogger(__name__)
@@ -68,10 +68,9 @@ class Helm:
         self._arrays = Arrays()
         self.roster = Roster(run.run_id, run.first_number, run.spent_node_s)
         self._purse = Purse(self.roster, limits, self.note)
-        self._stuck = StuckWatch(limits, run.stuck)
         self.actions = Actions(allocator, batch, clock, self)
         self._trouble = Trouble(run, self.roster, clock, rng, limits)
-        self._understudies = Understudies(limits, run.stuck)
+        self._relief = Relief(run, self.roster, limits, clock)
         self._reception = Reception(run, self.roster, limits, clock, self._changed)
         self._reception.inherit()
 
@@ -88,11 +87,10 @@ class Helm:
             self._close_all(self._closing_because)
             return
         if not is_silent:
-            self._shift_work()
-            self._tell_of_the_stuck()
+            self._relief.look()
         wanted = {each.worker_type: each for each in self._run.demand()}
         busy = self._run.busy()
-        self._tell_of_those_that_nobody_stands_in_for(wanted)
+        self._relief.give_up(wanted)
         for worker_type in sorted({*self._limits, *wanted, *self.roster.worker_types()}):
             self._decide_on(worker_type, wanted.get(worker_type), busy, is_silent=is_silent)
         self._heed_budget(wanted)
@@ -172,41 +170,6 @@ class Helm:
         spent = None if balance is None or self._is_winding_down else self._purse.heed(balance, wanted)
         if spent is not None:
             self._run.on_failure(spent)
-
-    def _tell_of_the_stuck(self) -> None:
-        """Say which jobs wait for what will not pass by itself, where nobody else does their work."""
-        for words in self._stuck.look((known.view for known in self.roster.open()), self._clock.now()):
-            logger.warning("%s", words)
-            self.note("stuck", words)
-
-    def _shift_work(self) -> None:
-        """Hand the work of worker types that cannot be had to their fallbacks, and back."""
-        seen: dict[str, list[AllocationView]] = {}
-        for known in self.roster.open():
-            seen.setdefault(known.view.worker_type, []).append(known.view)
-        standings = {name: self.roster.standing(name) for name, limits in self._limits.items() if limits.may_be_away}
-        shifts = self._understudies.look(seen, standings, self._clock.now())
-        for shift in shifts:
-            stand_ins = self._understudies.stand_ins().get(shift.worker_type)
-            helped = f"its work goes to {' or '.join(map(repr, stand_ins or ())) or 'nobody'}"
-            words = f"{shift.worker_type!r} {f'cannot be had, {helped}' if shift.is_away else 'is back'}"
-            logger.warning("%s: %s", words, shift.because)
-            self.note("fallback" if shift.is_away else "returned", f"{words}: {shift.because}")
-        if shifts:
-            self._run.on_stand_ins(self._understudies.stand_ins())
-
-    def _tell_of_those_that_nobody_stands_in_for(self, wanted: Mapping[str, Demand]) -> None:
-        """Fail the run, as without fallbacks, when work is left that only a refused type could do."""
-        for worker_type in self._understudies.stand_ins():
-            if self._limits[worker_type].is_grown:
-                continue
-            standing = self.roster.standing(worker_type)
-            trouble = standing.trouble
-            if trouble is not None and worker_type in wanted and wanted[worker_type].waiting:
-                standing.trouble, standing.paused_until = None, math.inf
-                self._understudies.forget(worker_type)
-                self._run.on_stand_ins(self._understudies.stand_ins())
-                self._run.on_failure(trouble)
 
     def _decide_on(self, worker_type: str, wanted: Demand | None, busy: Mapping[str, int], *, is_silent: bool) -> None:
         """Plan one worker type and act on the plan; types are apart so that one that fails pauses no other."""
