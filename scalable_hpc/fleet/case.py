@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from scalable_hpc.fleet.walltime import Helpers, Walltime, choose_walltime, room_s
@@ -21,6 +22,7 @@ from scalable_hpc.model.fleet import (
     Demand,
     Drain,
     FleetView,
+    Incoming,
     Limits,
     Pause,
     Submit,
@@ -143,9 +145,14 @@ class Case:
         if not self.limits.shortens:
             return Walltime(self.limits.walltime_s)
         left = self.view.node_s_left
-        return choose_walltime(
-            self.limits, self.demand, self._helpers(), None if left is None else left / self.limits.nodes
-        )
+        affordable_s = None if left is None else left / self.limits.nodes
+        if self.view.incoming is Incoming.OPEN_ENDED:
+            return choose_walltime(self.limits, replace(self.demand, work_s=math.inf), affordable_s=affordable_s)
+        return choose_walltime(self.limits, self.demand, self._helpers(), affordable_s)
+
+    def waits_for_calls(self) -> bool:
+        """Whether it would ask for less time than it may find to be needed in a moment."""
+        return self.view.incoming is Incoming.GATHERING and bool(self.walltime.because)
 
     def _helpers(self) -> Helpers:
         here: list[tuple[int, float]] = []

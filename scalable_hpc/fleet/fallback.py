@@ -92,4 +92,6 @@ def probing(wanted: Demand | None, worker_type: str) -> Demand | None:
     """Return the demand for a type that is away: one task's worth of what others do for it, so that it is asked for."""
     if wanted is None or not wanted.diverted:
         return wanted
-    return Demand(worker_type, max(1, wanted.waiting), wanted.assigned, wanted.need_s, wanted.mean_s)
+    return Demand(
+        worker_type, max(1, wanted.waiting), wanted.assigned, wanted.need_s, wanted.mean_s, calls=wanted.calls
+    )

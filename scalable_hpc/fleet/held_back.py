@@ -91,6 +91,10 @@ def _soon_done(case: Case) -> str:
     return f"the slots that are live will be through before a new allocation has waited {wait_s:.0f} s in the queue"
 
 
+def _gathers(case: Case) -> str:
+    return "calls are coming in: it asks when they are counted" if case.waits_for_calls() else ""
+
+
 _RULES = (
     _closes,
     _pauses,
@@ -101,6 +105,7 @@ _RULES = (
     _too_many_queued,
     _no_jobs_left,
     _too_dear,
+    _gathers,
     _soon_done,
 )
 """The first that has something to say says it."""

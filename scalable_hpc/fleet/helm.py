@@ -188,6 +188,7 @@ class Helm:
             paused_until=paused,
             node_s_left=left,
             most_jobs=self._run.most_jobs,
+            calls=0 if wanted is None else wanted.calls,
         )
         limits = {worker_type: self._limits[worker_type]} if worker_type in self._limits else {}
         self.held_back.note(worker_type, seen, wanted, limits.get(worker_type), now)

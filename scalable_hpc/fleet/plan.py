@@ -189,7 +189,7 @@ def _submit_for_the_work(case: Case) -> list[Action]:
     for_minimum = case.limits.minimum - len(case.staying()) if case.work and case.limits.minimum else 0
     for_work = math.ceil((wanted - usable) / case.slots_each)
     count = min(case.allowance(), max(for_work, for_minimum))
-    if count <= 0 or (for_minimum <= 0 and _done_before_one_comes(case)):
+    if count <= 0 or case.waits_for_calls() or (for_minimum <= 0 and _done_before_one_comes(case)):
         return []
     because = (
         f"{_count(case.demand.waiting, 'task')} wait, {_slots(case)}: "

@@ -94,6 +94,7 @@ class Roster:
         paused_until: float | None,
         node_s_left: float | None = None,
         most_jobs: int | None = None,
+        calls: int = 0,
     ) -> FleetView:
         """Draw what the planner may see of one worker type.
 
@@ -105,8 +106,10 @@ class Roster:
             paused_until: a pause of the whole fleet, on top of the type's own.
             node_s_left: what is left of the run's budget, in node-seconds; None: there is none.
             most_jobs: what the site takes of this user; None: it has no limit.
+            calls: that the run has taken so far.
         """
         standing = self.standing(worker_type)
+        standing.calls.hear(calls, now)
         seen: list[AllocationView] = []
         for name, known in self._open.items():
             if known.view.worker_type == worker_type:
@@ -123,6 +126,7 @@ class Roster:
             last_busy_at=self._last_busy,
             closing=closing,
             node_s_left=node_s_left,
+            incoming=standing.calls.incoming(now),
             jobs_left=None if most_jobs is None else most_jobs - len(self._open),
         )
 
@@ -146,6 +150,7 @@ class Roster:
         self, asked: Submit, limits: Limits, now: float, excluded_nodes: tuple[str, ...] = ()
     ) -> AllocationRequest:
         """Give a new allocation its name and enter it as SUBMITTING."""
+        self.standing(asked.worker_type).calls.asked()
         name = self._new_name()
         known = _fresh(name, asked.worker_type, limits, asked.because, now)
         self._put(name, _asked_for(known, asked.walltime_s, limits))

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
 from scalable_hpc.errors import ScalableError
 from scalable_hpc.fleet.known import Known
 from scalable_hpc.model.allocations import AllocationState
+from scalable_hpc.model.fleet import Incoming
 
 WAITS_REMEMBERED = 20
 """Queue waits that the p90 is drawn from: queues change within hours, so old waits tell little."""
+SETTLES_IN_S = 1.0
+"""A script that makes its calls in one go makes the next one sooner; one that waits for results first rarely does."""
+GATHERS_FOR_S = 5.0
+"""How long a shorter request is put off while calls come in: nothing beside a wait in a queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,39 @@ class Change:
 
 
 @dataclass(slots=True)
+class Calls:
+    """How the calls of the run came in, and which of them were there when an allocation was first asked for."""
+
+    count: int = 0
+    grew_at: float = -math.inf
+    burst_began_at: float = -math.inf
+    bursts: int = 0
+    bursts_when_asked: int | None = None
+
+    def hear(self, count: int, now: float) -> None:
+        """Take in how many calls there are by now."""
+        if count > self.count:
+            if now - self.grew_at >= SETTLES_IN_S:
+                self.bursts, self.burst_began_at = self.bursts + 1, now
+            self.grew_at = now
+        self.count = count
+
+    def asked(self) -> None:
+        """Note that an allocation is asked for."""
+        if self.bursts_when_asked is None:
+            self.bursts_when_asked = self.bursts
+
+    def incoming(self, now: float) -> Incoming:
+        """Say whether more calls are to be expected."""
+        is_growing = now - self.grew_at < SETTLES_IN_S
+        if self.bursts_when_asked is not None and self.bursts > self.bursts_when_asked:
+            return Incoming.OPEN_ENDED
+        if not is_growing:
+            return Incoming.SETTLED
+        return Incoming.GATHERING if now - self.burst_began_at < GATHERS_FOR_S else Incoming.OPEN_ENDED
+
+
+@dataclass(slots=True)
 class Standing:
     """What was learned of one worker type."""
 
@@ -62,6 +101,7 @@ class Standing:
     """Why it cannot be had, where a fallback does its work meanwhile."""
     troubles: int = 0
     """How often in a row it could not be had."""
+    calls: Calls = field(default_factory=Calls)
 
     def forgive(self) -> None:
         """Forget all but the queue waits."""

@@ -93,6 +93,7 @@ def demand_of(ledger: Ledger, roster: Roster, allowance: Allowance) -> list[Dema
             tally.diverted,
             None if is_more_to_come or not tally.waiting or math.isinf(tally.longest_s) else tally.longest_s,
             tally.slot_s * (1 + tally.assigned / max(1, tally.waiting)),
+            len(ledger.tasks),
         )
         for name, tally in tallies.items()
     ]

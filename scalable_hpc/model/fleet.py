@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 from scalable_hpc.model.allocations import AllocationState
+
+
+class Incoming(Enum):
+    """Whether the work that is known is all there will be, as far as the past tells."""
+
+    SETTLED = "all calls came in one go, which is over"
+    GATHERING = "calls are coming in at this moment"
+    OPEN_ENDED = "calls keep coming, or came after the first request"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,8 @@ class Demand:
     """What the longest of the waiting tasks may need; None: of one of them at least nothing is known."""
     work_s: float = 0.0
     """Slot-seconds that all of them need, as far as is known; those that are assigned count as if they began now."""
+    calls: int = field(default=0, compare=False)
+    """That the run has taken so far, of all worker types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +135,7 @@ class FleetView:
     """The session is ending: nothing new."""
     jobs_left: int | None = None
     """Jobs that the site takes of this user besides those of the whole fleet; None: it has no limit."""
+    incoming: Incoming = Incoming.SETTLED
     node_s_left: float | None = None
     """Node-seconds of the run's budget that nobody uses or may use yet; None: there is no budget."""
 

@@ -10,7 +10,7 @@ from scalable_hpc.fleet.case import Case
 from scalable_hpc.fleet.held_back import held_back
 from scalable_hpc.fleet.plan import plan
 from scalable_hpc.model.allocations import AllocationState
-from scalable_hpc.model.fleet import Demand, FleetView, Pause, Submit
+from scalable_hpc.model.fleet import Demand, FleetView, Incoming, Pause, Submit
 from tests.unit.fleet.builders import allocation, limits
 
 S = AllocationState
@@ -67,6 +67,7 @@ VIEWS = st.fixed_dictionaries(
         "jobs_left": st.integers(0, 3),
         "queue_wait_p90_s": st.sampled_from([0.0, 600.0]),
         "closing": st.booleans(),
+        "incoming": st.sampled_from(Incoming),
     },
 )
 STATES = st.lists(st.sampled_from([S.SUBMITTING, S.PENDING, S.STARTING, S.LIVE, S.DRAINING, S.CLOSING]), max_size=5)

@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from scalable_hpc.fleet.plan import plan
+from scalable_hpc.fleet.roster import Roster
+from scalable_hpc.fleet.standing import Calls
 from scalable_hpc.fleet.walltime import (
     SAFETY,
     Helpers,
@@ -18,7 +20,7 @@ from scalable_hpc.fleet.walltime import (
     shorter,
 )
 from scalable_hpc.model.allocations import AllocationState
-from scalable_hpc.model.fleet import Cancel, Demand, Drain, FleetView, Limits, Submit
+from scalable_hpc.model.fleet import Cancel, Demand, Drain, FleetView, Incoming, Limits, Submit
 from tests.unit.fleet.builders import allocation, limits
 
 S = AllocationState
@@ -206,6 +208,65 @@ def test_that_the_last_of_a_budget_pays_a_shorter_allocation():
 
     assert [each.walltime_s for each in actions] == [HOUR]
     assert actions[0].because.endswith("for 01:00:00 of 04:00:00, since the budget pays no more")
+
+
+@pytest.mark.parametrize(
+    ("came_at", "looked_at", "asked_after", "incoming"),
+    [
+        pytest.param([0.0], 0.5, None, Incoming.GATHERING, id="they are coming in"),
+        pytest.param([0.0, 0.9, 1.8], 2.0, None, Incoming.GATHERING, id="they still are"),
+        pytest.param([0.0, 0.9], 2.0, 0, Incoming.SETTLED, id="one go, one request"),
+        pytest.param([0.0, 0.9], 2.0, None, Incoming.SETTLED, id="one go"),
+        pytest.param([0.0, 9.0], 60.0, 0, Incoming.OPEN_ENDED, id="more came after the first request"),
+        pytest.param([0.0, 9.0], 60.0, 1, Incoming.SETTLED, id="more came before it"),
+        pytest.param([number * 0.5 for number in range(20)], 9.6, None, Incoming.OPEN_ENDED, id="they keep coming"),
+    ],
+)
+def test_that_how_calls_came_tells_whether_more_are_to_be_expected(came_at, looked_at, asked_after, incoming):
+    """A script that makes its calls in one go has no more; one that makes them in turns may make others."""
+    calls = Calls()
+    for number, at in enumerate(came_at):
+        calls.hear(number + 1, at)
+        if number == asked_after:
+            calls.asked()
+
+    assert calls.incoming(looked_at) is incoming
+
+
+def test_that_a_short_request_waits_until_the_calls_are_counted():
+    """A whole one does not: it would be the same whatever comes."""
+    wanted = demand([60.0] * 8)
+
+    assert decide(wanted=wanted, incoming=Incoming.GATHERING) == []
+    assert decide(wanted=wanted, incoming=Incoming.SETTLED)[0].walltime_s == 300
+    unknown = decide(wanted=replace(wanted, longest_s=None), incoming=Incoming.GATHERING)
+    assert [each.walltime_s for each in unknown] == [3600] * 2
+
+
+def test_that_where_more_calls_are_to_be_expected_the_whole_walltime_is_asked_for():
+    """Or the run would queue again for each turn; the last of a budget may pay a shorter one all the same."""
+    wanted = demand([60.0] * 8)
+
+    whole = decide(wanted=wanted, incoming=Incoming.OPEN_ENDED)
+    paid = decide(wanted=wanted, incoming=Incoming.OPEN_ENDED, node_s_left=2000.0)
+
+    assert [each.walltime_s for each in whole] == [3600] * 2
+    assert [each.walltime_s for each in paid] == [1800]
+
+
+def test_that_the_roster_tells_the_plan_how_calls_came():
+    """By the number of calls at each plan, and the first request that was made."""
+    roster = Roster("run")
+
+    def draw(calls, now):
+        view = roster.draw_view("cpu", busy={}, now=now, closing=False, paused_until=None, calls=calls)
+        return view.incoming
+
+    seen = [draw(10, 0.0), draw(20, 0.5), draw(20, 3.0)]
+    roster.enrol(Submit("cpu", 1, 600, "work"), limits(), 3.0)
+    seen += [draw(20, 4.0), draw(30, 60.0), draw(30, 90.0)]
+
+    assert [each.name for each in seen] == ["GATHERING"] * 2 + ["SETTLED"] * 2 + ["OPEN_ENDED"] * 2
 
 
 def test_that_a_budget_that_does_not_pay_the_longest_task_opens_nothing():
