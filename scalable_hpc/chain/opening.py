@@ -14,7 +14,7 @@ from scalable_hpc.chain.outlook import Outlook
 from scalable_hpc.confidential import remove_secrets, write_secrets
 from scalable_hpc.config.manifest import load_manifest
 from scalable_hpc.config.resolved import ResolvedManifest
-from scalable_hpc.errors import RunDirectoryError, SubmissionError
+from scalable_hpc.errors import BatchSilent, RunDirectoryError, ScalableError, SubmissionError
 from scalable_hpc.planning import DriverJob, driver_environment, make_plan, render_driver
 from scalable_hpc.runs import RunDirectory, create_run
 from scalable_hpc.takeover import description
@@ -43,8 +43,7 @@ def begin_chain(manifest: ResolvedManifest, order: Order) -> tuple[RunDirectory,
     run = create_run(manifest.runs_root)
     described = description(make_plan(manifest), [order.script, *order.arguments])
     run.describe(manifest.path.read_text(), json.dumps(described, indent=1))
-    order.write(run)
-    return run, submit_link(manifest, run, order, 1, after=None)
+    return run, _submit_first(manifest, run, order, 1)
 
 
 def go_on_with_chain(manifest: ResolvedManifest, run: RunDirectory, order: Order) -> str:
@@ -59,8 +58,19 @@ def go_on_with_chain(manifest: ResolvedManifest, run: RunDirectory, order: Order
             hint=f"scalable-hpc status {run.run_id}",
         )
     number = max((entry.link for entry in Book(run)), default=0) + 1
-    replace(order, max_links=order.max_links + number - 1).write(run)
-    return submit_link(manifest, run, order, number, after=None)
+    return _submit_first(manifest, run, replace(order, max_links=order.max_links + number - 1), number)
+
+
+def _submit_first(manifest: ResolvedManifest, run: RunDirectory, order: Order, number: int) -> str:
+    """Submit a link that follows no other; one that is refused leaves no chain behind."""
+    order.write(run)
+    try:
+        return submit_link(manifest, run, order, number, after=None)
+    except BatchSilent:
+        raise  # it may have been taken
+    except ScalableError:
+        run.driver_order.unlink(missing_ok=True)
+        raise
 
 
 def submit_link(manifest: ResolvedManifest, run: RunDirectory, order: Order, number: int, *, after: str | None) -> str:

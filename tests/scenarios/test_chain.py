@@ -139,7 +139,7 @@ def test_that_a_driver_that_can_never_run_is_refused(chain_system, tmp_path):
     assert ended.returncode in (20, 22), ended.stderr
     assert re.search("Can Never Run: Insuff|violates queue|More processors requested", ended.stderr), ended.stderr
     assert chain_system.jobs(ensemble) == []
-    assert not ensemble.runs[-1].is_chained or "sbatch refused" in ended.stderr
+    assert not ensemble.runs[-1].is_chained
 
 
 def test_that_a_driver_that_waits_for_others_to_act_says_so(chain_system, tmp_path):
