@@ -27,6 +27,9 @@ _LISTED_S = 1.0
 """Seconds for which a listing is believed, at most: as far as the directory says that nobody came or went."""
 _TICK_NS, _COARSE_TICK_NS = 50_000_000, 3_000_000_000
 """In less than this, two changes may have one time: where a file system has fractions of seconds, and where not."""
+_AT_ONCE = 100_000 * ENTRY_SIZE
+"""Bytes that are read and taken in together: a million entries are not held twice."""
+_ALL = 1 << 62
 
 
 @dataclass(slots=True)
@@ -60,7 +63,6 @@ class News:
             OSError: it cannot be read.
         """
         self._list(index)
-        self._read(own)
         if len(self._keys) >= BULK:  # of many writers, each with too few to be worth it
             with contextlib.suppress(ImportError):
                 importlib.import_module("numpy")
@@ -69,6 +71,14 @@ class News:
             if file.stem in tails:
                 index.feed(file.stem, bytes(tails[file.stem]))
                 file.read = index.known(file.stem)
+            most = _AT_ONCE
+            while news := _news_of(file, own, most):
+                index.feed(file.stem, news)
+                read, file.read = file.read, index.known(file.stem)
+                if len(news) < most:
+                    break
+                # where nothing of so much is sound, what follows it may be
+                most = most if file.read > read else _ALL
 
     def speak_of(self, keys: Sequence[bytes], index: Index, own: Collection[str]) -> bool:
         """Say whether there is news of some keys, or so much of it that it had better be taken in.
@@ -78,7 +88,11 @@ class News:
         """
         if not self._is_listed():
             self._list(index)
-        self._read(own)
+        for file in self._files:
+            if news := _news_of(file, own, _ALL):
+                file.read += len(news)
+                self._tails.setdefault(file.stem, bytearray()).extend(news)
+                self._keys.update([news[at : at + KEY_SIZE] for at in range(0, len(news), ENTRY_SIZE)])
         return len(self._keys) >= BULK or not self._keys.isdisjoint(keys)
 
     def _is_listed(self) -> bool:
@@ -99,27 +113,20 @@ class News:
             for stem, name in zip(stems, names, strict=True)
         ]
 
-    def _read(self, own: Collection[str]) -> None:
-        for file in self._files:
-            try:
-                status = os.stat(file.path)  # noqa: PTH116 - as above
-                if status.st_size - file.read < ENTRY_SIZE or file.stem in own or not is_ours(status):
-                    continue
-                news = _part(file.path, file.read, status.st_size)
-            except OSError as err:
-                if is_gone(err) or isinstance(err, PermissionError):  # removed since, or kept from the group
-                    continue
-                raise
-            file.read += len(news)
-            self._tails.setdefault(file.stem, bytearray()).extend(news)
-            self._keys.update([news[at : at + KEY_SIZE] for at in range(0, len(news), ENTRY_SIZE)])
 
-
-def _part(path: str, start: int, end: int) -> bytes:
-    """Return the whole entries in a part of an index file."""
-    descriptor = os.open(path, os.O_RDONLY)
+def _news_of(file: _Listed, own: Collection[str], most: int) -> bytes:
+    """Return the whole entries that were added to an index file, up to so many bytes; nothing of another user's."""
     try:
-        news = os.pread(descriptor, end - start, start)
+        status = os.stat(file.path)  # noqa: PTH116 - as above
+        if status.st_size - file.read < ENTRY_SIZE or file.stem in own or not is_ours(status):
+            return b""
+        descriptor = os.open(file.path, os.O_RDONLY)
+    except OSError as err:
+        if is_gone(err) or isinstance(err, PermissionError):  # removed since it was listed, or kept from the group
+            return b""
+        raise
+    try:
+        news = os.pread(descriptor, min(most, status.st_size - file.read), file.read)
         return news[: len(news) - len(news) % ENTRY_SIZE]
     finally:
         os.close(descriptor)

@@ -128,3 +128,16 @@ def test_that_much_news_is_taken_in_whatever_it_speaks_of(writers):
     writers.add("c", *range(100, 100 + BULK))
 
     assert writers.speak_of(10**6)
+
+
+def test_that_a_long_file_is_taken_in_piece_by_piece(writers, monkeypatch):
+    """Entries that are not sound are passed over wherever a piece ends, however many there are."""
+    monkeypatch.setattr(of_news, "_AT_ONCE", 3 * ENTRY_SIZE)
+    sound = [entries("a", number) for number in range(20)]
+    for damaged in (2, 3, 5, 6, 7, 8, 9, 10, 11, 12):
+        sound[damaged] = bytes(ENTRY_SIZE)
+    writers.add("a", raw=b"".join(sound))
+    writers.take_in()
+
+    assert sorted(writers.index.keys()) == [key(number) for number in (0, 1, 4, *range(13, 20))]
+    assert writers.index.known("a") == 20 * ENTRY_SIZE
