@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,6 +37,30 @@ def loads_frozen(body: memoryview, buffers: Sequence[bytearray | memoryview], wh
         for block in manager.blocks:
             _thaw(block.values)
     return value
+
+
+def as_computed(obj: Any) -> Any:
+    """Reduce an array that is read-only because it was found as if it had been computed; anything else as it is.
+
+    A result that is made of another one must be the same record, whether that one was found or computed.
+    """
+    numpy = sys.modules.get("numpy")
+    if numpy is None or type(obj) is not numpy.ndarray or obj.flags.writeable:
+        return NotImplemented
+    view = obj.view()
+    try:
+        view.flags.writeable = True  # of the view alone, and refused where the memory itself is read-only
+    except ValueError:
+        return NotImplemented
+    return view.__reduce_ex__(5)
+
+
+class ThawingPickler(pickle.Pickler):
+    """Pickles arrays that were found like computed ones."""
+
+    def reducer_override(self, obj: Any, /) -> Any:
+        """Return ``as_computed``."""
+        return as_computed(obj)
 
 
 class _Unpickler(pickle.Unpickler):

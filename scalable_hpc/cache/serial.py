@@ -22,7 +22,7 @@ import pickle
 import sys
 from typing import Any
 
-from scalable_hpc.cache.mapped import loads_frozen
+from scalable_hpc.cache.mapped import ThawingPickler, as_computed, loads_frozen
 from scalable_hpc.cache.record import ALIGNMENT, HEADER, LENGTH, MAGIC, FilePart, Record, Unstorable
 from scalable_hpc.errors import ScalableError
 
@@ -55,7 +55,10 @@ def record_of(value: object) -> Record:
         plain = _MAIN not in body and _MARKERS not in body
     except Exception:  # noqa: BLE001 - a user's own __reduce__ may raise anything; cloudpickle has the last word
         plain = False
-    return Record(body, [buffer.raw() for buffer in buffers]) if plain else _packed_by_value(value)
+    if not plain:
+        return _packed_by_value(value)
+    raw = [buffer.raw() for buffer in buffers]
+    return _thawed(value) if any(each.readonly for each in raw) else Record(body, raw)
 
 
 def loads(record: bytes | bytearray | memoryview, *, frozen: bool = False) -> Any:
@@ -97,6 +100,12 @@ def loads(record: bytes | bytearray | memoryview, *, frozen: bool = False) -> An
         return pickle.loads(view[start : start + length], buffers=buffers)
     except Exception as err:  # unpickling imports modules and runs their code: anything may be raised
         raise Unreadable(f"a result cannot be unpickled here: {err}") from err
+
+
+def _thawed(value: object) -> Record:
+    target, buffers = io.BytesIO(), list[pickle.PickleBuffer]()
+    ThawingPickler(target, protocol=5, buffer_callback=buffers.append).dump(value)
+    return Record(target.getvalue(), [buffer.raw() for buffer in buffers])
 
 
 def plain_body(record: bytes) -> bytes | None:
@@ -158,7 +167,8 @@ def _pickler() -> Any:
                 return _class_of_main, (obj.__qualname__, cloudpickle.dumps(obj))
             if isinstance(obj, PathType):
                 return reduced(obj, self._stand_in)
-            return super().reducer_override(obj)
+            thawed = as_computed(obj)
+            return super().reducer_override(obj) if thawed is NotImplemented else thawed
 
     return Pickler
 

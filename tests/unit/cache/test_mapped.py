@@ -134,3 +134,18 @@ def test_that_a_frame_of_a_hit_is_not_copied():
 
     assert start <= column.ctypes.data < start + len(below)
     assert not array.flags.writeable
+
+
+@pytest.mark.parametrize("wrap", [lambda array: array, lambda array: {"a": [array, array]}, lambda array: (array, len)])
+def test_that_a_result_made_of_a_found_one_is_the_same_record(wrap):
+    """Found or computed, whole or a part of it, it has the same digest: whoever compares results sees no difference."""
+    computed = np.arange(12.0)
+    found, _ = lent(computed)
+    frozen = computed.copy()
+    frozen.flags.writeable = False
+
+    assert dumps(wrap(found)) == dumps(wrap(computed))
+    assert dumps(wrap(found[3:])) == dumps(wrap(computed[3:]))
+    assert not found.flags.writeable
+    assert np.array_equal(loads(dumps(frozen)), frozen)
+    assert np.array_equal(loads(dumps(np.frombuffer(bytes(24)))), np.zeros(3))
