@@ -38,10 +38,13 @@ def finished(ensemble, driver, count: int) -> list:
 
 
 def test_that_a_submit_limit_is_waited_out(slurm, tmp_path):
-    """One job may be submitted: the run goes on with it, and has its second as soon as the limit is lifted."""
+    """One job may be submitted: an array of two is put off and asked for in halves. The run goes on with one job, and
+    has its second as soon as the limit is lifted.
+    """
     modify = ["sacctmgr", "-i", "modify", "qos", "limited", "set"]
     slurm.run([*modify, "MaxJobsPerUser=2", "MaxSubmitJobsPerUser=1"])
     target = target_of(slurm, most=2, qos="limited")
+    target["allocations"]["array"] = 2
     ensemble = make_ensemble(tmp_path, target=target, count=32, seconds=2.0, cpus=2)
     driver = ensemble.start(env=slurm.env)
     try:
