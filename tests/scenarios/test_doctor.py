@@ -167,11 +167,19 @@ def test_that_who_ends_the_doctor_leaves_no_job_in_the_queue_and_no_keys(slurm, 
 
 
 def test_that_a_pbs_is_looked_at_from_its_node(pbs, tmp_path):
-    """The probe is one of its jobs; where ``qmgr`` is not to be had, limits are unknown, not well."""
-    manifest(tmp_path, "{provider: pbs, queue: workq, interface: lo, poll: 1s, walltime: 5m}")
+    """The probe is one of its jobs; its queues' limits are what every user may ask for, without ``qmgr``."""
+    common = "provider: pbs, interface: lo, poll: 1s, walltime: 5m"
+    manifest(tmp_path, f"{{{common}, queue: workq}}")
 
-    findings = doctor(tmp_path, code=40)
+    findings = doctor(tmp_path, code=0)
     assert findings["probe"][0]["level"] == "ok", findings
     assert {finding["level"] for finding in findings["network"]} == {"ok"}
-    assert findings["limits"][0]["level"] == "unknown"
+    assert "fits 'workq'" in findings["limits"][0]["said"]
+
+    manifest(tmp_path, f"{{{common}, queue: limited, allocations: {{max: 3}}}}")
+    said = [each["said"] for each in doctor(tmp_path, "--no-probe", code=40)["limits"]]
+    assert "queue 'limited' allows 2 such jobs at once, the target up to 3" in said
+    manifest(tmp_path, f"{{{common}, queue: short}}")
+    said = [each["said"] for each in doctor(tmp_path, "--no-probe", code=41)["limits"]]
+    assert "its longest walltime is 00:02:00" in said[0]
     assert pbs.jobs() == []

@@ -122,10 +122,13 @@ class Answers:
     # Asking.
 
     def qstat(self, request: dict[str, Any], _: Callable[[Reply], None]) -> Reply:
+        settings = self.cluster.settings
+        whole = {("-Qf",): pbs_print.queues_text, ("-Bf",): pbs_print.server_text, ("-B",): pbs_print.server_text}
+        if (tell := whole.get(tuple(request["argv"]))) is not None:
+            return tell(settings), "", 0
         flags, form, ids, bad = _read_qstat(request["argv"])
         if bad:
             return "", bad, 2
-        settings = self.cluster.settings
         if ("x" in flags or "H" in flags) and not settings.history:
             words = "".join(f"qstat: PBS is not configured to maintain job history {one}\n" for one in ids or [""])
             return ("" if form != "json" else self._json([], asked=True)), words, 0

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tests.standins.pbs_job import SERVER, Job, date
+from tests.standins.pbs_settings import Queue, Settings
 
 WIDTH = 78
 """Where qstat breaks a line, the tab counted as eight."""
@@ -130,3 +131,31 @@ def bad_nodes_text(nodes: Mapping[str, Mapping[str, Any]]) -> str:
         for name, node in nodes.items()
         if node["state"] == "down"
     )
+
+
+def queues_text(settings: Settings) -> str:
+    """Return ``qstat -Qf``."""
+    return "".join(f"Queue: {name}\n{''.join(_of_queue(queue))}\n" for name, queue in settings.queues.items())
+
+
+def _of_queue(queue: Queue) -> Iterator[str]:
+    limits = {
+        "max_queued": None if queue.max_queued is None else f"[u:PBS_GENERIC={queue.max_queued}]",
+        "resources_max.mem": None if queue.max_mem_kb is None else f"{queue.max_mem_kb}kb",
+        "resources_max.ncpus": queue.max_ncpus,
+        "resources_max.walltime": None if queue.max_walltime is None else _clock(queue.max_walltime),
+        "acl_user_enable": None if queue.users is None else "True",
+        "max_run": None if queue.max_run is None else f"[u:PBS_GENERIC={queue.max_run}]",
+    }
+    said = {"queue_type": "Execution", **limits, "enabled": queue.enabled, "started": queue.started}
+    return (f"    {name} = {value}\n" for name, value in said.items() if value is not None)
+
+
+def _clock(seconds: int) -> str:
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+
+def server_text(settings: Settings) -> str:
+    """Return ``qstat -Bf``."""
+    most = "" if settings.max_queued is None else f"    max_queued = [u:PBS_GENERIC={settings.max_queued}]\n"
+    return f"Server: {SERVER}\n    server_state = Active\n    default_queue = workq\n{most}"
