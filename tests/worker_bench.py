@@ -14,6 +14,7 @@ from typing import Any
 from scalable_hpc.model.messages import Bundle, Envelope, WorkerHello
 from scalable_hpc.model.tasks import Evidence, Receipt
 from scalable_hpc.worker.courier import Courier
+from scalable_hpc.worker.launching import Party, environment_for_tasks
 from scalable_hpc.worker.limits import guard_memory
 from scalable_hpc.worker.options import WorkerOptions
 from scalable_hpc.worker.recorder import Recorder
@@ -65,6 +66,7 @@ class CourierBench:
             checkpoints=base / "checkpoints",
             search_path=[str(self.modules)],
             on_collapse=self.collapsed.append,
+            environment=environment_for_tasks(os.environ, Party(("n1", "n2"), options.cpus, slots)),
         )
         self.gone: tuple[str, ...] = ()
         """Nodes of the tasks that the batch system has given up."""

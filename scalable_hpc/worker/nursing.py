@@ -11,11 +11,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from scalable_hpc.faults.evidence import signal_name
 from scalable_hpc.worker import kin
-from scalable_hpc.worker.launching import environment_for_tasks
 from scalable_hpc.worker.nursery import MARK
 from scalable_hpc.worker.shares import Seat, environment_of
 from scalable_hpc.worker.unheeded import SIGNALS
@@ -24,8 +23,8 @@ COLLAPSES_ALLOWED, COLLAPSES_WITHIN_S = 5, 60.0
 """Nurseries that die in quick succession: the fifth in a minute is the node's fault or ours, and ends the worker."""
 
 
-def start_nursery(seat: Seat) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Start a nursery whose environment is that of one seat's tasks; returns it and our end of its link.
+def start_nursery(seat: Seat, environment: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start a nursery with the environment of tasks, and what one seat adds; returns it and our end of its link.
 
     Raises:
         OSError: there are no descriptors or no memory for it.
@@ -39,7 +38,7 @@ def start_nursery(seat: Seat) -> tuple[subprocess.Popen[bytes], socket.socket]:
                 [sys.executable, "-m", "scalable_hpc.worker.nursery", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env={**environment_for_tasks(os.environ), **environment_of([seat], chosen=os.environ)},
+                env={**environment, **environment_of([seat], chosen=os.environ)},
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -86,7 +86,7 @@ class SlotPool:
 
     def start(self) -> None:
         """Start the nursery and a slot in every seat."""
-        self._nursery, self._nursery_link = start_nursery(self._seats[0])
+        self._nursery, self._nursery_link = start_nursery(self._seats[0], self._environment)
         self._listener.start()
         self._reader = threading.Thread(target=self._read_reports, name="scalable-hpc-nursery", daemon=True)
         self._reader.start()
@@ -273,7 +273,7 @@ class SlotPool:
             is_over = is_closing or not self._collapses.allow_another()
             if not is_over:
                 self._nursery_link.close()
-                self._nursery, self._nursery_link = start_nursery(self._seats[0])
+                self._nursery, self._nursery_link = start_nursery(self._seats[0], self._environment)
             for slot in lost:
                 slot.end(SlotExit(None, None, None, because, None if is_closing else together))
         kill_marked(f"{MARK}={self._name}-{os.getpid()}-", {slot.token for slot in lost})

@@ -17,6 +17,7 @@ from scalable_hpc.cache.serial import loads
 from scalable_hpc.cache.store import Store
 from scalable_hpc.model.messages import WorkerDraining
 from scalable_hpc.model.tasks import AttemptId, Ending, Evidence, Receipt
+from scalable_hpc.worker.context import context
 from scalable_hpc.worker.recorder import read_recorder
 from tests.processes import parent_of
 from tests.waiting import wait_until
@@ -517,3 +518,12 @@ def test_that_an_attempt_that_lost_a_node_ends_with_it_however_it_ends(bench, en
         assert store.lookup(envelope.key) is None
     assert bench.left == ["n2, of the nodes that its tasks have, is lost"]
     assert [one.alone for one in bench.heard(WorkerDraining)] == [True]
+
+
+def hosts_of_the_task():
+    return context().hosts
+
+
+def test_that_an_attempt_knows_the_nodes_that_its_worker_has_for_it(bench):
+    """And no others, in whatever slot and after whatever death it runs."""
+    assert values_of(bench.run(bench.envelope(hosts_of_the_task))) == [("n1", "n2")]
