@@ -80,14 +80,14 @@ from scalable_hpc import ScalableSession, context
 
 def work(number):
     note(f"start {{number}} {{','.join(context().hosts)}}")
-    time.sleep(3)
+    time.sleep(6)
     note(f"end {{number}} {{','.join(context().hosts)}}")
     return number
 
 
 def pair(number):
     note(f"start {{number}} {{','.join(context().hosts)}}")
-    run = subprocess.run([*context().launch(), "bash", "-c", "sleep 3; hostname"], capture_output=True, text=True)
+    run = subprocess.run([*context().launch(), "bash", "-c", "sleep 6; hostname"], capture_output=True, text=True)
     note(f"end {{number}} {{','.join(sorted(set(run.stdout.split())))}}")
     return number
 
@@ -100,7 +100,7 @@ def note(line):
 
 if __name__ == "__main__":
     with ScalableSession.from_yaml() as client:
-        futures = [*client.map(work, range(16)), *client.map(pair, range(16, 24))]
+        futures = [*client.map(work, range(16)), *client.map(pair, range(16, 26))]
         print("complete", len(client.collect(futures).ok), flush=True)
 """
 
@@ -126,7 +126,7 @@ def test_that_the_documented_job_is_requeued_at_its_walltime_and_goes_on(slurm, 
     tasks = {"work": {"component": "single"}, "pair": {"component": "double"}}
     manifest = {"version": 1, "targets": {"here": target}, "components": components, "tasks": tasks}
     (tmp_path / "inside.yaml").write_text(json.dumps(manifest))
-    ensemble = Ensemble(tmp_path, 24)
+    ensemble = Ensemble(tmp_path, 26)
     ensemble.driver.write_text(MIXED.format(executions=str(ensemble.executions)))
     page = (Path(__file__).parents[2] / "docs" / "slurm.md").read_text()
     sizes = {"nodes=4": "nodes=3", "task=32": "task=3", "mem=110G": "mem=1500M", "time=04:00:00": "time=00:10:00"}
@@ -143,16 +143,16 @@ def test_that_the_documented_job_is_requeued_at_its_walltime_and_goes_on(slurm, 
         )
         ran = ensemble.executions.read_text()
         slurm.run(["scontrol", "update", f"jobid={job_id}", "TimeLimit=10"])
-        wait_until("its completion", lambda: "complete 24" in log.read_text(), timeout=100)
+        wait_until("its completion", lambda: "complete 26" in log.read_text(), timeout=100)
     finally:
         slurm.attempt(["scancel", job_id])
 
     lines = [line.split() for line in ensemble.executions.read_text().splitlines()]
     assert set(ensemble.counted("start").values()) == {1}, "what ran at the warning finished, and nothing ran twice"
-    assert 3 <= ran.count("end") == ran.count("start") < 24
+    assert 3 <= ran.count("end") == ran.count("start") < 26
     hosts = {int(number): {said for _, n, said in lines if n == number} for _, number, _ in lines}
     assert all(len(said) == 1 for said in hosts.values()), "a program ran on the nodes of its task, and no others"
-    assert {said.count(",") for number in range(16, 24) for said in hosts[number]} == {1}
+    assert {said.count(",") for number in range(16, 26) for said in hosts[number]} == {1}
     used = {host for said in hosts.values() for both in said for host in both.split(",")}
     assert used == set(slurm.node_names[:3])
     assert [
