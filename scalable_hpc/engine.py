@@ -26,10 +26,12 @@ from scalable_hpc.backends import backend_for_orphans, make_backend, never_runs_
 from scalable_hpc.confidential import remove_secrets, write_secrets
 from scalable_hpc.config.limits import allocation_limits
 from scalable_hpc.config.resolved import ResolvedManifest
+from scalable_hpc.environment import environment_of
 from scalable_hpc.errors import RunDirectoryError, ScalableError
 from scalable_hpc.fleet.inheritance import Estate
 from scalable_hpc.fleet.ports import Run
 from scalable_hpc.fleet.supervisor import Supervisor
+from scalable_hpc.job_scripts import render_script
 from scalable_hpc.lineage.census import Progress
 from scalable_hpc.lineage.claims import Claims
 from scalable_hpc.lineage.files import RunFiles
@@ -51,7 +53,6 @@ from scalable_hpc.model.fleet import AllocationView
 from scalable_hpc.model.messages import Upward, WorkerDraining, WorkerGone, WorkerHello
 from scalable_hpc.naming import number_of
 from scalable_hpc.parting import let_finish
-from scalable_hpc.planning import environment_of, render_script
 from scalable_hpc.results import Stores
 from scalable_hpc.runs import RunDirectory
 from scalable_hpc.sweep import keep_sweeping

@@ -10,12 +10,14 @@ from dataclasses import replace
 
 from scalable_hpc.backends import batch_system
 from scalable_hpc.chain.book import STOPPED, SUBMITTED, Book, Entry, Order
+from scalable_hpc.chain.driver_script import DriverJob, render_driver
 from scalable_hpc.chain.outlook import Outlook
 from scalable_hpc.confidential import remove_secrets, write_secrets
 from scalable_hpc.config.manifest import load_manifest
 from scalable_hpc.config.resolved import ResolvedManifest
+from scalable_hpc.environment import driver_environment
 from scalable_hpc.errors import BatchSilent, RunDirectoryError, ScalableError, SubmissionError
-from scalable_hpc.planning import DriverJob, driver_environment, make_plan, render_driver
+from scalable_hpc.planning import make_plan
 from scalable_hpc.runs import RunDirectory, create_run
 from scalable_hpc.takeover import description
 

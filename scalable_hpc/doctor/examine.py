@@ -27,9 +27,10 @@ from scalable_hpc.doctor.hearing import Hearing, address_of, greet, interfaces
 from scalable_hpc.doctor.here import ask_for_limits, free_bytes, look_at_commands, mode_of
 from scalable_hpc.doctor.order import ANSWER, HELLO, Order, Place, write_order
 from scalable_hpc.doctor.packages import packages_here, python_here
+from scalable_hpc.environment import environment_of
 from scalable_hpc.errors import BatchSilent, RunDirectoryError, ScalableError, SiteError
+from scalable_hpc.job_scripts import script_context
 from scalable_hpc.model.allocations import AllocationRequest, ExitReason, JobObservation, JobState
-from scalable_hpc.planning import environment_of, script_context
 from scalable_hpc.runs import RunDirectory
 from scalable_hpc.scripts.render import render_worker
 

@@ -4,8 +4,9 @@ import pytest
 
 from scalable_hpc.config.limits import allocation_limits
 from scalable_hpc.errors import ManifestError
+from scalable_hpc.job_scripts import render_script
 from scalable_hpc.model.allocations import AllocationRequest
-from scalable_hpc.planning import make_plan, render_script
+from scalable_hpc.planning import make_plan
 from scalable_hpc.runs import RunDirectory
 
 SEVERAL = """

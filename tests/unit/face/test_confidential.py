@@ -9,18 +9,14 @@ from dataclasses import replace
 
 import pytest
 
+from scalable_hpc.chain.driver_script import DriverJob, render_driver
 from scalable_hpc.confidential import remove_secrets, secrets_file, write_secrets
 from scalable_hpc.config.manifest import load_manifest
+from scalable_hpc.environment import driver_environment, environment_of
 from scalable_hpc.errors import ManifestError
+from scalable_hpc.job_scripts import render_script
 from scalable_hpc.model.allocations import AllocationRequest
-from scalable_hpc.planning import (
-    DriverJob,
-    driver_environment,
-    environment_of,
-    make_plan,
-    render_driver,
-    render_script,
-)
+from scalable_hpc.planning import make_plan
 from scalable_hpc.runs import create_run
 
 WORD = "hunter2-$(touch pwned)'`x`"

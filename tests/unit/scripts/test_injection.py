@@ -18,13 +18,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from scalable_hpc.chain.driver_script import DriverJob, render_driver
 from scalable_hpc.config.manifest import load_manifest
 from scalable_hpc.config.resolved import ResolvedManifest
 from scalable_hpc.config.schema import Manifest
 from scalable_hpc.config.site import places
 from scalable_hpc.config.site_schema import Site
 from scalable_hpc.errors import ScalableError, TemplateError
-from scalable_hpc.planning import DriverJob, make_plan, render_driver
+from scalable_hpc.planning import make_plan
 from scalable_hpc.runs import RunDirectory
 
 CANARY = "/CANARY/"

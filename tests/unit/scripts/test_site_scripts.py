@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from scalable_hpc import planning
 from scalable_hpc.config.data_files import builtin_directory
 from scalable_hpc.config.manifest import load_manifest
 from scalable_hpc.config.site import BUILTIN, Place, read_site, site_names
+from scalable_hpc.environment import ImportPaths
+from scalable_hpc.job_scripts import render_script
+from scalable_hpc.model.allocations import AllocationRequest
 from scalable_hpc.runs import RunDirectory
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "sites"
@@ -39,9 +41,7 @@ SHELLCHECK = Path(sys.executable).with_name("shellcheck")
 ENVIRON = {"HOME": "/home/me", "USER": "me", "SCRATCH": "/scratch/me", "PSCRATCH": "/pscratch/me", "WORK": "/work/me"}
 
 
-def script_of(site: str, monkeypatch) -> str:
-    monkeypatch.setattr(planning, "user_paths", list)
-    monkeypatch.setattr(planning, "_is_installed", lambda _: True)
+def script_of(site: str) -> str:
     provider = read_site(site, None, BUILTINS, ENVIRON).facts.batch or "local"
     more = f", {TARGETS[site]}" if site in TARGETS else ""
     text = (
@@ -52,13 +52,13 @@ def script_of(site: str, monkeypatch) -> str:
     )
     manifest = load_manifest("/home/me/ensemble/scalable.yaml", text=text, environ=ENVIRON, site_places=BUILTINS)
     run = RunDirectory(manifest.runs_root / "20261122T084512Z-ab12cd")
-    return planning.render_script(manifest, run, planning.AllocationRequest("a0001", "model", 1, 1800, "golden"))
+    return render_script(manifest, run, AllocationRequest("a0001", "model", 1, 1800, "golden"), ImportPaths())
 
 
 @pytest.mark.parametrize("site", SITES)
-def test_that_the_script_of_a_site_is_what_it_was(site, monkeypatch):
+def test_that_the_script_of_a_site_is_what_it_was(site):
     """SCALABLE_HPC_WRITE_GOLDEN=1 writes it anew, to be read before it is kept."""
-    text = script_of(site, monkeypatch)
+    text = script_of(site)
     file = GOLDEN / f"{site}.sh"
     if os.environ.get("SCALABLE_HPC_WRITE_GOLDEN"):
         file.write_text(text)
