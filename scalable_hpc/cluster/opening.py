@@ -53,7 +53,12 @@ def free_port(first: int, last: int) -> int:
 async def connect(cluster: ScalableCluster, tls: TlsFiles | None) -> Client:
     """Return an asynchronous client of this loop, which is not the process's default one."""
     security = tls.security() if tls else None
-    return await Client(cluster.scheduler_address, security=security, asynchronous=True, set_as_default=False)
+    client = Client(cluster.scheduler_address, security=security, asynchronous=True, set_as_default=False)
+    try:
+        return await client
+    except BaseException:  # a session that ends meanwhile cancels this, and Dask leaves the client half open
+        await client.close()
+        raise
 
 
 async def close_part(part: Any) -> None:

@@ -85,12 +85,13 @@ def test_that_a_controller_that_is_stopped_for_a_minute_costs_nothing(slurm, tmp
 
     events = ensemble.events()
     failed = of_kind(events, AttemptFailed)
-    submitted = slurm.run(["sacct", "-X", "-n", "-P", "-D", "-o", "JobName"]).split()
+    known = slurm.run(["sacct", "-X", "-n", "-P", "-D", "-o", "JobName"]).split()
     assert meanwhile >= 60
     assert {(event.allocation, event.charged) for event in failed} == {("a0002", False)}
     assert sum(ensemble.counted("start").values()) == 160 + len(failed)
     run_id = ensemble.runs[0].run_id
-    assert sorted(submitted) == [f"scalable-{run_id}-{name}" for name in sorted(allocations_of(events))]
+    submitted = sorted(name for name in known if run_id in name)
+    assert submitted == [f"scalable-{run_id}-{name}" for name in sorted(allocations_of(events))]
     assert len(submitted) <= 3
     noted = [note.kind for note in of_kind(events, FleetNote)]
     assert ("silent" in noted, "answers" in noted) == (True, True)

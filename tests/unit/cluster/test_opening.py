@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import asyncio
+import gc
 import socket
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
+from distributed import Client
 
-from scalable_hpc.cluster.opening import free_port
+from scalable_hpc.cluster.opening import connect, free_port
 from scalable_hpc.errors import SiteError
 
 
@@ -45,3 +49,28 @@ def test_that_a_range_without_a_free_port_is_an_error_with_what_to_do():
             free_port(port, port)
 
     assert "scheduler_ports" in str(caught.value)
+
+
+def test_that_a_client_whose_opening_is_cancelled_is_closed():
+    """A session may end while it is opened; Dask would complain of what is left, some time later."""
+
+    async def story():
+        called = asyncio.Event()
+
+        async def say_nothing(reader, writer):
+            called.set()
+            await reader.read()
+            writer.close()
+
+        async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            opening = asyncio.ensure_future(connect(SimpleNamespace(scheduler_address=f"tcp://127.0.0.1:{port}"), None))
+            await called.wait()
+            opening.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await opening
+            return [
+                client.status for client in gc.get_objects() if isinstance(client, Client) and str(port) in str(client)
+            ]
+
+    assert set(asyncio.run(story())) <= {"closed"}

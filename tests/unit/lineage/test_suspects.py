@@ -176,7 +176,7 @@ SUSPECTED = replace(LOST, verdict="killer")
 
 def told_later(failed: AttemptFailed, ending: JobEnding) -> list[bool | None]:
     explanations = Explanations()
-    explanations.await_word(failed)
+    explanations.await_word(failed, NOW)
     return [event.suspect for event in explanations.explain("a1", ending, NOW + 5)]
 
 
@@ -201,7 +201,7 @@ def test_that_a_late_word_moves_what_waits_between_the_lanes():
     explanations = Explanations()
     for event in list(life.journal):
         if isinstance(event, AttemptFailed):
-            explanations.await_word(replace(event, allocation="a1"))
+            explanations.await_word(replace(event, allocation="a1"), NOW)
     life.tell(list(explanations.explain("a1", JobEnding(ExitReason.FAILED, "FAILED 0:9", signal=9), life.now)))
     life.add_worker("cpu", None)
 
