@@ -177,6 +177,7 @@ def test_that_a_hung_worker_is_noticed_by_its_silence(hung):
 
     assert value == 1
     assert waited_s <= 60
-    assert [event.charged for event in task.failed] == [False]
+    assert [(event.verdict, event.charged) for event in task.failed] == [("unknown", False)]
+    assert "the batch system has not said why" in task.failed[0].because
     assert task.receipts[0].allocation != task.placed[0].allocation
     assert processes_naming(str(hung.directory)) == []
