@@ -10,9 +10,11 @@ Rule 2: a handler that the user installed is never replaced.
 from __future__ import annotations
 
 import atexit
+import math
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -21,6 +23,9 @@ _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasa
 _WARNING = getattr(signal, "SIGUSR1", None)
 _SIGNAL_BASE = 128
 """A shell's exit code for death by signal n is 128 + n."""
+_TOGETHER_S = 1.0
+"""Signals that come so close are one: at the end of its walltime a driver hears from batch system and chain at once,
+and a second exception amid the first one's way out would break whatever lock is just being let go of."""
 AGAIN = 75
 """Exit code of a driver that was warned: run me again (``EX_TEMPFAIL``)."""
 
@@ -32,6 +37,7 @@ class ExitWatch:
         self._close: Callable[[], None] | None = close
         self.was_warned = False
         """Its time is over, its run's is not."""
+        self._ended_at = -math.inf
         self._before: dict[signal.Signals, signal.Handlers] = {}
         # Threads cannot be started any more when atexit's functions run; these run before that, where Python has them.
         register = getattr(threading, "_register_atexit", atexit.register)
@@ -61,11 +67,16 @@ class ExitWatch:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         """End the script as ``sys.exit`` does, so that its ``with`` and ``finally`` blocks run."""
-        sys.exit(_SIGNAL_BASE + number)
+        self._exit(_SIGNAL_BASE + number)
 
     def _on_warning(self, _number: int, _frame: FrameType | None) -> None:
         self.was_warned = True
-        sys.exit(AGAIN)
+        self._exit(AGAIN)
+
+    def _exit(self, code: int) -> None:
+        before, self._ended_at = self._ended_at, time.monotonic()
+        if self._ended_at - before > _TOGETHER_S:
+            sys.exit(code)
 
     def _at_exit(self) -> None:
         if self._close is not None:

@@ -154,7 +154,7 @@ def test_that_the_documented_job_is_requeued_at_its_walltime_and_goes_on(slurm, 
     assert all(len(said) == 1 for said in hosts.values()), "a program ran on the nodes of its task, and no others"
     assert {said.count(",") for number in range(16, 26) for said in hosts[number]} == {1}
     used = {host for said in hosts.values() for both in said for host in both.split(",")}
-    assert used == set(slurm.node_names[:3])
+    assert set(slurm.node_names[:2]) <= used <= set(slurm.node_names[:3])
     assert [
         event for which in range(len(ensemble.runs)) for event in of_kind(ensemble.events(which), AttemptFailed)
     ] == []

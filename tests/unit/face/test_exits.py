@@ -29,6 +29,20 @@ def test_that_a_warning_ends_the_script_with_the_code_that_says_again():
     assert (warned.returncode, warned.stdout) == (AGAIN, "")
 
 
+def test_that_signals_that_come_together_end_the_script_once():
+    """The first one's code, and its way out is not cut short by the second one; that it is a warning is known."""
+    story = """
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+finally:
+    os.kill(os.getpid(), signal.SIGUSR1)
+    print("let go", watch.was_warned)
+"""
+    both = run(story)
+
+    assert (both.returncode, both.stdout.strip()) == (128 + signal.SIGTERM, "let go True")
+
+
 def test_that_a_warning_after_the_run_was_closed_changes_nothing():
     """The script prints its last lines and ends well: its chain must not take it for cut off."""
     late = run("watch.end(); os.kill(os.getpid(), signal.SIGUSR1)")
