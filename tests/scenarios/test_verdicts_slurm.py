@@ -20,7 +20,7 @@ def test_that_a_walltime_that_ends_costs_nothing(slurm, tmp_path):
     with holding(tmp_path, slurm) as held:
         held.wait_until_begun()
         slurm.run(["scontrol", "update", f"jobid={held.jobs()['a0001']}", "EndTime=now+1second"])
-        held.wait_for_reason("timeout")
+        held.wait_for_reason("timeout", timeout=80)  # Slurm looks at limits twice a minute
         held.wait_until_collected()
         held.leave()
 
